@@ -1,0 +1,8 @@
+"""The one exception type for everything a user can cause and can put right."""
+
+
+class UserError(ValueError):
+    """A mistake in what the user gave: its message says what is wrong, with which file or name, and what to do.
+
+    The command line prints the message without a traceback, the app shows it beside the input it belongs to.
+    """

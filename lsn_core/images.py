@@ -1,0 +1,300 @@
+"""The one place that opens untrusted image bytes: an upright RGB picture or an ImageError comes out."""
+
+import io
+import logging
+import os
+import stat
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageFile, UnidentifiedImageError
+
+from lsn_core.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".dib", ".gif", ".tif", ".tiff"})
+"""File name endings (lower case) that count as pictures when a folder or an archive is searched."""
+
+# security: Pillow knows some forty formats; some start other programs (EPS), others have rarely exercised parsers.
+_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "DIB", "GIF", "TIFF")
+_FORMATS_IN_WORDS = "JPEG, PNG, WebP, BMP, GIF or TIFF"
+_ORIENTATION_TAG = 0x0112
+_TILE_TAGS = (322, 323)  # TIFF TileWidth, TileLength
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_SIXTEEN_TO_EIGHT = ((np.arange(65536) * 255 + 32767) // 65535).astype(np.uint8)
+
+ImageSource = bytes | str | os.PathLike[str] | Image.Image | np.ndarray
+
+
+class ImageError(UserError):
+    """A picture that cannot be used: missing, too large, damaged or in another format. The message names the file."""
+
+
+@dataclass(frozen=True)
+class ImageLimits:
+    """How large a picture may be.
+
+    Attributes:
+        max_bytes: largest encoded size in bytes, at least 1; default 32 MiB.
+        max_pixels: largest width x height, at least 1; default 50 million. Pillow refuses anything above twice
+            `PIL.Image.MAX_IMAGE_PIXELS` (179 million) whatever is set here.
+
+    Raises:
+        UserError: a limit is not a positive whole number.
+    """
+
+    max_bytes: int = 32 * 2**20
+    max_pixels: int = 50_000_000
+
+    def __post_init__(self) -> None:
+        for field, value in (("max_bytes", self.max_bytes), ("max_pixels", self.max_pixels)):
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise UserError(f"ImageLimits.{field} must be a whole number of at least 1, not {value!r}.")
+
+
+_DEFAULT_LIMITS = ImageLimits()
+
+
+def open_image(source: ImageSource, *, name: str | None = None, limits: ImageLimits = _DEFAULT_LIMITS) -> Image.Image:
+    """Open a picture safely and bring it into the one form that everything else expects.
+
+    EXIF orientation is applied, transparency is laid on white, animations and documents give their first frame.
+    16-bit grey is scaled by 255/65535. 32-bit integers are taken as 8-bit or 16-bit when they fit and stretched from
+    their smallest to their largest value otherwise; floating point is taken as [0, 1] when it fits and stretched
+    otherwise, with NaN and infinite pixels black.
+
+    Args:
+        source: encoded bytes, a path, a Pillow image (left as it is; its current frame is used), or a uint8 array of
+            shape (H, W), (H, W, 1), (H, W, 3) or (H, W, 4).
+        name: what to call the picture in messages; by default the path as given, or "the image".
+        limits: largest size accepted. Bytes are checked before the file is read, pixels before they are decoded.
+
+    Returns:
+        A new Pillow image of mode RGB, fully loaded and without metadata; no file stays open.
+
+    Raises:
+        ImageError: for anything that cannot be turned into a picture, with the name and a way out.
+    """
+    if name is None:
+        name = os.fspath(source) if isinstance(source, str | os.PathLike) else "the image"
+    name = name.encode("utf-8", "replace").decode("utf-8")
+    try:
+        if isinstance(source, Image.Image):
+            return _normalise(source, name, limits, owned=False)
+        if isinstance(source, np.ndarray):
+            return _normalise(_from_array(source, name, limits), name, limits, owned=True)
+        data = bytes(source) if isinstance(source, bytes | bytearray | memoryview) else _read_file(source, name, limits)
+        _check_bytes(len(data), name, limits)
+        with _open_header(data, name, limits) as image:
+            return _normalise(image, name, limits, owned=True)
+    except UserError:
+        raise
+    except MemoryError as error:
+        raise ImageError(f"{name}: not enough memory to decode this image. Make it smaller and try again.") from error
+    except Exception as error:
+        # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error, zlib.error, EOFError and more, and the
+        # list grows with every release; on untrusted bytes each of them means the same thing.
+        logger.debug("decoding %s failed", name, exc_info=True)
+        raise ImageError(
+            f"{name}: the image is damaged or incomplete ({type(error).__name__}: {error}). "
+            "Open it in an image editor and save it again, or leave it out."
+        ) from error
+
+
+def find_images(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
+    """List the pictures that the given files and folders stand for.
+
+    Args:
+        paths: files are kept as given, whatever their ending; folders are searched with everything below them, in
+            sorted order, for the endings in `IMAGE_SUFFIXES`, leaving out hidden files and folders and `__MACOSX`. A
+            path that does not exist is kept, so that opening it gives an error of its own.
+
+    Returns:
+        The paths in the order given; a folder without pictures adds none and logs a warning.
+    """
+    found: list[Path] = []
+    for path in map(Path, paths):
+        if not path.is_dir():
+            found.append(path)
+            continue
+        inside = [file for file in walk_files(path) if file.suffix.lower() in IMAGE_SUFFIXES]
+        if not inside:
+            logger.warning("%s: no image files in this folder (%s).", path, _FORMATS_IN_WORDS)
+        found.extend(inside)
+    return found
+
+
+def is_clutter(part: str) -> bool:
+    """Whether a file or folder name is housekeeping of an operating system (hidden, `__MACOSX`, `Thumbs.db`, ...)."""
+    return part.startswith(".") or part.lower() in {"__macosx", "thumbs.db", "desktop.ini"}
+
+
+def walk_files(folder: Path) -> Iterator[Path]:
+    """All files below a folder in sorted order, without clutter; linked folders are followed, each folder once."""
+    seen: set[tuple[int, int]] = set()
+    for parent, folders, files in os.walk(folder, followlinks=True):
+        status = os.stat(parent)
+        if (status.st_dev, status.st_ino) in seen:  # a link to a folder above it would otherwise never end
+            folders.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        folders[:] = sorted(part for part in folders if not is_clutter(part))
+        yield from (Path(parent, file) for file in sorted(files) if not is_clutter(file))
+
+
+def _read_file(path: str | os.PathLike[str], name: str, limits: ImageLimits) -> bytes:
+    try:
+        status = os.stat(path)
+        if stat.S_ISDIR(status.st_mode):
+            raise ImageError(f"{name}: this is a folder, not an image. Give the image files inside it.")
+        if not stat.S_ISREG(status.st_mode):  # a pipe or a device would block, or never end
+            raise ImageError(f"{name}: this is not a regular file. Give an image file.")
+        _check_bytes(status.st_size, name, limits)
+        with open(path, "rb") as file:
+            return file.read(limits.max_bytes + 1)  # the file may have grown since
+    except FileNotFoundError as error:
+        raise ImageError(f"{name}: there is no such file. Check the path.") from error
+    except PermissionError as error:
+        raise ImageError(f"{name}: no permission to read this file. Change its permissions.") from error
+    except (OSError, ValueError) as error:
+        raise ImageError(f"{name}: the file cannot be read ({error}). Check the path and the disk.") from error
+
+
+def _check_bytes(size: int, name: str, limits: ImageLimits) -> None:
+    if size == 0:
+        raise ImageError(f"{name}: the file is empty. Copy or download it again.")
+    if size > limits.max_bytes:
+        raise ImageError(
+            f"{name}: the file is larger than the limit of {limits.max_bytes / 2**20:.3g} MiB. "
+            "Save it smaller or as JPEG, or raise the limit."
+        )
+
+
+def _check_pixels(width: int, height: int, name: str, limits: ImageLimits) -> None:
+    if width < 1 or height < 1:
+        raise ImageError(f"{name}: the image is {width} x {height} pixels and so has nothing to show. Leave it out.")
+    if width * height > limits.max_pixels:
+        raise ImageError(
+            f"{name}: the image is {width} x {height} pixels, more than the limit of {limits.max_pixels:,} pixels. "
+            "Reduce it, or raise the limit."
+        )
+
+
+def _open_header(data: bytes, name: str, limits: ImageLimits) -> ImageFile.ImageFile:
+    # security: Image.open reads the header only; _normalise checks the size against our own limit before it decodes.
+    # Pillow's DecompressionBombWarning starts at 89 million pixels, above our default; turning it into an error would
+    # take warnings.catch_warnings, which changes process-wide state and is not thread safe. Its DecompressionBombError
+    # (179 million) is raised while opening, so it is caught here.
+    try:
+        image = Image.open(io.BytesIO(data), formats=_FORMATS)
+    except UnidentifiedImageError as error:
+        markup = data[:512].lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<")
+        raise ImageError(
+            f"{name}: this is not an image in a format known here, or its beginning is damaged. "
+            f"{'It looks like HTML, SVG or XML text. ' if markup else ''}"
+            f"Convert it to {_FORMATS_IN_WORDS}."
+        ) from error
+    except Image.DecompressionBombError as error:
+        raise ImageError(
+            f"{name}: the image has more pixels than the limit of {limits.max_pixels:,} pixels. Reduce it."
+        ) from error
+    try:
+        if image.format == "TIFF":  # security: a tile may be far larger than the picture, and is decoded whole
+            tags: Any = getattr(image, "tag_v2", {})
+            tile_width, tile_height = (max(1, int(tags.get(tag, 1))) for tag in _TILE_TAGS)
+            _check_pixels(tile_width, tile_height, name, limits)
+    except BaseException:
+        image.close()
+        raise
+    return image
+
+
+def _from_array(array: np.ndarray, name: str, limits: ImageLimits) -> Image.Image:
+    shape = array.shape[:2] if array.ndim == 3 and array.shape[2] == 1 else array.shape
+    if array.dtype != np.uint8 or not (len(shape) == 2 or (len(shape) == 3 and shape[2] in (3, 4))):
+        raise ImageError(
+            f"{name}: an array of shape {array.shape} and type {array.dtype} is not an image. "
+            "Give uint8 of shape (H, W), (H, W, 1), (H, W, 3) or (H, W, 4)."
+        )
+    _check_pixels(shape[1], shape[0], name, limits)
+    return Image.fromarray(np.ascontiguousarray(array.reshape(shape)))
+
+
+def _normalise(image: Image.Image, name: str, limits: ImageLimits, owned: bool) -> Image.Image:
+    _check_pixels(*image.size, name, limits)  # security: before load() and copy(), which decode
+    sixteen_bit_colour = any("RGB;16" in str(tile[3]) for tile in getattr(image, "tile", []))
+    image = image if owned else image.copy()
+    image.load()
+    rotation = _UPRIGHT.get(_orientation(image, name))  # after load(): Pillow turns TIFF upright itself while loading
+    rgb = _to_rgb(image, name, sixteen_bit_colour)
+    rgb = rgb.transpose(rotation) if rotation is not None else rgb.copy() if rgb is image else rgb
+    rgb.info.clear()  # an orientation left here would be applied again, by us or by whoever gets the picture
+    return rgb
+
+
+def _orientation(image: Image.Image, name: str) -> int:
+    try:
+        value = image.getexif().get(_ORIENTATION_TAG, 1)
+        return value if isinstance(value, int) else 1
+    except Exception:  # broken metadata takes nothing away from the picture itself
+        logger.debug("%s: unreadable EXIF data, the picture is taken as upright", name, exc_info=True)
+        return 1
+
+
+def _to_rgb(image: Image.Image, name: str, sixteen_bit_colour: bool) -> Image.Image:
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        return Image.fromarray(_grey_levels(image, name)).convert("RGB")
+    if image.mode in ("La", "RGBa"):  # premultiplied alpha
+        image = image.convert("LA" if image.mode == "La" else "RGBA")
+    if not image.has_transparency_data:
+        return image if image.mode == "RGB" else image.convert("RGB")
+    key = image.info.get("transparency")
+    if sixteen_bit_colour and isinstance(key, tuple):  # Pillow keeps the high byte of each sample, but the whole key
+        image = image.copy()
+        image.info["transparency"] = tuple(value >> 8 for value in key)
+    picture = image.convert("RGBA")
+    white = Image.new("RGBA", picture.size, "white")
+    return Image.alpha_composite(white, picture).convert("RGB")
+
+
+def _grey_levels(image: Image.Image, name: str) -> np.ndarray:
+    values = np.asarray(image)
+    key = image.info.get("transparency")
+    if image.mode == "F":
+        levels = _float_levels(values, name)
+    elif image.mode.startswith("I;16"):
+        levels = _SIXTEEN_TO_EIGHT[values]
+    elif values.min() >= 0 and values.max() <= 255:
+        levels = values.astype(np.uint8)
+    elif values.min() >= 0 and values.max() <= 65535:
+        levels = _SIXTEEN_TO_EIGHT[values]
+    else:
+        levels = _float_levels(values.astype(np.float64), name)
+    if isinstance(key, int):
+        levels = np.where(values == key, np.uint8(255), levels)
+    return levels
+
+
+def _float_levels(values: np.ndarray, name: str) -> np.ndarray:
+    finite = np.isfinite(values)
+    if not finite.any():
+        raise ImageError(f"{name}: every pixel of this floating point image is NaN or infinite. Export it again.")
+    low, high = float(values.min(where=finite, initial=np.inf)), float(values.max(where=finite, initial=-np.inf))
+    if low >= 0 and high <= 1:
+        low, high = 0.0, 1.0
+    if high == low:
+        return np.zeros(values.shape, np.uint8)
+    scaled = (np.where(finite, values, low).astype(np.float64) - low) / (high - low)
+    return np.where(finite, np.rint(scaled * 255), 0).astype(np.uint8)

@@ -1,0 +1,119 @@
+"""Where words without an anchor of their own lie: kernel ridge regression over WordNet's tree and MiniLM's embeddings."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from embedded_clip.wordnet import WordNet
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Meanings:
+    """Directions of synsets, unit length: `vectors[i]` is that of `offsets[i]`."""
+
+    offsets: list[int]
+    vectors: Tensor  # (S, D)
+
+    def index(self) -> dict[int, int]:
+        """Row of each offset."""
+        return {offset: i for i, offset in enumerate(self.offsets)}
+
+
+def tree_features(net: WordNet, offsets: list[int], decay: float = 0.7) -> sp.csr_matrix:
+    """One row a synset over all synsets above it (itself included), rarer ones weighted up; unit length."""
+    columns: dict[int, int] = {}
+    rows, cols, values = [], [], []
+    for row, offset in enumerate(offsets):
+        for ancestor, steps in net.ancestors(offset).items():
+            rows.append(row)
+            cols.append(columns.setdefault(ancestor, len(columns)))
+            values.append(decay**steps)
+    matrix = sp.csr_matrix((values, (rows, cols)), shape=(len(offsets), len(columns)))
+    rarity = np.log(len(offsets) / np.maximum(1, matrix.getnnz(axis=0)))
+    matrix = matrix @ sp.diags(rarity)
+    norms = np.sqrt(np.asarray(matrix.multiply(matrix).sum(axis=1)).ravel())
+    return sp.csr_matrix(sp.diags(1.0 / np.maximum(norms, 1e-9)) @ matrix)
+
+
+def place_synsets(
+    net: WordNet,
+    offsets: list[int],
+    glosses: Tensor,
+    observed: dict[int, Tensor],
+    mixes: tuple[float, ...] = (0.3, 0.5, 0.7),
+    ridges: tuple[float, ...] = (0.01, 0.03, 0.1, 0.3),
+) -> Meanings:
+    """Directions of all `offsets` from the `observed` ones.
+
+    A synset with observed synsets below it lies at their hierarchical mean (each child counts once, so that 118 breeds
+    of dog do not make an animal a dog), drawn towards the regression where few are observed. The others lie where the
+    regression puts them. Its mix of tree and gloss similarity and its ridge are those with the best leave-one-out error.
+
+    Args:
+        offsets: S synset offsets.
+        glosses: MiniLM embeddings of name and gloss, shape (S, 384).
+        observed: anchors, by offset, each (D,).
+    """
+    row = {offset: i for i, offset in enumerate(offsets)}
+    seen = [offset for offset in observed if offset in row]
+    at = np.array([row[o] for o in seen])
+    anchors = F.normalize(torch.stack([observed[o] for o in seen]), dim=-1).double().numpy()
+    centre = anchors.mean(0)
+    tree = tree_features(net, offsets)
+    k_tree = (tree @ tree[at].T).toarray()
+    k_text = (glosses @ glosses[at].T).double().numpy()
+    best: tuple[float, float, float] | None = None
+    for mix in mixes:
+        kernel = mix * k_tree[at] + (1 - mix) * k_text[at]
+        for ridge in ridges:
+            inverse = np.linalg.inv(kernel + ridge * np.eye(len(at)))
+            left_out = (anchors - centre) - (inverse @ (anchors - centre)) / np.diag(inverse)[:, None]
+            # Leave-one-out direction, judged by whether it finds its own anchor among all: what classification needs.
+            guess = left_out + centre
+            similarity = (guess / np.linalg.norm(guess, axis=1, keepdims=True)) @ anchors.T
+            place = (similarity > np.diag(similarity)[:, None]).sum(1)
+            score = float((1.0 / (1.0 + place)).mean())
+            if best is None or score > best[0]:
+                best = (score, mix, ridge)
+    assert best is not None
+    log.info("meanings: leave-one-out reciprocal rank %.3f among %d at mix %.1f, ridge %.2f", best[0], len(at), *best[1:])
+    _, mix, ridge = best
+    kernel = mix * k_tree + (1 - mix) * k_text
+    weights = np.linalg.solve(kernel[at] + ridge * np.eye(len(at)), anchors - centre)
+    regressed = torch.from_numpy(kernel @ weights + centre).float()
+    vectors = F.normalize(regressed, dim=-1)
+    means: dict[int, tuple[Tensor, int] | None] = {}
+    for offset in offsets:
+        if offset in observed:
+            vectors[row[offset]] = F.normalize(observed[offset], dim=-1)
+        elif (found := _mean_below(net, offset, observed, means)) is not None:
+            mean, count = found
+            share = count / (count + 1.0)
+            vectors[row[offset]] = F.normalize(share * F.normalize(mean, dim=-1) + (1 - share) * vectors[row[offset]], dim=-1)
+    return Meanings(offsets, vectors)
+
+
+def _mean_below(
+    net: WordNet, offset: int, observed: dict[int, Tensor], memo: dict[int, tuple[Tensor, int] | None]
+) -> tuple[Tensor, int] | None:
+    if offset in observed:
+        return F.normalize(observed[offset], dim=-1), 1
+    if offset in memo:
+        return memo[offset]
+    memo[offset] = None  # guards against a cycle
+    found = [f for child in net.children.get(offset, []) if (f := _mean_below(net, child, observed, memo)) is not None]
+    if found:
+        # A child with many observed synsets counts more than one with a single one, but not in proportion.
+        weights = torch.tensor([float(count) ** 0.5 for _, count in found])
+        mean = (torch.stack([m for m, _ in found]) * weights[:, None]).sum(0) / weights.sum()
+        memo[offset] = (mean, sum(count for _, count in found))
+    return memo[offset]
