@@ -2,7 +2,21 @@
 
 from lsn_core.backbones import Backbone, load_backbone
 from lsn_core.calibration import Calibration
+from lsn_core.conditional import ConditionalDetector
 from lsn_core.detector import Detector, Prediction
 from lsn_core.errors import UserError
+from lsn_core.training import train
+from lsn_core.training_config import TrainConfig, get_preset
 
-__all__ = ["Backbone", "Calibration", "Detector", "Prediction", "UserError", "load_backbone"]
+__all__ = [
+    "Backbone",
+    "Calibration",
+    "ConditionalDetector",
+    "Detector",
+    "Prediction",
+    "TrainConfig",
+    "UserError",
+    "get_preset",
+    "load_backbone",
+    "train",
+]

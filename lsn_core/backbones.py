@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import hashlib
 import logging
+import socket
+import threading
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 import open_clip
 import torch
 import torch.nn.functional as F
+from huggingface_hub import constants as hub
 from open_clip.hf_model import HFTextEncoder
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
@@ -22,6 +28,8 @@ from torch import Tensor, nn
 from lsn_core.errors import UserError
 
 log = logging.getLogger(__name__)
+
+_hub_lock = threading.Lock()
 
 EMBEDDED = "embedded"
 EMBEDDED_DIR = Path(__file__).resolve().parent.parent / "checkpoints" / "embedded-clip"
@@ -64,6 +72,11 @@ class Backbone:
     def dim(self) -> int:
         """D, the size of the shared feature space."""
         return int(self.encode_texts(["a"]).shape[-1])
+
+    @property
+    def promptable(self) -> bool:
+        """Whether the text tower takes learned prompts (`encode_prompts`); texts it takes in any case."""
+        return self._refusal is None
 
     @property
     def width(self) -> int:
@@ -168,8 +181,18 @@ class Backbone:
         x = token_embeddings[:, :length].to(dtype) + text.positional_embedding[:length].to(dtype)
         x = text.transformer(x, attn_mask=text.attn_mask[:length, :length])  # (B, length, width)
         # Final norm and projection act on each position alone, so the end token is picked first.
-        x = text.ln_final(x[torch.arange(len(x), device=x.device), eot.to(x.device)])  # (B, width)
-        projection = text.text_projection
+        return self.project_text(x[torch.arange(len(x), device=x.device), eot.to(x.device)])
+
+    @property
+    def text_tower(self) -> Any:
+        """The open_clip module that holds the text transformer and its embeddings. Raises UserError as above."""
+        self._require_promptable()
+        return self._text
+
+    def project_text(self, x: Tensor) -> Tensor:
+        """The transformer's outputs at the end tokens, (B, width) -> text features (B, D), fp32, unit length."""
+        x = self._text.ln_final(x)
+        projection = self._text.text_projection
         if isinstance(projection, nn.Linear):
             x = projection(x)
         elif projection is not None:
@@ -235,7 +258,7 @@ def load_backbone(name: str = EMBEDDED, device: str = "auto", cache_dir: str | N
     if folder is not None:
         _check_folder(name, folder)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _no_retries_without_network():
             # The activation is set from the tag's own record, so open_clip's warning of a mismatch is moot.
             warnings.filterwarnings("ignore", message="QuickGELU mismatch")
             model = open_clip.create_model(
@@ -249,6 +272,23 @@ def load_backbone(name: str = EMBEDDED, device: str = "auto", cache_dir: str | N
             f"or use 'embedded', which ships with the project."
         ) from error
     return Backbone(model, name, tokenizer, device)
+
+
+@contextlib.contextmanager
+def _no_retries_without_network() -> Iterator[None]:
+    """Where the hub's name cannot even be looked up, its client uses its cache alone, instead of minutes of retries."""
+    host = urlsplit(hub.ENDPOINT).hostname or ""
+    with _hub_lock:
+        before = hub.HF_HUB_OFFLINE
+        if not getproxies():
+            try:
+                socket.getaddrinfo(host, 443)
+            except OSError:
+                hub.HF_HUB_OFFLINE = True
+        try:
+            yield
+        finally:
+            hub.HF_HUB_OFFLINE = before
 
 
 def list_pairs() -> list[str]:

@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from PIL import Image
@@ -77,6 +77,13 @@ class Detector:
         config: how the prompts were made, as stored in the file.
     """
 
+    _by_method: ClassVar[dict[str, type[Detector]]] = {}
+
+    def __init_subclass__(cls, method: str, **kwargs: Any) -> None:
+        """A kind of detector of its own for files whose config names this training method."""
+        super().__init_subclass__(**kwargs)
+        Detector._by_method[method] = cls
+
     def __init__(
         self,
         backbone: Backbone,
@@ -142,13 +149,16 @@ class Detector:
 
     def cosines(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Cosines of image features (N, D) to all prompts: positive (N, C) and negative (N, K, C)."""
+        self._check_features(features)
+        features = features.float().cpu()
+        return features @ self.positive.T, torch.einsum("nd,kcd->nkc", features, self.negative)
+
+    def _check_features(self, features: Tensor) -> None:
         if features.ndim != 2 or features.shape[1] != self.positive.shape[1]:
             raise UserError(
                 f"Image features of shape {tuple(features.shape)} do not fit this detector, which wants "
                 f"(N, {self.positive.shape[1]}). Encode the images with {self.backbone.name}."
             )
-        features = features.float().cpu()
-        return features @ self.positive.T, torch.einsum("nd,kcd->nkc", features, self.negative)
 
     def score_features(self, features: Tensor, score: str | None = None) -> Tensor:
         """Scores of image features (N, D): shape (N,), fp32, higher = more in-distribution.
@@ -265,7 +275,7 @@ class Detector:
             "metrics": self.metrics,
             "contexts": self.contexts,
         }
-        return Detector(self.backbone, self.class_names, self.positive, self.negative, **(settings | changes))
+        return type(self)(self.backbone, self.class_names, self.positive, self.negative, **(settings | changes))
 
     # -- files --------------------------------------------------------------------------------------------------------
 
@@ -323,8 +333,9 @@ class Detector:
                 f"nothing there: load that backbone, or train the detector again."
             )
         calibration = Calibration(tensors["calibration"].numpy()) if "calibration" in tensors else None
+        kind = cls._by_method.get(metadata["config"].get("method", ""), cls)
         try:
-            return cls(
+            return kind(
                 backbone,
                 metadata["class_names"],
                 tensors["positive"],

@@ -1,9 +1,7 @@
 """The image side of the shared space: a linear projection of the trunk, and one anchor direction per labelled class.
 
-The trunk's own classifier knows 1,000 classes of which the training photos show only a fifth. Under the linear
-discriminant model that a softmax classifier assumes, the mean feature of class c is mu + S (w_c - w_mean), with S the
-within-class covariance and w_c the classifier's row; so the classifier itself yields features of classes without photos.
-Projection and anchors are learned on those and on the real photos together.
+The trunk's own classifier knows 1,000 classes of which the training photos show only a fifth. What it knows of the
+others is passed on by distillation on features of real photos steered towards those classes.
 """
 
 from __future__ import annotations
@@ -16,7 +14,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from embedded_clip.vision import PhotoFeatures
-from embedded_clip.wordnet import wnid_offset
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +25,7 @@ class Photos:
     features: Tensor  # (N, V, 1280)
     label: Tensor  # (N,)
     group: Tensor  # (N,) which set's names it is classified among: 0 is ImageNet
+    is_small: Tensor  # (N,) whether the photos of its set are too small to be sharp (Tiny ImageNet)
     names: list[str]
     group_of_name: Tensor  # (L,)
 
@@ -37,7 +35,7 @@ def gather(sets: dict[str, PhotoFeatures], imagenet_names: list[str], wnids: lis
     index = {wnid: i for i, wnid in enumerate(wnids)}
     hidden = {imagenet_names[i].lower() for i in held_out}
     names, groups = list(imagenet_names), [0] * len(imagenet_names)
-    features, labels, group = [], [], []
+    features, labels, group, small = [], [], [], []
     for number, (name, photos) in enumerate(sets.items(), start=1):
         if photos.wnids is not None:
             mapping = torch.tensor([index[w] for w in photos.wnids])
@@ -53,117 +51,135 @@ def gather(sets: dict[str, PhotoFeatures], imagenet_names: list[str], wnids: lis
         features.append(photos.features[keep])
         labels.append(label[keep])
         group.append(torch.full((int(keep.sum()),), used))
-    return Photos(torch.cat(features), torch.cat(labels), torch.cat(group), names, torch.tensor(groups))
+        small.append(torch.full((int(keep.sum()),), name == "tinyimagenet"))
+    return Photos(
+        torch.cat(features), torch.cat(labels), torch.cat(group), torch.cat(small), names, torch.tensor(groups)
+    )
 
 
-def discriminant_means(photos: Photos, rows: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-    """Estimated mean feature of each ImageNet class (1000, 1280) and a square root of the shared covariance."""
-    known = photos.group == 0
-    x, y = photos.features[known][:, :2], photos.label[known]  # the two full-size views
-    classes = y.unique()
-    means = torch.stack([x[y == c].flatten(0, 1).mean(0) for c in classes])
-    centred = torch.cat([(x[y == c].flatten(0, 1) - m) for c, m in zip(classes, means, strict=True)])
-    covariance = centred.T @ centred / len(centred)
-    centred_rows = rows - rows.mean(0)
-    shift = centred_rows @ covariance  # (1000, 1280)
-    # One scale and one origin, fitted on the classes that do have photos.
-    seen = shift[classes]
-    scale = ((means - means.mean(0)) * (seen - seen.mean(0))).sum() / (seen - seen.mean(0)).square().sum()
-    origin = means.mean(0) - scale * seen.mean(0)
-    fit = F.cosine_similarity(means - means.mean(0), seen - seen.mean(0)).mean()
-    log.info("discriminant means: scale %.3f, cosine to the means of %d photographed classes %.3f", scale, len(classes), fit)
-    values, vectors = torch.linalg.eigh(covariance.double())
-    root = (vectors * values.clamp_min(0).sqrt()) @ vectors.T
-    return origin + scale * shift, root.float()
-
-
-class Projection(nn.Module):
-    """The linear map from pooled trunk features to the shared space (open_clip's timm_proj='linear' with bias)."""
-
-    def __init__(self, features: Tensor, dim: int) -> None:
-        super().__init__()
-        self.linear = nn.Linear(features.shape[-1], dim)
-        with torch.no_grad():
-            mean = features.mean(0)
-            self.linear.bias.copy_(-self.linear.weight @ mean)
+class Projection(nn.Linear):
+    """The linear map, with bias, from pooled trunk features to the shared space (open_clip's timm_proj='linear')."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.normalize(self.linear(x), dim=-1)
+        return F.normalize(super().forward(x), dim=-1)
 
 
-def fit_anchors(
+@dataclass
+class Space:
+    """The image side: its projection, unit-length anchors (L, dim) of all names, and 1 / softmax temperature."""
+
+    projection: Projection
+    anchors: Tensor
+    scale: float
+
+
+def fit_space(
     photos: Photos,
     rows: Tensor,
     bias: Tensor,
     held_out: set[int],
-    dim: int,
     device: str,
     seed: int,
-    steps: int = 3000,
-    batch: int = 1024,
-    temperature: float = 0.05,
-    anchors: Tensor | None = None,
-    projection: Projection | None = None,
-) -> tuple[Projection, Tensor]:
-    """Learns projection and anchors (L, dim). With `anchors` given they stay as they are (re-fit to the text tower)."""
-    generator = torch.Generator().manual_seed(seed)
+    start: Space | None = None,
+    dim: int = 256,
+    steps: int = 450,
+    learning_rate: float = 3e-4,
+) -> Space:
+    """Learns projection and anchors; with `start` given, fits the projection and scale to its anchors as they are.
+
+    Three terms: the trunk classifier's own answer on real and on steered features (distillation), the photos' labels
+    among the names of their own set, and the correlation of all class similarities with the classifier's logits, which
+    keeps what the projection knows of classes without photos.
+
+    Args:
+        rows: the trunk classifier's weights, shape (1000, 1280), and `bias` (1000,).
+        held_out: ImageNet classes (by index) whose rows and photos must not be seen.
+    """
     torch.manual_seed(seed)
-    count = len(rows)
-    open_classes = torch.tensor([i for i in range(count) if i not in held_out])
-    means, root = discriminant_means(photos, rows, bias)
-    projection = projection or Projection(photos.features[:, 0], dim)
-    fixed = anchors is not None
-    table = nn.Parameter(anchors.clone() if anchors is not None else _initial_anchors(projection, means, photos, dim))
-    table.requires_grad_(not fixed)
-    projection.to(device)
-    parameters = list(projection.parameters()) + ([] if fixed else [table])
-    optimizer = torch.optim.AdamW(parameters, lr=1e-3, weight_decay=1e-4)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=steps, pct_start=0.1)
-    teacher = (photos.features[:, 0] @ rows.T + bias)[:, open_classes]  # the plain view's own answer
-    members = [torch.where(photos.group_of_name == g)[0] for g in range(int(photos.group_of_name.max()) + 1)]
-    position = torch.empty(len(photos.names), dtype=torch.long)
-    for group in members:
-        position[group] = torch.arange(len(group))
-    open_position = torch.full((count,), -1)
-    open_position[open_classes] = torch.arange(len(open_classes))
+    known = torch.tensor([i for i in range(len(rows)) if i not in held_out])
+    rows, bias = rows[known], bias[known]
+    centred = rows - rows.mean(0)
+    space = start or _initial_space(photos, centred, known, dim)
+    projection = space.projection.to(device)
+    table = nn.Parameter(space.anchors.clone().to(device), requires_grad=start is None)
+    log_scale = nn.Parameter(torch.tensor(space.scale, device=device).log())
+    optimizer = torch.optim.AdamW(
+        [
+            {"params": projection.parameters(), "lr": learning_rate},
+            {"params": [table], "lr": 3 * learning_rate},
+            {"params": [log_scale], "lr": 1e-3 if start is None else 1e-2},
+        ],
+        weight_decay=0.0,
+    )
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    x, sharp = photos.features, torch.where(~photos.is_small)[0]
+    small = torch.where(photos.is_small)[0]
+    covariance = torch.cov(x[sharp][:, :2].flatten(0, 1).T)
+    steer = F.normalize(centred @ (covariance + 0.3 * covariance.diagonal().mean() * torch.eye(len(covariance))), dim=1)
+    gain = (steer * centred).sum(1)
+    members = {int(g): torch.where(photos.group_of_name == g)[0] for g in photos.group.unique()}
+    members[0] = known
+    place = torch.full((len(photos.names),), -1)
+    for group in members.values():
+        place[group] = torch.arange(len(group))
+    half = 192
     for step in range(steps):
         unit = F.normalize(table, dim=-1)
-        # Features of all classes, photographed or not, from the discriminant model.
-        drawn = open_classes[torch.randint(len(open_classes), (batch // 2,), generator=generator)]
-        noise = torch.randn(len(drawn), root.shape[0], generator=generator) @ root
-        z = projection((means[drawn] + noise).clamp_min(0).to(device))
-        loss = F.cross_entropy(z @ unit[open_classes].T / temperature, open_position[drawn].to(device))
-        # Real photos in all four views: the teacher's answer on the plain view, and the label among its set's names.
-        picked = torch.randint(len(photos.label), (batch,), generator=generator)
-        view = torch.randint(photos.features.shape[1], (batch,), generator=generator)
-        z = projection(photos.features[picked, view].to(device))
-        loss = loss + F.kl_div(
-            F.log_softmax(z @ unit[open_classes].T / temperature, dim=-1),
-            F.softmax(teacher[picked].to(device), dim=-1),
-            reduction="batchmean",
-        )
-        for number, group in enumerate(members):
-            mine = photos.group[picked] == number
-            if not mine.any() or not len(group):
-                continue
-            among = open_classes if number == 0 else group
-            target = open_position[photos.label[picked][mine]] if number == 0 else position[photos.label[picked][mine]]
-            part = F.cross_entropy(z[mine.to(device)] @ unit[among].T / temperature, target.to(device), reduction="sum")
-            loss = loss + part / batch
+        # Real photos in any view; the classifier answers for the plain one.
+        pick = torch.cat([sharp[torch.randint(len(sharp), (half,))], small[torch.randint(len(small), (128,))]])
+        view = torch.randint(x.shape[1], (len(pick),))
+        z = projection(x[pick, view].to(device))
+        plain = x[pick[:half], 0]
+        loss = _distill(z[:half] @ unit[known].T * log_scale.exp(), (plain @ rows.T + bias).to(device))
+        labels, groups = photos.label[pick], photos.group[pick]
+        for number, group in members.items():
+            mine = groups == number
+            if mine.any():
+                logits = z[mine.to(device)] @ unit[group].T * log_scale.exp()
+                weight = 0.25 if number == 0 else 0.5
+                target = place[labels[mine]].to(device)
+                loss = loss + weight * F.cross_entropy(logits, target, reduction="sum") / len(pick)
+        # Real features pushed towards classes that no photo shows, far enough that the classifier believes it.
+        pick, view = sharp[torch.randint(len(sharp), (half,))], torch.randint(2, (half,))
+        goal = torch.randint(len(known), (half,))
+        base = x[pick, view]
+        logits = base @ rows.T + bias
+        push = (logits.amax(1) + 6 * torch.rand(half) - logits[torch.arange(half), goal]) / gain[goal]
+        steered = (base * (0.6 + 0.4 * torch.rand(half, 1)) + push[:, None] * steer[goal]).clamp_min(0)
+        z = projection(steered.to(device))
+        loss = loss + _distill(z @ unit[known].T * log_scale.exp(), (steered @ rows.T + bias).to(device))
+        for features in (steered, plain):
+            similarity = projection(features.to(device)) @ unit[known].T
+            wanted = (features @ centred.T).to(device)
+            loss = loss + 5.0 * (1 - _correlation(similarity, wanted).mean())
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
         schedule.step()
-        if step % 500 == 0 or step == steps - 1:
-            log.info("anchors: step %d, loss %.4f", step, loss.item())
-    return projection, F.normalize(table.detach(), dim=-1)
+        if step % 150 == 0 or step == steps - 1:
+            log.info("space: step %d of %d, loss %.4f", step, steps, loss.item())
+    return Space(projection.cpu(), F.normalize(table.detach(), dim=-1).cpu(), float(log_scale.detach().exp()))
+
+
+def _distill(student: Tensor, teacher: Tensor) -> Tensor:
+    return F.kl_div(F.log_softmax(student, dim=-1), F.softmax(teacher, dim=-1), reduction="batchmean")
+
+
+def _correlation(a: Tensor, b: Tensor) -> Tensor:
+    return F.cosine_similarity(a - a.mean(1, keepdim=True), b - b.mean(1, keepdim=True))
 
 
 @torch.no_grad()
-def _initial_anchors(projection: Projection, means: Tensor, photos: Photos, dim: int) -> Tensor:
-    start = torch.empty(len(photos.names), dim)
-    start[: len(means)] = projection(means.clamp_min(0))
-    for c in range(len(means), len(photos.names)):
-        mine = photos.features[photos.label == c]
-        start[c] = projection(mine.flatten(0, 1)).mean(0) if len(mine) else torch.randn(dim)
-    return F.normalize(start, dim=-1)
+def _initial_space(photos: Photos, centred: Tensor, known: Tensor, dim: int) -> Space:
+    """The principal directions of the centred rows, in which the rows themselves are the anchors."""
+    directions = torch.linalg.svd(centred, full_matrices=False).Vh[:dim]
+    projection = Projection(centred.shape[1], dim)
+    projection.weight.copy_(directions)
+    projection.bias.zero_()
+    anchors = F.normalize(torch.randn(len(photos.names), dim), dim=-1)
+    anchors[known] = F.normalize(centred @ directions.T, dim=-1)
+    seen = projection(photos.features[:, 0])
+    for c in range(1000, len(photos.names)):
+        if (mine := photos.label == c).any():
+            anchors[c] = F.normalize(seen[mine].mean(0) - seen.mean(0), dim=-1)
+    return Space(projection, anchors, scale=25.0)

@@ -1,0 +1,1 @@
+"""Measurements that README, model card and results quote, each by one command."""

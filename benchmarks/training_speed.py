@@ -1,0 +1,254 @@
+"""Time of one training step: the literal way (77 tokens, one prompt set at a time) against this project's, same run.
+
+Run from the repository root: python -m benchmarks.training_speed [--classes 10 20 100] [--repeats 3] [--memory]
+The ViT-B/16 text tower has random weights, which cost the same as trained ones. A step is one update's worth of losses
+and gradients: one positive prompt (shared context) and K negative prompts (class-specific) for each class.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lsn_core.backbones import Backbone
+from lsn_core.objectives import negative_loss, orthogonality, positive_loss
+from lsn_core.prompts import NameTokens, PromptSets
+from lsn_core.text_tower import TextTower
+
+RESULTS = Path(__file__).resolve().parent / "results"
+ARCHITECTURE = "ViT-B-16"
+SETS, LENGTH, BATCH = 3, 16, 8
+# Made-up names of one to four words, as ImageNet's are, repeatable and free of any data set.
+FIRST = ["red", "great white", "common", "sea", "mountain", "", "", "", "northern", "black and white"]
+SECOND = ["fox", "shark", "lizard", "horse", "lamp", "snake", "bird", "chair", "truck", "flower", "coat", "ball"]
+
+
+def class_names(count: int) -> list[str]:
+    return [f"{FIRST[i % len(FIRST)]} {SECOND[i * 7 % len(SECOND)]}{' ' + 'i' * (i // 60) if i >= 60 else ''}".strip()
+            for i in range(count)]  # fmt: skip
+
+
+class Case:
+    """One training step's inputs for C classes, with the ways to take it."""
+
+    def __init__(self, backbone: Backbone, classes: int, seed: int, memory_gib: float) -> None:
+        generator = torch.Generator().manual_seed(seed)
+        device = backbone.device
+        self.backbone = backbone
+        self.names = NameTokens.of(backbone, class_names(classes), LENGTH)
+        self.tower = TextTower(backbone, self.names, memory_gib)
+        self.positive = PromptSets(1, 1, LENGTH, backbone.width, generator).to(device)
+        self.negative = PromptSets(SETS, classes, LENGTH, backbone.width, generator).to(device)
+        self.x = F.normalize(torch.randn(BATCH, backbone.dim, generator=generator), dim=-1).to(device)
+        self.y = torch.randint(classes, (BATCH,), generator=generator).to(device)
+        self.autocast = False
+
+    def losses(self, positive: Tensor | None, negative: Tensor | None) -> Tensor:
+        """Sum of the losses of text features (1, C, D) and (K, C, D)."""
+        total = torch.zeros((), device=self.x.device)
+        if positive is not None:
+            total = total + positive_loss(torch.einsum("nd,kcd->nkc", self.x, positive), self.y)
+        if negative is not None:
+            total = total + negative_loss(torch.einsum("nd,kcd->nkc", self.x, negative), self.y)
+            total = total + 0.1 * orthogonality(negative)
+        return total
+
+    def literal_features(self, contexts: Tensor) -> Tensor:
+        """(1, C or 1, L, W) -> (1, C, D) at full length, as CoOp's text encoder does it."""
+        text = self.backbone.text_tower
+        prompts, ends = self.names.assemble(contexts)
+        prompts = F.pad(prompts, (0, 0, 0, self.backbone.context_length - prompts.shape[1]))
+        x = text.transformer(prompts + text.positional_embedding, attn_mask=text.attn_mask)
+        return self.backbone.project_text(x[torch.arange(len(x)), ends])[None]
+
+    def literal(self) -> None:
+        """One positive pass and K negative passes, each set's graph run backward on its own, the others fixed."""
+        self.losses(self.literal_features(self.positive.contexts), None).backward()
+        for k in range(SETS):
+            self.losses(None, self.literal_features(self.negative.contexts[k : k + 1])).backward()
+
+    def batched(self) -> None:
+        """All sets in one pass, cut at the last end token; nothing else."""
+        for prompts, place in ((self.positive, 0), (self.negative, 1)):
+            text = self.backbone.encode_prompts(*self.names.assemble(prompts.contexts))
+            self._one_side(text.unflatten(0, (len(prompts.contexts), -1)), place)
+
+    def ours(self) -> None:
+        """As `lsn_core.training` takes it."""
+        for prompts, place in ((self.positive, 0), (self.negative, 1)):
+            with torch.autocast(self.x.device.type, torch.bfloat16, enabled=self.autocast):
+                text = self.tower.encode(prompts.contexts)
+            self._one_side(text, place)
+
+    def _one_side(self, text: Tensor, place: int) -> None:
+        (self.losses(text, None) if place == 0 else self.losses(None, text)).backward()
+
+    def timed(self, way: Callable[[], None]) -> float:
+        """Seconds of one step."""
+        self.positive.zero_grad(set_to_none=True)
+        self.negative.zero_grad(set_to_none=True)
+        _wait(self.x.device)
+        begun = time.perf_counter()
+        way()
+        _wait(self.x.device)
+        return time.perf_counter() - begun
+
+    def flops(self) -> tuple[float, float]:
+        """Multiply-adds times two of the linear layers, forward and backward: of the literal way, and of ours."""
+        text = self.backbone.text_tower
+        blocks, width, classes = len(text.transformer.resblocks), self.backbone.width, len(self.names)
+        token = 2 * 12 * width * width  # of one position in one block: queries, keys, values 3, output 1, MLP 8
+        literal = (1 + SETS) * classes * self.backbone.context_length * blocks * token
+        suffix = int(self.names.lengths.sum())
+        tokens = (1 + LENGTH + suffix) + SETS * (classes * LENGTH + suffix)
+        ends = (1 + SETS) * classes
+        ours = tokens * (blocks - 1) * token + tokens * token / 6 + ends * token * 10 / 12
+        return 2.0 * literal, 2.0 * ours  # the backward pass goes through activations only: weights are frozen
+
+
+def gemm_flops_per_second(device: torch.device, dtype: torch.dtype) -> float:
+    """The speed that a matrix product of the tower's own shape reaches here and now; what the floor is reckoned with."""
+    x, weight = (torch.randn(n, 512, device=device, dtype=dtype) for n in (1536, 2048))
+    best = float("inf")
+    for _ in range(10):
+        _wait(device)
+        begun = time.perf_counter()
+        x @ weight.T
+        _wait(device)
+        best = min(best, time.perf_counter() - begun)
+    return 2 * 1536 * 512 * 2048 / best
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+
+
+def random_backbone(seed: int, device: str) -> Backbone:
+    torch.manual_seed(seed)
+    model = open_clip.create_model(ARCHITECTURE, pretrained=None)
+    return Backbone(model, f"{ARCHITECTURE} (random weights)", open_clip.get_tokenizer(ARCHITECTURE), device)
+
+
+def measure(arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    backbone = random_backbone(arguments.seed, arguments.device)
+    rows = []
+    for classes in arguments.classes:
+        case = Case(backbone, classes, arguments.seed, arguments.memory_gib)
+        ways = {"literal": case.literal, "batched": case.batched, "ours": case.ours}
+        seconds: dict[str, list[float]] = {name: [] for name in ways}
+        for name in ("ours", "batched"):
+            case.timed(ways[name])  # warm up
+        for _ in range(arguments.repeats):  # in turn, so that a busy moment hits all of them
+            for name, way in ways.items():
+                seconds[name].append(case.timed(way))
+        median = {name: statistics.median(values) for name, values in seconds.items()}
+        literal_flops, our_flops = case.flops()
+        speed = gemm_flops_per_second(backbone.device, torch.float32)
+        row = {
+            "classes": classes,
+            "sets": SETS,
+            "mean_name_tokens": round(float(case.names.lengths.float().mean()), 2),
+            **{f"{name}_s": round(value, 4) for name, value in median.items()},
+            **{f"{name}_min_s": round(min(values), 4) for name, values in seconds.items()},
+            "speedup": round(median["literal"] / median["ours"], 2),
+            "speedup_of_min": round(min(seconds["literal"]) / min(seconds["ours"]), 2),
+            "flops_ratio": round(literal_flops / our_flops, 2),
+            "gflops_measured": round(speed / 1e9, 1),
+            "floor_s": round(our_flops / speed, 4),
+            "load_1min": round(os.getloadavg()[0], 2),
+        }
+        if backbone.device.type == "cuda":
+            case.autocast = True
+            case.timed(case.ours)
+            row["ours_bf16_s"] = round(statistics.median(case.timed(case.ours) for _ in range(20)), 5)
+            row["floor_bf16_s"] = round(our_flops / gemm_flops_per_second(backbone.device, torch.bfloat16), 5)
+        rows.append(row)
+        print(json.dumps(row), flush=True)
+    return rows
+
+
+def one_large_step(arguments: argparse.Namespace) -> None:
+    """Child process: one exact step, then its peak memory as JSON."""
+    torch.set_num_threads(arguments.threads)
+    backbone = random_backbone(arguments.seed, "cpu")
+    case = Case(backbone, arguments.large, arguments.seed, arguments.memory_gib)
+    seconds = case.timed(case.ours)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # kibibytes on Linux
+    print(json.dumps({"classes": arguments.large, "sets": SETS, "step_s": round(seconds, 1), "peak_gib": round(peak, 2),
+                      "memory_gib_setting": arguments.memory_gib}))  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--classes", type=int, nargs="*", default=[10, 20, 100])
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--memory-gib", type=float, default=3.0, help="what activations may take before chunking")
+    parser.add_argument("--memory", action="store_true", help="also the peak memory of one step of --large classes")
+    parser.add_argument("--large", type=int, default=1000)
+    parser.add_argument("--large-step-only", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--out", type=Path, default=RESULTS / "training_speed")
+    arguments = parser.parse_args()
+    if arguments.large_step_only:
+        return one_large_step(arguments)
+    torch.set_num_threads(arguments.threads)
+    rows = measure(arguments)
+    report: dict[str, Any] = {
+        "command": "python -m benchmarks.training_speed " + " ".join(sys.argv[1:]),
+        "architecture": f"{ARCHITECTURE} text tower, random weights",
+        "context_length": LENGTH,
+        "batch_size": BATCH,
+        "seed": arguments.seed,
+        "threads": arguments.threads,
+        "device": torch.cuda.get_device_name() if arguments.device == "cuda" else _processor(),
+        "versions": {
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "open_clip": open_clip.__version__,
+        },
+        "rows": rows,
+    }
+    if arguments.memory:
+        command = [sys.executable, "-m", "benchmarks.training_speed", "--large-step-only", "--large", arguments.large,
+                   "--memory-gib", arguments.memory_gib, "--threads", arguments.threads]  # fmt: skip
+        child = subprocess.run([str(part) for part in command], check=True, capture_output=True, text=True)
+        report["memory"] = json.loads(child.stdout.splitlines()[-1])
+        print(json.dumps(report["memory"]), flush=True)
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    arguments.out.with_suffix(".json").write_text(json.dumps(report, indent=2) + "\n")
+    if rows:
+        with open(arguments.out.with_suffix(".csv"), "w", newline="") as file:
+            writer = csv.DictWriter(file, rows[0].keys())
+            writer.writeheader()
+            writer.writerows(rows)
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,108 @@
+"""The page as a whole: settings, the frame around the tabs, and how it is served."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from gradio_client.utils import is_http_url_like
+
+from lsn_app import detect
+from lsn_app.examples import EXAMPLES_DIR
+from lsn_app.store import DETECTORS_DIR, Store
+from lsn_app.theme import CSS_FILE, build_theme
+from lsn_app.words import problem
+from lsn_core import UserError
+from lsn_core.backbones import EMBEDDED
+
+log = logging.getLogger(__name__)
+
+TITLE = "Is this one of my classes?"
+ABOUT = (
+    "CLIP tells your classes apart, and this page also tells you when a photo shows **none** of them: "
+    "it asks what the photo is, and what it is *not* (LSN, ICLR 2024)."
+)
+TABS = (("Detect", "detect", detect.build),)  # (title, id, function of a Store and the Blocks that fills the tab)
+MAX_FILE_SIZE = "32mb"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How the app is set up.
+
+    Attributes:
+        backbone: the name of the backbone that the page starts with.
+        public: whether strangers use it; then backbones are limited to a fixed list.
+        detectors_dir: where the shipped detectors are.
+    """
+
+    backbone: str = EMBEDDED
+    public: bool = False
+    detectors_dir: Path = DETECTORS_DIR
+
+
+class Page(gr.Blocks):
+    """Blocks that take uploaded files only."""
+
+    async def preprocess_data(self, block_fn: Any, inputs: list[Any], *args: Any, **kwargs: Any) -> Any:
+        # security: Gradio would download an address given in the place of an uploaded file.
+        if _holds_address(inputs):
+            raise gr.Error("Files must be uploaded; web addresses are not fetched.", print_exception=False)
+        return await super().preprocess_data(block_fn, inputs, *args, **kwargs)
+
+
+def build_app(settings: Settings | None = None) -> gr.Blocks:
+    """The page, with its backbone loaded. Falls back to the embedded one, and says so, where that one can't be had."""
+    settings = settings or Settings()
+    store, notice = _open_store(settings)
+    # analytics_enabled: nothing is sent anywhere; delete_cache: uploads are looked for hourly and deleted after a day.
+    with Page(title=TITLE, analytics_enabled=False, delete_cache=(3600, 86_400), fill_width=False) as page:
+        gr.Markdown(f"# {TITLE}\n{ABOUT}", elem_id="lsn-title")
+        if notice:
+            gr.HTML(problem(notice), elem_id="lsn-notice")
+        with gr.Tabs():
+            for title, name, build in TABS:
+                with gr.Tab(title, id=name):
+                    build(store, page)
+    page.queue(max_size=64, default_concurrency_limit=2)
+    return page
+
+
+def launch_options() -> dict[str, Any]:
+    """Keyword arguments for `launch`: looks, and what may be read and sent."""
+    return {
+        "theme": build_theme(),
+        "css_paths": CSS_FILE,
+        "allowed_paths": [str(EXAMPLES_DIR)],
+        "max_file_size": MAX_FILE_SIZE,
+        "enable_monitoring": False,
+        "ssr_mode": False,
+        "footer_links": ["api", "settings"],
+    }
+
+
+def _open_store(settings: Settings) -> tuple[Store, str]:
+    store = Store(settings.backbone, public=settings.public, detectors_dir=settings.detectors_dir)
+    try:
+        # The fingerprint reads all weights once: better now than in somebody's first question.
+        log.info("backbone %s, fingerprint %s", settings.backbone, store.encoder(settings.backbone).fingerprint[:12])
+        return store, ""
+    except UserError as error:
+        log.warning("%s", error)
+        reason = str(error)
+    if settings.backbone == EMBEDDED:
+        return store, reason
+    store, worse = _open_store(replace(settings, backbone=EMBEDDED))
+    return store, f"{reason} {worse}" if worse else f"{reason} This page uses '{EMBEDDED}' instead."
+
+
+def _holds_address(value: Any) -> bool:
+    if isinstance(value, dict):
+        path = value.get("path")
+        if isinstance(path, str) and "meta" in value and is_http_url_like(path):
+            return True
+        return any(_holds_address(item) for item in value.values())
+    return isinstance(value, list | tuple) and any(_holds_address(item) for item in value)

@@ -1,0 +1,333 @@
+"""The Detect tab: one photo, the known classes, and whether the photo shows one of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from gradio.data_classes import FileData
+
+from lsn_app import plots, words
+from lsn_app.examples import Example, credits_list, load_examples
+from lsn_app.questions import ZERO_SHOT, Answer, Problem, Question, ask, open_detector, score_line
+from lsn_app.store import Photo, Store, read_photo
+from lsn_core import UserError
+from lsn_core.backbones import EMBEDDED, EMBEDDED_NOTE
+from lsn_core.images import open_image
+
+DEFAULT_CLASSES = "dog, cat, elephant, zebra, flamingo"
+MAX_CALIBRATION = 500
+_NOT_SHOWN_BY_BROWSERS = (".tif", ".tiff")
+_PREVIEW = (1024, 1024)
+_SHARED: dict[str, Any] = {"concurrency_id": "model", "concurrency_limit": 2, "api_visibility": "private"}
+_PLACES = ("photo", "classes", "model", "calibration")
+
+
+def build(store: Store, page: gr.Blocks) -> None:
+    """Fills the tab and adds the public endpoint `/score`."""
+    _DetectTab(store).connect(page)
+
+    def score(image: FileData, classes: str = DEFAULT_CLASSES, tpr: float = 0.95) -> dict[str, Any]:
+        """Tells whether a photo shows one of the given classes, with the default backbone and zero-shot prompts.
+
+        Args:
+            image: the photo: JPEG, PNG, WebP, BMP, GIF or TIFF.
+            classes: names of the known classes, separated by commas or line ends; at least two.
+            tpr: wanted true positive rate, between 0 and 1; of effect only for a calibrated detector.
+
+        Returns:
+            file, verdict ("ID" or "OOD"), score, threshold, calibrated, p_value, predicted_class, positive (class ->
+            cosine), negative (class -> cosines), error (a sentence where there is no verdict, else null).
+        """
+        given: Any = image  # Gradio hands over the plain dictionary
+        return score_line(store, *_file(given if isinstance(given, dict) else given.model_dump()), classes, tpr)
+
+    gr.api(score, api_name="score", concurrency_id="model", concurrency_limit=2)
+
+
+class _DetectTab:
+    """The tab's components, and the functions that its events call."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.examples = load_examples()
+        self.photo_state = gr.State(None)
+        self.calibration_state = gr.State(())
+        self.messages: dict[str, gr.HTML] = {}
+        with gr.Row():
+            with gr.Column(scale=2, min_width=300):
+                self._build_photo()
+            with gr.Column(scale=3, min_width=300):
+                self._build_question()
+                self.card = gr.HTML(words.empty_card(), elem_id="lsn-verdict")
+                self.scale = gr.Plot(show_label=False, visible=False, elem_id="lsn-scale")
+                self._build_calibration()
+        with gr.Row(visible=False) as self.reasons:
+            with gr.Column(min_width=300):
+                _plot_title(
+                    "What it is",
+                    "How well “a photo of a …” fits, compared across the classes. Together they make 100 %.",
+                )
+                self.positive = gr.Plot(show_label=False, elem_id="lsn-positive")
+            with gr.Column(min_width=300):
+                _plot_title(
+                    "What it is not",
+                    "How well “not a photo of a …” fits, compared across the classes. The class that is really there "
+                    "should have a short bar.",
+                )
+                self.negative = gr.Plot(show_label=False, elem_id="lsn-negative")
+
+    def _build_photo(self) -> None:
+        self.photo = gr.Image(
+            label="Photo", type="filepath", image_mode=None, sources=["upload", "clipboard"], height=300,
+            elem_id="lsn-photo", buttons=["fullscreen"],
+        )  # fmt: skip
+        self._message("photo")
+        self.credit = gr.HTML(elem_id="lsn-credit", visible=False)
+        gr.HTML('<h3 class="lsn-heading">Or pick an example</h3>', visible=bool(self.examples))
+        self.gallery = gr.Gallery(
+            [(str(example.path), example.label) for example in self.examples],
+            label="Examples", show_label=False, columns=8, height="auto", object_fit="cover", allow_preview=False,
+            interactive=False, buttons=[], elem_id="lsn-examples", visible=bool(self.examples),
+        )  # fmt: skip
+        gr.HTML(credits_list(self.examples), visible=bool(self.examples))
+
+    def _build_question(self) -> None:
+        self.classes = gr.Textbox(
+            DEFAULT_CLASSES, label="Known classes", info="Separated by commas or lines. Press Enter to ask again.",
+            lines=1, max_lines=6, elem_id="lsn-classes",
+        )  # fmt: skip
+        self.own_classes = gr.HTML(visible=False, elem_id="lsn-own-classes")
+        self._message("classes")
+        self.ask_button = gr.Button("Ask again with these classes", size="sm", elem_id="lsn-ask")
+        with gr.Row():
+            self.detector = gr.Dropdown(
+                [ZERO_SHOT, *self.store.detectors],
+                value=ZERO_SHOT,
+                label="Detector",
+                min_width=200,
+                elem_id="lsn-detector",
+            )
+            self.backbone = gr.Dropdown(
+                self.store.choices, value=self.store.default, label="CLIP model (backbone)", min_width=200,
+                allow_custom_value=not self.store.public, elem_id="lsn-backbone",
+            )  # fmt: skip
+        note = _backbone_note(self.store.default)
+        self.backbone_note = gr.HTML(note, visible=bool(note), elem_id="lsn-backbone-note")
+        self._message("model")
+
+    def _build_calibration(self) -> None:
+        self.tpr = gr.Slider(
+            0.80, 0.99, value=0.95, step=0.01, label="Share of known photos to keep (true positive rate)",
+            info="Moves the threshold; works once the detector is calibrated.", interactive=False, elem_id="lsn-tpr",
+        )  # fmt: skip
+        with gr.Accordion("Calibrate with your own photos", open=False, elem_id="lsn-calibrate") as self.calibrate:
+            gr.Markdown(
+                "Upload photos that **do** show your known classes (19 or more for a rate of 95 %). Their scores tell "
+                "how low a known photo can score, and the threshold is set there."
+            )
+            self.files = gr.File(
+                label="Calibration photos", file_count="multiple", file_types=["image"], height=140, elem_id="lsn-files"
+            )
+            self.calibration_note = gr.HTML(visible=False, elem_id="lsn-calibration-note")
+            self._message("calibration")
+
+    def _message(self, place: str) -> None:
+        self.messages[place] = gr.HTML(visible=False, elem_id=f"lsn-message-{place}")
+
+    # -- events -------------------------------------------------------------------------------------------------------
+
+    def connect(self, page: gr.Blocks) -> None:
+        """Connects the components to what they ask for."""
+        asked = [self.classes, self.detector, self.backbone, self.tpr, self.calibration_state]
+        results = [self.card, self.scale, self.positive, self.negative, self.reasons, self.tpr, *self.messages.values()]
+        shown = [self.photo_state, self.photo, self.credit, *results]
+        # preprocess=False: Gradio's own would open the file with Pillow; open_image is to be the only one who does.
+        self.photo.input(self.take_photo, [self.photo, *asked], shown, preprocess=False, **_SHARED)
+        self.photo.clear(self.take_photo, [self.photo, *asked], shown, preprocess=False, **_SHARED)
+        self.gallery.select(self.take_example, asked, shown, **_SHARED)
+        question = [self.photo_state, *asked]
+        gr.on(
+            [self.classes.submit, self.classes.blur, self.ask_button.click], self.answer, question, results, **_SHARED
+        )
+        choice = [self.classes, self.own_classes, self.ask_button, self.backbone, self.backbone_note, self.calibrate]
+        self.detector.input(self.choose_detector, [self.detector, self.backbone], choice, **_SHARED).then(
+            self.answer, question, results, **_SHARED
+        )
+        self.backbone.input(
+            lambda name: _shown(_backbone_note(name)), self.backbone, self.backbone_note, api_visibility="private"
+        ).then(self.answer, question, results, **_SHARED)
+        self.files.change(
+            self.take_calibration, [self.files, self.detector, self.backbone],
+            [self.calibration_state, self.calibration_note], preprocess=False, **_SHARED,
+        ).success(self.answer, question, results, **_SHARED)  # fmt: skip
+        self.tpr.input(
+            self.move_threshold, question, [self.card, self.scale], show_progress="hidden",
+            trigger_mode="always_last", concurrency_limit=8, api_visibility="private",
+        )  # fmt: skip
+        page.load(self.open_link, asked, [self.classes, *shown], show_progress="hidden", **_SHARED)
+
+    def take_photo(self, payload: dict[str, Any] | None, *asked: Any) -> dict[Any, Any]:
+        """An uploaded photo, or none."""
+        blank = {self.photo_state: None, self.credit: gr.update(visible=False)}
+        if payload is None:
+            return blank | {self.card: words.empty_card(), **self._nothing(), **self._said(None)}
+        path, name = _file(payload)
+        try:
+            photo = read_photo(path, name)
+        except UserError as error:
+            return blank | {self.photo: None} | self._failed(Problem("photo", str(error)))
+        try:
+            answer = self._ask(photo, *asked)
+        except Problem as problem:
+            if problem.place == "photo":
+                return blank | {self.photo: None} | self._failed(problem)
+            return {self.photo_state: photo, self.credit: gr.update(visible=False)} | self._failed(problem)
+        found = {self.photo_state: photo, self.credit: gr.update(visible=False)} | self._answered(answer, *asked)
+        if Path(name).suffix.lower() in _NOT_SHOWN_BY_BROWSERS:
+            preview = open_image(path, name=name)
+            preview.thumbnail(_PREVIEW)
+            found[self.photo] = preview
+        return found
+
+    def take_example(self, event: gr.SelectData, *asked: Any) -> dict[Any, Any]:
+        """The example that was clicked."""
+        return self._take_example(self.examples[int(event.index)], *asked)
+
+    def _take_example(self, example: Example, *asked: Any) -> dict[Any, Any]:
+        photo = read_photo(str(example.path), example.path.name)
+        credit = f'<p class="lsn-credit">Photo: {example.credit()}</p>'
+        shown = {
+            self.photo_state: photo,
+            self.photo: str(example.path),
+            self.credit: gr.update(value=credit, visible=True),
+        }
+        return shown | self.answer(photo, *asked)
+
+    def open_link(self, request: gr.Request, *asked: Any) -> Any:
+        """What a link asks for: `?classes=a,b&example=dog.jpg`."""
+        wanted = dict(request.query_params)
+        classes = str(wanted.get("classes") or asked[0])[:10_000]
+        found: dict[Any, Any] = {self.classes: classes} if "classes" in wanted else {}
+        for example in self.examples:
+            if example.path.name == wanted.get("example"):
+                found |= self._take_example(example, classes, *asked[1:])
+        return found or gr.skip()
+
+    def choose_detector(self, label: str, backbone: str) -> dict[Any, Any]:
+        """Shows the inputs that the chosen detector has a use for."""
+        zero_shot = label == ZERO_SHOT
+        found: dict[Any, Any] = {
+            component: gr.update(visible=zero_shot) for component in (self.classes, self.ask_button, self.calibrate)
+        }
+        found[self.own_classes] = gr.update(visible=False)
+        found[self.backbone] = gr.update(interactive=True)
+        if zero_shot:
+            return found
+        try:
+            detector, encoder = self.store.detector(label)
+        except UserError:
+            return found  # the answer that follows says why
+        names = ", ".join(detector.class_names)
+        found[self.own_classes] = gr.update(value=words.note(f"This detector knows: {names}."), visible=True)
+        found[self.calibrate] = gr.update(visible=detector.calibration is None)
+        found[self.backbone] = gr.update(value=encoder.name, interactive=False)
+        found[self.backbone_note] = _shown(_backbone_note(encoder.name))
+        return found
+
+    def take_calibration(
+        self,
+        payload: Any,
+        label: str,
+        backbone: str,
+        progress: gr.Progress = gr.Progress(),  # noqa: B008
+    ) -> Any:
+        """Reads and encodes the calibration photos; unusable ones are named and left out."""
+        files = [_file(item) for item in payload or ()]
+        used, refused = [], []
+        try:
+            if len(files) > MAX_CALIBRATION:
+                raise UserError(f"{len(files)} photos were given; at most {MAX_CALIBRATION} are taken. Give fewer.")
+            encoder = open_detector(self.store, label, backbone)[1]
+        except UserError as error:
+            return {self.calibration_state: (), self.calibration_note: _shown(words.problem(str(error)))}
+        for path, name in progress.tqdm(files, desc="Reading calibration photos", unit="photo"):
+            try:
+                photo = read_photo(path, name)
+                encoder.encode_photo(photo)
+                used.append(photo)
+            except UserError as error:
+                refused.append(str(error))
+        text = words.note(f"{len(used)} of {len(files)} photos are used for calibration.") if files else ""
+        if refused:
+            more = f" And {len(refused) - 3} more could not be read." if len(refused) > 3 else ""
+            text += words.problem(" ".join(refused[:3]) + more)
+        return {self.calibration_state: tuple(used), self.calibration_note: _shown(text)}
+
+    def answer(self, photo: Photo | None, *asked: Any) -> dict[Any, Any]:
+        """Everything that is shown about a photo; without one, nothing changes, as one may just be on its way."""
+        if photo is None:
+            return self._said(None)
+        try:
+            return self._answered(self._ask(photo, *asked), *asked)
+        except Problem as problem:
+            return self._failed(problem)
+
+    def move_threshold(self, photo: Photo | None, *asked: Any) -> Any:
+        """The card and the scale at another wanted true positive rate."""
+        found = self.answer(photo, *asked)
+        return {key: value for key, value in found.items() if key in (self.card, self.scale)} or gr.skip()
+
+    def _ask(
+        self, photo: Photo, classes: str, label: str, backbone: str, tpr: float, calibration: tuple[Photo, ...]
+    ) -> Answer:
+        return ask(self.store, Question(photo, classes, label, backbone, float(tpr), tuple(calibration)))
+
+    def _answered(self, answer: Answer, *asked: Any) -> dict[Any, Any]:
+        tpr = float(asked[3])
+        prediction, detector, temperature = answer.prediction, answer.detector, answer.temperature
+        scores = detector.calibration.scores.tolist() if detector.calibration else None
+        assert prediction.score is not None and prediction.threshold is not None
+        scale = plots.score_scale(
+            prediction.score, prediction.threshold, known=prediction.verdict == "ID", calibration=scores,
+            score_label="score" if detector.score_name == "lsn" else f"score ({detector.score_name})",
+        )  # fmt: skip
+        return {
+            self.card: words.verdict_card(prediction, tpr, len(scores or ())),
+            self.scale: gr.update(value=scale, visible=True),
+            self.positive: plots.positive_bars(prediction.positive, temperature),
+            self.negative: plots.negative_bars(prediction.positive, prediction.negative, temperature),
+            self.reasons: gr.update(visible=True),
+            self.tpr: gr.update(interactive=scores is not None),
+            **self._said(None),
+        }
+
+    def _failed(self, problem: Problem) -> dict[Any, Any]:
+        return {self.card: words.failed_card(), **self._nothing(), **self._said(problem)}
+
+    def _nothing(self) -> dict[Any, Any]:
+        return {self.scale: gr.update(visible=False), self.reasons: gr.update(visible=False)}
+
+    def _said(self, problem: Problem | None) -> dict[Any, Any]:
+        said = {place: "" for place in _PLACES}
+        if problem:
+            said[problem.place] = words.problem(str(problem))
+        return {self.messages[place]: _shown(text) for place, text in said.items()}
+
+
+def _shown(html: str) -> Any:
+    return gr.update(value=html, visible=bool(html))
+
+
+def _plot_title(title: str, sentence: str) -> None:
+    gr.HTML(f'<div class="lsn-plot-title"><h3>{title}</h3><p>{sentence}</p></div>')
+
+
+def _backbone_note(name: str) -> str:
+    return words.note(EMBEDDED_NOTE) if name == EMBEDDED else ""
+
+
+def _file(payload: dict[str, Any]) -> tuple[str, str]:
+    path = str(payload.get("path") or "")
+    return path, Path(str(payload.get("orig_name") or path)).name

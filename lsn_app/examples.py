@@ -1,0 +1,72 @@
+"""The example photos that ship with the project, each with its author, licence and original page."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+
+EXAMPLES_DIR = Path(__file__).resolve().parent.parent / "assets" / "examples"
+_FILE = "ATTRIBUTION.csv"
+
+
+@dataclass(frozen=True)
+class Example:
+    """One example photo.
+
+    Attributes:
+        path: the file.
+        label: what it shows, in a word or two.
+        author, licence, licence_url, original_page: what its licence asks to be named.
+        changes: what was done to the original.
+    """
+
+    path: Path
+    label: str
+    author: str
+    licence: str
+    licence_url: str
+    original_page: str
+    changes: str
+
+    def credit(self) -> str:
+        """The attribution as HTML: author with the original page, licence with its text, changes."""
+        return (
+            f"“{escape(self.label)}” by {_link(self.original_page, self.author)}, "
+            f"{_link(self.licence_url, self.licence)} ({escape(self.changes)})"
+        )
+
+
+def load_examples(folder: Path = EXAMPLES_DIR) -> list[Example]:
+    """The examples listed in the folder's attribution table; a file without an entry, or the reverse, is left out."""
+    table = folder / _FILE
+    if not table.is_file():
+        return []
+    with table.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    return [
+        Example(
+            path=folder / row["file"],
+            label=Path(row["file"]).stem.replace("_", " "),
+            author=row["author"],
+            licence=row["licence"],
+            licence_url=row["licence_url"],
+            original_page=row["original_page"],
+            changes=row["changes"],
+        )
+        for row in rows
+        if (folder / row["file"]).is_file()
+    ]
+
+
+def credits_list(examples: Sequence[Example]) -> str:
+    """All attributions as one foldable HTML list."""
+    items = "".join(f"<li>{example.credit()}</li>" for example in examples)
+    summary = "<summary>Who took these photos, and their licences</summary>"
+    return f'<details class="lsn-credits">{summary}<ul>{items}</ul></details>'
+
+
+def _link(url: str, text: str) -> str:
+    return f'<a href="{escape(url)}" target="_blank" rel="noopener">{escape(text)}</a>'

@@ -1,0 +1,178 @@
+"""What the server keeps between questions: loaded backbones, shipped detectors, features of photos and texts."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from lsn_core import Backbone, Detector, UserError, load_backbone
+from lsn_core.backbones import EMBEDDED
+from lsn_core.images import ImageLimits, open_image
+
+log = logging.getLogger(__name__)
+
+SUGGESTED = (EMBEDDED, "ViT-B-16:openai", "ViT-B-32:laion2b_s34b_b79k", "RN50x4:openai")
+DETECTORS_DIR = Path(__file__).resolve().parent.parent / "checkpoints" / "detectors"
+_PHOTOS, _TEXTS, _BACKBONES, _DETECTORS = 4096, 20_000, 3, 8
+_LIMITS = ImageLimits()
+
+
+@dataclass(frozen=True)
+class Photo:
+    """A photo somebody gave: where the server keeps it, what it was called, and the SHA-256 of its bytes."""
+
+    path: str
+    name: str
+    sha256: str
+
+
+def read_photo(path: str, name: str) -> Photo:
+    """A photo by its path. Raises ImageError for a file that is too large or gone; it is decoded when first encoded."""
+    try:
+        if Path(path).stat().st_size > _LIMITS.max_bytes:
+            raise UserError(f"{name}: the file is larger than the limit of {_LIMITS.max_bytes / 2**20:.3g} MiB.")
+        return Photo(path, name, hashlib.sha256(Path(path).read_bytes()).hexdigest())
+    except OSError as error:
+        raise UserError(f"{name}: the photo is no longer on the server. Upload it again.") from error
+
+
+class LRU:
+    """A dictionary of bounded size for many threads; what was used longest ago goes first."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._items: OrderedDict[Hashable, Any] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, key: Hashable) -> Any:
+        """The value, or None."""
+        with self._lock:
+            if key in self._items:
+                self._items.move_to_end(key)
+            return self._items.get(key)
+
+    def put(self, key: Hashable, value: Any) -> None:
+        """Keeps a value, forgetting the oldest where there is no room."""
+        with self._lock:
+            self._items[key] = value
+            self._items.move_to_end(key)
+            while len(self._items) > self._size:
+                self._items.popitem(last=False)
+
+
+class Encoder:
+    """A backbone that encodes each photo and each text once; everything else is the backbone's own."""
+
+    def __init__(self, backbone: Backbone, photos: LRU, texts: LRU) -> None:
+        self.backbone = backbone
+        self._photos, self._texts = photos, texts
+        self._lock = threading.Lock()  # one forward pass at a time: two would only halve each other's speed
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.backbone, name)
+
+    def encode_photo(self, photo: Photo) -> Tensor:
+        """Feature of a photo, shape (1, D). Raises ImageError for one that cannot be read."""
+        key = (self.backbone.fingerprint, photo.sha256)
+        feature = self._photos.get(key)
+        if feature is None:
+            picture = open_image(photo.path, name=photo.name)
+            with self._lock:
+                feature = self.backbone.encode_images([picture])
+            self._photos.put(key, feature)
+        return feature
+
+    def encode_texts(self, texts: Sequence[str]) -> Tensor:
+        """Features of texts, shape (N, D); only those not met before go through the text tower."""
+        found = {text: self._texts.get((self.backbone.fingerprint, text)) for text in texts}
+        missing = [text for text, feature in found.items() if feature is None]
+        if missing:
+            with self._lock:
+                features = self.backbone.encode_texts(missing)
+            for text, feature in zip(missing, features, strict=True):
+                found[text] = feature
+                self._texts.put((self.backbone.fingerprint, text), feature)
+        return torch.stack([found[text] for text in texts])
+
+    def zero_shot(self, class_names: Sequence[str]) -> Detector:
+        """`Detector.zero_shot` with the texts taken from the cache."""
+        return Detector.zero_shot(cast(Backbone, self), class_names)
+
+
+class Store:
+    """Backbones by name and detectors by file, each loaded once.
+
+    Attributes:
+        public: whether strangers choose: then only the suggested backbones are loaded.
+        default: the backbone that the page starts with.
+        detectors: label -> file of the detectors that ship.
+    """
+
+    def __init__(self, default: str = EMBEDDED, *, public: bool = False, detectors_dir: Path = DETECTORS_DIR) -> None:
+        self.default = default
+        self.public = public
+        self.detectors = {path.stem: path for path in sorted(detectors_dir.glob("*.safetensors"))}
+        self._photos, self._texts = LRU(_PHOTOS), LRU(_TEXTS)
+        self._encoders, self._loaded = LRU(_BACKBONES), LRU(_DETECTORS)
+        self._locks: dict[str, threading.Lock] = {}
+        self._guard = threading.Lock()
+
+    @property
+    def choices(self) -> list[str]:
+        """Backbones to offer."""
+        return list(dict.fromkeys((self.default, *SUGGESTED)))
+
+    def encoder(self, name: str | None) -> Encoder:
+        """A backbone by name, loaded at the first call.
+
+        Raises:
+            UserError: it is not known, not allowed here, or its weights cannot be had.
+        """
+        name = (name or "").strip() or self.default
+        # security: a name can be a path on this machine, or a repository to download from.
+        if self.public and name not in self.choices:
+            raise UserError(f"This server runs only these backbones: {', '.join(self.choices)}. Choose one of them.")
+        return self._once(self._encoders, name, lambda: Encoder(self._load(name), self._photos, self._texts))
+
+    def detector(self, label: str) -> tuple[Detector, Encoder]:
+        """A shipped detector and its backbone, loaded at the first call. Raises UserError where it cannot be used."""
+        path = self.detectors.get(label)
+        if path is None:
+            raise UserError(f"There is no detector called {label!r} here. Choose another.")
+        try:
+            with safe_open(path, framework="pt") as file:
+                backbone = str(json.loads((file.metadata() or {})["lsn"])["backbone"])
+        except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{path.name} is not a detector file, or it is damaged. Choose another.") from error
+        encoder = self._once(self._encoders, backbone, lambda: Encoder(self._load(backbone), self._photos, self._texts))
+        return self._once(self._loaded, label, lambda: Detector.load(path, encoder.backbone)), encoder
+
+    def _load(self, name: str) -> Backbone:
+        try:
+            return load_backbone(name)
+        except UserError:
+            if not self.public:
+                raise
+            log.exception("the backbone %s could not be loaded", name)  # its message may hold a path
+            raise UserError(f"The weights of {name} cannot be had on this server. Choose another backbone.") from None
+
+    def _once(self, kept: LRU, key: str, make: Callable[[], Any]) -> Any:
+        with self._guard:
+            lock = self._locks.setdefault(key, threading.Lock())
+        with lock:  # one lock a name: a long download of one backbone keeps nobody from using another
+            value = kept.get(key)
+            if value is None:
+                value = make()
+                kept.put(key, value)
+            return value

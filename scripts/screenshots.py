@@ -1,0 +1,98 @@
+"""Takes the screenshots of the app, wide and narrow, light and dark: `python scripts/screenshots.py [--out FOLDER]`.
+
+Starts `app.py` on a free port (or uses a running one, --url) and drives Chromium through Playwright.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from playwright.sync_api import Browser, Page, sync_playwright
+
+REPO = Path(__file__).resolve().parent.parent
+SIZES = {"wide": (1280, 900), "narrow": (375, 800)}
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+
+
+def main() -> None:
+    """Reads the arguments and takes all pictures."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=REPO / "assets" / "screenshots", help="folder for the pictures")
+    parser.add_argument("--url", help="a running app; by default one is started")
+    parser.add_argument(
+        "--browser", default=shutil.which("chromium"), help="path of Chromium; default: Playwright's own"
+    )
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    with running_app(options.url) as url, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=options.browser, args=FLAGS)
+        for size, (width, height) in SIZES.items():
+            for theme in ("light", "dark"):
+                take(browser, f"{url}/?__theme={theme}", width, height, options.out / f"detect-{size}-{theme}.png")
+                print(options.out / f"detect-{size}-{theme}.png")
+        browser.close()
+
+
+@contextmanager
+def running_app(url: str | None) -> Iterator[str]:
+    """The address of the app: the one given, or one started for the time being."""
+    if url:
+        yield url.rstrip("/")
+        return
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    environment = os.environ | {"GRADIO_SERVER_NAME": "127.0.0.1", "GRADIO_SERVER_PORT": str(port)}
+    server = subprocess.Popen([sys.executable, str(REPO / "app.py")], cwd=REPO, env=environment)
+    try:
+        address = f"http://127.0.0.1:{port}"
+        for _ in range(240):
+            if server.poll() is not None:
+                raise SystemExit("app.py stopped before it answered; see its messages above.")
+            try:
+                urllib.request.urlopen(address, timeout=5).close()
+                break
+            except OSError:
+                time.sleep(0.5)
+        yield address
+    finally:
+        server.terminate()
+        server.wait(30)
+
+
+def take(browser: Browser, url: str, width: int, height: int, path: Path) -> None:
+    """One picture of the Detect tab, calibrated with a few of the example photos."""
+    page = browser.new_page(viewport={"width": width, "height": height})
+    page.set_default_timeout(120_000)
+    page.goto(url)
+    calibrate(page)
+    page.locator("#lsn-examples button", has_text="dog").first.click()
+    page.wait_for_selector("#lsn-negative .js-plotly-plot .bars path")
+    page.wait_for_selector("#lsn-scale .js-plotly-plot .bars path")
+    page.locator("#lsn-title").scroll_into_view_if_needed()
+    page.wait_for_timeout(1500)  # animations
+    page.screenshot(path=path, full_page=True)
+    page.close()
+
+
+def calibrate(page: Page) -> None:
+    """Uploads the animals among the examples as calibration photos."""
+    page.get_by_role("button", name="Calibrate with your own photos").click()
+    names = ("dog", "cat", "elephant", "zebra", "flamingo")
+    files = [REPO / "assets" / "examples" / f"{name}.jpg" for name in names]
+    page.locator("#lsn-files input[type=file]").set_input_files(files)
+    page.wait_for_selector("#lsn-calibration-note >> text=5 of 5 photos")
+
+
+if __name__ == "__main__":
+    main()

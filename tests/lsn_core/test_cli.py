@@ -1,0 +1,118 @@
+"""The command line, run as its users run it: a process, its lines and its exit code."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import REPO
+
+from lsn_core import Backbone, Detector
+
+CONTRACT = {"file", "verdict", "score", "threshold", "p_value", "predicted_class", "positive", "negative", "error"}
+
+
+def _run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "lsn_core", *map(str, arguments)]
+    return subprocess.run(command, cwd=REPO, capture_output=True, text=True, timeout=200)
+
+
+def test_score_prints_the_contract(examples: Path, embedded: Backbone) -> None:
+    done = _run("score", "--classes", "dog,cat,elephant", "--json", examples / "dog.jpg", examples / "cat.jpg")
+    assert done.returncode == 0, done.stderr
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [line["predicted_class"] for line in lines] == ["dog", "cat"]
+    judge = Detector.zero_shot(embedded, ["dog", "cat", "elephant"])
+    for line, expected in zip(lines, judge.predict([examples / "dog.jpg", examples / "cat.jpg"]), strict=True):
+        assert set(line) >= CONTRACT
+        assert line["verdict"] == expected.verdict
+        assert line["score"] == pytest.approx(expected.score, abs=1e-6)
+        assert line["error"] is None and line["p_value"] is None and not line["calibrated"]
+        assert set(line["positive"]) == set(line["negative"]) == {"dog", "cat", "elephant"}
+
+
+def test_a_bad_file_gets_its_own_line(examples: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes((examples / "dog.jpg").read_bytes())
+    (tmp_path / "b.jpg").write_text("no picture")
+    done = _run("score", "--classes", "dog,cat", "--json", tmp_path, tmp_path / "gone.png")
+    assert done.returncode == 1
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [Path(line["file"]).name for line in lines] == ["a.jpg", "b.jpg", "gone.png"]
+    assert [line["error"] is None for line in lines] == [True, False, False]
+    assert lines[1]["verdict"] is None and "b.jpg" in lines[1]["error"]
+
+
+def test_a_detector_file_and_calibration_photos(examples: Path, embedded: Backbone, tmp_path: Path) -> None:
+    names = ["dog", "cat", "zebra"]
+    known = [examples / f"{name}.jpg" for name in names]
+    judge = Detector.zero_shot(embedded, names)
+    judge = judge.calibrate(embedded.encode_images([_open(path) for path in known]))
+    judge.save(tmp_path / "d.safetensors")
+    (tmp_path / "known").mkdir()
+    for path in known:
+        (tmp_path / "known" / path.name).write_bytes(path.read_bytes())
+    saved = _run("score", "--detector", tmp_path / "d.safetensors", "--json", "--tpr", "0.7", known[0])
+    typed = _run(
+        "score", "--classes", ",".join(names), "--calibrate", tmp_path / "known", "--json", "--tpr", "0.7", known[0]
+    )
+    first, second = json.loads(saved.stdout), json.loads(typed.stdout)
+    assert first == {**second, "file": first["file"]}
+    assert first["calibrated"] and 0 < first["p_value"] <= 1
+    assert math.isfinite(first["threshold"])
+
+
+def _open(path: Path):  # noqa: ANN202
+    from lsn_core.images import open_image
+
+    return open_image(path)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--classes", "dog"], "two classes"),
+        ([], "--detector FILE or --classes"),
+        (["--classes", "a,b", "--detector", "x.safetensors"], "one of the two"),
+        (["--detector", "nothing.safetensors"], "no detector file"),
+        (["--classes", "a,b", "--backbone", "ViT-B-61:openai"], "Did you mean"),
+        (["--classes", "a,b", "--tpr", "1.5"], "between 0 and 1"),
+        (["--classes", "a,b", "--device", "toaster"], "toaster"),
+    ],
+)
+def test_mistakes_are_sentences(examples: Path, arguments: list[str], words: str) -> None:
+    done = _run("score", examples / "dog.jpg", *arguments)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_an_empty_folder_is_said(tmp_path: Path) -> None:
+    done = _run("score", tmp_path, "--classes", "a,b")
+    assert done.returncode == 2
+    assert "No images" in done.stderr
+
+
+def test_doctor_reports_the_machine(embedded: Backbone) -> None:
+    done = _run("doctor", "--json")
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report["backbone_ok"] and report["promptable"]
+    assert report["weights_hash"] == embedded.weights_hash
+    assert report["versions"]["torch"]
+    assert "small CLIP" in _run("doctor").stdout
+
+
+def test_the_library_never_imports_gradio() -> None:
+    code = (
+        "import sys, pkgutil, importlib, lsn_core\n"
+        "for m in pkgutil.walk_packages(lsn_core.__path__, 'lsn_core.'):\n"
+        "    if not m.name.endswith('__main__'): importlib.import_module(m.name)\n"
+        "assert 'gradio' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPO, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr

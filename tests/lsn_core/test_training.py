@@ -1,0 +1,380 @@
+"""Training: equal to the equations step by step, resumable to the bit, and clear about bad input."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import literal
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from lsn_core import ConditionalDetector, Detector, TrainConfig, UserError, get_preset, train
+from lsn_core.backbones import EMBEDDED_DIR, Backbone
+from lsn_core.phases import Phase
+from lsn_core.shots import draw_shots
+from lsn_core.training import Progress, TrainingStopped
+from lsn_core.training_config import ABLATIONS, METHODS, PRESETS, PromptConfig, ablate
+
+NAMES = ["cat", "great white shark", "hen"]
+HERE = Path(__file__).parent
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Tensors here are so small that threads only wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def clusters(dim: int, per_class: int = 10, seed: int = 0) -> tuple[torch.Tensor, np.ndarray]:
+    """Image features in one cloud for each class."""
+    generator = torch.Generator().manual_seed(seed)
+    middles = torch.randn(len(NAMES), dim, generator=torch.Generator().manual_seed(77))
+    labels = np.arange(len(NAMES) * per_class) % len(NAMES)
+    noise = torch.randn(len(labels), dim, generator=generator)
+    return F.normalize(middles[labels] + 0.7 * noise, dim=-1), labels
+
+
+def small(preset: str = "fast", method: str = "coop", epochs: int = 2, **changes: object) -> TrainConfig:
+    config = get_preset(preset, method)
+    positive = replace(config.positive, context_length=3, epochs=epochs, batch_size=min(4, config.positive.batch_size))
+    negative = replace(config.negative, context_length=3, epochs=epochs, batch_size=min(4, config.negative.batch_size))
+    return replace(config, positive=positive, negative=negative, **changes)
+
+
+@pytest.fixture(params=["tiny", "embedded"])
+def backbone(request: pytest.FixtureRequest) -> Backbone:
+    if request.param == "embedded" and not (EMBEDDED_DIR / "open_clip_config.json").is_file():
+        pytest.skip("the embedded checkpoint has not been built")
+    return request.getfixturevalue("tiny_backbone" if request.param == "tiny" else "embedded")
+
+
+# -- faithful ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_step_of_each_preset_equals_the_equations(backbone: Backbone, preset: str) -> None:
+    config = get_preset(preset)
+    features, labels = clusters(backbone.dim)
+    shots = draw_shots(features, labels, NAMES, backbone.dim, None, 0.0, 0)
+    for kind, settings in (("positive", config.positive), ("negative", config.negative)):
+        settings = replace(settings, batch_size=len(labels), epochs=1)  # one batch, so that its order does not matter
+        phase = Phase(kind, settings, config, NAMES, backbone, shots)
+        before = [learner.contexts.detach().clone() for learner in phase.learners]
+        loss, _ = phase.step(0)
+        found = phase.learners[0].contexts.grad
+        assert found is not None
+
+        contexts = torch.cat(before).requires_grad_()  # (K, C or 1, L, W)
+        sets = [
+            literal.text_features(backbone, c if settings.class_specific else c[0], NAMES).double() for c in contexts
+        ]
+        images, targets = shots.features.double(), shots.labels
+        if kind == "positive":
+            wanted = literal.positive_loss(images, targets, sets[0], settings.temperature, config.loss_on)
+        elif config.sets_in_turn:
+            wanted = literal.negative_loss(images, targets, sets[:1], settings.temperature, config.loss_on)
+            own, others = sets[0], [text.detach() for text in sets[1:]]
+            cosines = [own[c] @ other[c] for c in range(len(NAMES)) for other in others]
+            wanted = wanted + config.reg_weight * sum(cosines) / len(cosines)
+        else:
+            wanted = literal.negative_loss(images, targets, sets, settings.temperature, config.loss_on)
+            wanted = wanted + config.reg_weight * literal.orthogonality(sets, config.reg)
+        wanted.backward()
+        assert float(loss) == pytest.approx(float(wanted), rel=1e-4)
+        expected = contexts.grad[: len(found)]
+        assert float((found - expected).norm() / expected.norm()) < 1e-4
+
+
+def test_a_cocoop_step_equals_the_equations(tiny_backbone: Backbone) -> None:
+    config = small("paper", "cocoop")
+    features, labels = clusters(tiny_backbone.dim, 1)
+    shots = draw_shots(features, labels, NAMES, tiny_backbone.dim, None, 0.0, 0)
+    settings = replace(config.negative, batch_size=len(labels))
+    phase = Phase("negative", settings, config, NAMES, tiny_backbone, shots)
+    learner = phase.learners[0]
+    tokens = learner.meta_tokens(shots.features).detach()  # (B, K, W)
+    contexts = learner.contexts.detach().clone().requires_grad_()
+    wanted = torch.zeros((), dtype=torch.double)
+    for b, y in enumerate(shots.labels):
+        sets = [literal.text_features(tiny_backbone, contexts[k] + tokens[b, k], NAMES).double() for k in range(3)]
+        image, target = shots.features[b : b + 1].double(), y[None]
+        wanted = wanted + literal.negative_loss(image, target, sets, settings.temperature, "logits") / len(labels)
+        wanted = wanted + config.reg_weight * literal.orthogonality(sets, "sum_abs") / len(labels)
+    wanted.backward()
+    loss, _ = phase.step(0)
+    assert float(loss) == pytest.approx(float(wanted), rel=1e-4)
+    assert float((learner.contexts.grad - contexts.grad).norm() / contexts.grad.norm()) < 1e-4
+    assert all(float(parameter.grad.abs().sum()) > 0 for parameter in learner.parameters())
+
+
+def test_sets_in_turn_change_one_at_a_time(tiny_backbone: Backbone) -> None:
+    config = small("reference", calibration_share=0.0)
+    shots = draw_shots(*clusters(tiny_backbone.dim), NAMES, tiny_backbone.dim, None, 0.0, 0)
+    phase = Phase("negative", config.negative, config, NAMES, tiny_backbone, shots)
+    for step in range(6 * phase.batches):
+        before = [learner.contexts.detach().clone() for learner in phase.learners]
+        phase.step(step)
+        moved = [not torch.equal(a, b.contexts) for a, b in zip(before, phase.learners, strict=True)]
+        assert moved == [k == step // phase.batches % 3 for k in range(3)]
+
+
+def test_training_learns_to_say_no(tiny_backbone: Backbone) -> None:
+    losses: dict[str, list[float]] = {"positive": [], "negative": []}
+    features, labels = clusters(tiny_backbone.dim, 20)
+    config = small(epochs=6)
+    detector = train(features, labels, NAMES, tiny_backbone, config, callback=lambda p: losses[p.phase].append(p.loss))
+    for curve in losses.values():
+        assert np.mean(curve[-5:]) < 0.6 * np.mean(curve[:3])
+    unseen, truth = clusters(tiny_backbone.dim, 20, seed=5)
+    positive, negative = detector.cosines(unseen)
+    assert (positive.argmax(dim=-1).numpy() == truth).mean() > 0.8
+    assert (negative.mean(dim=1).argmin(dim=-1).numpy() == truth).mean() > 0.8  # the own "no" matches least
+    assert detector.calibration is not None and len(detector.calibration) == 12
+
+
+# -- configs ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("preset", PRESETS)
+def test_configs_survive_json(preset: str, method: str) -> None:
+    config = get_preset(preset, method, seed=4)
+    assert TrainConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"shots": 0}, {"seed": -1}, {"seed": True}, {"reg": "none"}, {"calibration_share": 1.0}, {"method": "x"},
+     {"sets": 3}, {"positive": {"lr": 0.0}}, {"positive": {"epochs": "9"}}, {"negative": {"lr": float("nan")}},
+     {"positive": {"with_name": False}}, {"positive": {"sets": 0}, "negative": {"sets": 0}}],
+)  # fmt: skip
+def test_bad_settings_are_refused(change: dict) -> None:
+    with pytest.raises(UserError):
+        TrainConfig.from_dict(change)
+
+
+def test_the_paper_preset_is_the_paper() -> None:
+    config = get_preset("paper")
+    assert config.positive == PromptConfig(1, 16, False, True, 0.01, "sgd", 0.002, epochs=50, batch_size=8)
+    assert config.negative == PromptConfig(3, 16, True, True, 0.05, "adam", 0.001, epochs=100, batch_size=8)
+    assert (config.reg, config.reg_weight, config.shots) == ("sum_abs", 0.1, 128)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("row", ABLATIONS)
+def test_every_row_of_tables_4_and_5_trains_and_scores(tiny_backbone: Backbone, row: str, method: str) -> None:
+    features, labels = clusters(tiny_backbone.dim, 3)
+    config = ablate(small(method=method, epochs=1), row)
+    detector = train(features, labels, NAMES, tiny_backbone, config)
+    scores = detector.score_features(features)
+    assert scores.shape == (9,) and bool(scores.isfinite().all())
+    assert len(detector.negative) == config.negative.sets
+    assert detector.score_name == {"no-positive": "negatives-only", "no-negative": "mcm"}.get(row, config.score)
+    if row == "no-positive":
+        torch.testing.assert_close(detector.positive, Detector.zero_shot(tiny_backbone, NAMES).positive)
+
+
+# -- detectors --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_trained_detector_scores_the_same_after_saving(tiny_backbone: Backbone, tmp_path: Path, method: str) -> None:
+    features, labels = clusters(tiny_backbone.dim, 6)
+    detector = train(features, labels, NAMES, tiny_backbone, small(method=method, epochs=1))
+    detector.save(tmp_path / "d.safetensors")
+    again = Detector.load(tmp_path / "d.safetensors", tiny_backbone)
+    assert type(again) is type(detector) is (ConditionalDetector if method == "cocoop" else Detector)
+    assert torch.equal(again.score_features(features), detector.score_features(features))
+    assert again.threshold(0.5) == detector.threshold(0.5)
+    assert TrainConfig.from_dict(again.config) == small(method=method, epochs=1)
+    assert len(again.with_score("mcm").predict_features(features)) == len(features)
+
+
+def test_prompts_of_a_conditional_detector_follow_the_image(tiny_backbone: Backbone) -> None:
+    features, labels = clusters(tiny_backbone.dim, 4)
+    detector = train(features, labels, NAMES, tiny_backbone, small(method="cocoop", epochs=1))
+    assert isinstance(detector, ConditionalDetector)
+    positive, negative = detector.text_features(features[:2])
+    assert positive.shape == (2, 3, tiny_backbone.dim) and negative.shape == (2, 3, 3, tiny_backbone.dim)
+    assert not torch.allclose(positive[0], positive[1])
+    alone = torch.cat([detector.score_features(x[None]) for x in features])
+    torch.testing.assert_close(alone, detector.score_features(features))
+    assert detector.score_features(features[:0]).shape == (0,)
+
+
+# -- resuming ---------------------------------------------------------------------------------------------------------
+
+RUN = """
+import sys, time
+sys.path[:0] = [{tests!r}, {here!r}]
+from conftest import *
+import test_training as t
+backbone = tiny_backbone.__wrapped__() if hasattr(tiny_backbone, "__wrapped__") else None
+torch.set_num_threads(1)
+def slowly(progress):
+    print(progress.step, flush=True)
+    time.sleep({pause})
+config = t.small({preset!r}, {method!r})
+d = t.train(*t.clusters(backbone.dim, 6), t.NAMES, backbone, config, callback=slowly,
+            checkpoint_dir={folder!r}, checkpoint_seconds=0)
+d.save({out!r})
+"""
+
+
+@pytest.mark.parametrize(("preset", "method"), [("paper", "coop"), ("reference", "coop"), ("fast", "cocoop")])
+def test_killed_at_random_steps_it_ends_with_the_same_bits(tmp_path: Path, preset: str, method: str) -> None:
+    def command(folder: Path, out: Path, pause: float) -> list[str]:
+        folder.mkdir(exist_ok=True)
+        code = RUN.format(
+            tests=str(HERE.parent), here=str(HERE), pause=pause, preset=preset, method=method, folder=str(folder),
+            out=str(out),
+        )  # fmt: skip
+        return [sys.executable, "-c", code]
+
+    straight, broken = tmp_path / "straight.safetensors", tmp_path / "broken.safetensors"
+    steps = subprocess.run(command(tmp_path / "a", straight, 0), check=True, capture_output=True, text=True).stdout
+    total = int(steps.split()[-1])
+    rng = random.Random(preset)
+    first = rng.randint(1, total // 2)
+    for kill_at in (first, rng.randint(first + 1, total - 1)):
+        process = subprocess.Popen(command(tmp_path / "b", broken, 0.005), stdout=subprocess.PIPE, text=True)
+        assert process.stdout is not None
+        for line in process.stdout:
+            if int(line) >= kill_at:
+                time.sleep(rng.random() * 0.01)  # within the step or the writing of its checkpoint
+                os.kill(process.pid, signal.SIGKILL)
+                break
+        assert process.wait() == -signal.SIGKILL and not broken.exists()
+    resumed = subprocess.run(command(tmp_path / "b", broken, 0), check=True, capture_output=True, text=True).stdout
+    assert int(resumed.split()[0]) > first  # it went on, rather than begin anew
+    from safetensors.torch import load_file
+
+    a, b = load_file(straight), load_file(broken)
+    assert a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_a_stopped_run_goes_on_and_a_finished_one_comes_back_at_once(tiny_backbone: Backbone, tmp_path: Path) -> None:
+    features, labels = clusters(tiny_backbone.dim, 6)
+    seen: list[Progress] = []
+    arguments = (features, labels, NAMES, tiny_backbone, small())
+    with pytest.raises(TrainingStopped):
+        train(*arguments, checkpoint_dir=tmp_path, callback=lambda p: seen.append(p) or p.step == 3)
+    with pytest.raises(KeyboardInterrupt):
+
+        def interrupt(progress: Progress) -> None:
+            seen.append(progress)
+            raise KeyboardInterrupt
+
+        train(*arguments, checkpoint_dir=tmp_path, callback=interrupt)
+    detector = train(*arguments, checkpoint_dir=tmp_path, callback=lambda p: seen.append(p))
+    assert [p.step for p in seen] == list(range(1, seen[0].total + 1))  # no step was done twice or left out
+    assert all(0 <= p.accuracy <= 1 for p in seen) and seen[-1].seconds >= seen[0].seconds > 0
+    again = train(*arguments, checkpoint_dir=tmp_path, callback=lambda p: pytest.fail("nothing is left to do"))
+    assert torch.equal(again.negative, detector.negative)
+    assert torch.equal(train(*arguments).negative, detector.negative)
+
+
+def test_a_checkpoint_of_another_run_is_neither_used_nor_lost(tiny_backbone: Backbone, tmp_path: Path) -> None:
+    features, labels = clusters(tiny_backbone.dim, 4)
+    train(features, labels, NAMES, tiny_backbone, small(epochs=1), checkpoint_dir=tmp_path)
+    (file,) = tmp_path.iterdir()
+    before = file.read_bytes()
+    for arguments in (
+        (features, labels, NAMES, tiny_backbone, small(epochs=1, seed=1)),
+        (features.flip(0), labels, NAMES, tiny_backbone, small(epochs=1)),
+        (features, labels, NAMES[::-1], tiny_backbone, small(epochs=1)),
+    ):
+        with pytest.raises(UserError, match="on other images"):
+            train(*arguments, checkpoint_dir=tmp_path)
+        assert file.read_bytes() == before
+    train(features, labels, NAMES, tiny_backbone, small(epochs=1, seed=1), checkpoint_dir=tmp_path, resume=False)
+    file.write_bytes(before[: len(before) // 2])
+    with pytest.raises(UserError, match="damaged"):
+        train(features, labels, NAMES, tiny_backbone, small(epochs=1), checkpoint_dir=tmp_path)
+
+
+# -- bad input --------------------------------------------------------------------------------------------------------
+
+
+def broken_case(case: str, features: torch.Tensor, labels: np.ndarray) -> tuple[torch.Tensor, np.ndarray, list[str]]:
+    names = list(NAMES)
+    if case == "one class":
+        return features[labels == 0], labels[labels == 0], names[:1]
+    if case == "empty class":
+        return features[labels != 1], labels[labels != 1], names
+    if case == "duplicate":
+        names[2] = "Cat"
+    if case == "label too large":
+        labels = labels + 1
+    if case == "label negative":
+        labels = labels - 1
+    if case == "too few labels":
+        labels = labels[:-1]
+    if case == "float labels":
+        labels = labels.astype(float)
+    if case == "NaN":
+        features = features.clone()
+        features[3, 1] = float("nan")
+    if case == "zero":
+        features = features * (torch.arange(len(features)) != 2)[:, None]
+    if case == "other size":
+        features = features[:, :-1]
+    if case == "100 words":
+        names[1] = " ".join(["zebra"] * 100)
+    return features, labels, names
+
+
+@pytest.mark.parametrize(
+    ("case", "message"),
+    [("one class", "two classes"), ("empty class", "great white shark"), ("duplicate", "twice"),
+     ("label too large", "label 3 stands for no class"), ("label negative", "label -1"),
+     ("too few labels", "one label"), ("float labels", "whole numbers"), ("NaN", "features of 1 of 30"),
+     ("zero", "all zero"),
+     ("other size", r"\(N, 64\)"), ("100 words", "zebra.*too long")],
+)  # fmt: skip
+def test_bad_input_is_named_and_leaves_the_checkpoint_alone(
+    tiny_backbone: Backbone, tmp_path: Path, case: str, message: str
+) -> None:
+    (tmp_path / "training.safetensors").write_bytes(b"trained before")
+    features, labels, names = broken_case(case, *clusters(tiny_backbone.dim))
+    with pytest.raises(UserError, match=message):
+        train(features, labels, names, tiny_backbone, small(), checkpoint_dir=tmp_path)
+    assert (tmp_path / "training.safetensors").read_bytes() == b"trained before"
+
+
+def test_one_image_per_class_trains_without_calibration(
+    tiny_backbone: Backbone, caplog: pytest.LogCaptureFixture
+) -> None:
+    detector = train(*clusters(tiny_backbone.dim, 1), NAMES, tiny_backbone, small(epochs=1))
+    assert detector.calibration is None and "not be calibrated" in caplog.text
+    assert detector.metrics["train_images"] == 3
+
+
+def test_shots_are_drawn_by_seed_and_never_calibrate_what_they_trained_on(tiny_backbone: Backbone) -> None:
+    features, labels = clusters(tiny_backbone.dim, 30)
+    drawn, again, other = (draw_shots(features, labels, NAMES, 64, 10, 0.2, seed) for seed in (0, 0, 1))
+    assert torch.equal(drawn.features, again.features) and not torch.equal(drawn.features, other.features)
+    assert torch.bincount(drawn.labels).tolist() == [8, 8, 8]
+    assert torch.bincount(drawn.held_out_labels).tolist() == [2, 2, 2]
+    assert not (drawn.features[:, None] == drawn.held_out[None]).all(dim=-1).any()
+
+
+def test_a_run_that_diverges_says_so(tiny_backbone: Backbone) -> None:
+    config = small()
+    config = replace(config, positive=replace(config.positive, optimizer="sgd", lr=1e38))
+    with pytest.raises(UserError, match="learning rate"):
+        train(*clusters(tiny_backbone.dim, 4), NAMES, tiny_backbone, config)
