@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup run test check clean
+.PHONY: setup run test check detectors clean
 
 setup: $(VENV)/.installed
 
@@ -33,6 +33,15 @@ check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The shipped detectors, from the training files of the image sets in DATA.
+DATA ?= ../shared/data
+detectors: setup
+	mkdir -p checkpoints/detectors build/features
+	for set in imagenette cifar10; do \
+		$(BIN)/python -m lsn_core train $(DATA)/$$set/train.parquet --preset fast --shots 128 --seed 0 \
+			--cache build/features --out checkpoints/detectors/$$set.safetensors || exit 1; \
+	done
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

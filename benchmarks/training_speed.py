@@ -34,14 +34,14 @@ from lsn_core.text_tower import TextTower
 RESULTS = Path(__file__).resolve().parent / "results"
 ARCHITECTURE = "ViT-B-16"
 SETS, LENGTH, BATCH = 3, 16, 8
-# Made-up names of one to four words, as ImageNet's are, repeatable and free of any data set.
+# Made-up names of one to three words, as ImageNet's are; repeatable and free of any data set.
 FIRST = ["red", "great white", "common", "sea", "mountain", "", "", "", "northern", "black and white"]
 SECOND = ["fox", "shark", "lizard", "horse", "lamp", "snake", "bird", "chair", "truck", "flower", "coat", "ball"]
 
 
 def class_names(count: int) -> list[str]:
-    return [f"{FIRST[i % len(FIRST)]} {SECOND[i * 7 % len(SECOND)]}{' ' + 'i' * (i // 60) if i >= 60 else ''}".strip()
-            for i in range(count)]  # fmt: skip
+    """Names with the lengths of real ones; the text tower does not mind that they recur after 60."""
+    return [f"{FIRST[i % len(FIRST)]} {SECOND[i % len(SECOND)]}".strip() for i in range(count)]
 
 
 class Case:
@@ -123,7 +123,7 @@ class Case:
 
 
 def gemm_flops_per_second(device: torch.device, dtype: torch.dtype) -> float:
-    """The speed that a matrix product of the tower's own shape reaches here and now; what the floor is reckoned with."""
+    """The speed that a matrix product of the tower's own shape reaches here and now; the floor is reckoned with it."""
     x, weight = (torch.randn(n, 512, device=device, dtype=dtype) for n in (1536, 2048))
     best = float("inf")
     for _ in range(10):

@@ -73,8 +73,8 @@ class _DetectTab:
             with gr.Column(min_width=300):
                 _plot_title(
                     "What it is not",
-                    "How well “not a photo of a …” fits, compared across the classes. The class that is really there "
-                    "should have a short bar.",
+                    "How well “not a photo of a …” fits, compared across the classes. The class that is there should "
+                    "have a short bar; CLIP overlooks the “not” until negative prompts are learned.",
                 )
                 self.negative = gr.Plot(show_label=False, elem_id="lsn-negative")
 
@@ -144,8 +144,8 @@ class _DetectTab:
         results = [self.card, self.scale, self.positive, self.negative, self.reasons, self.tpr, *self.messages.values()]
         shown = [self.photo_state, self.photo, self.credit, *results]
         # preprocess=False: Gradio's own would open the file with Pillow; open_image is to be the only one who does.
-        self.photo.input(self.take_photo, [self.photo, *asked], shown, preprocess=False, **_SHARED)
-        self.photo.clear(self.take_photo, [self.photo, *asked], shown, preprocess=False, **_SHARED)
+        self.photo.upload(self.take_photo, [self.photo, *asked], shown, preprocess=False, **_SHARED)
+        self.photo.clear(self.drop_photo, None, shown, **_SHARED)  # the photo's own value is still the old one then
         self.gallery.select(self.take_example, asked, shown, **_SHARED)
         question = [self.photo_state, *asked]
         gr.on(
@@ -168,11 +168,14 @@ class _DetectTab:
         )  # fmt: skip
         page.load(self.open_link, asked, [self.classes, *shown], show_progress="hidden", **_SHARED)
 
-    def take_photo(self, payload: dict[str, Any] | None, *asked: Any) -> dict[Any, Any]:
-        """An uploaded photo, or none."""
+    def drop_photo(self) -> dict[Any, Any]:
+        """The page without a photo."""
+        blank = {self.photo_state: None, self.credit: gr.update(visible=False), self.card: words.empty_card()}
+        return {**blank, **self._nothing(), **self._said(None)}
+
+    def take_photo(self, payload: dict[str, Any], *asked: Any) -> dict[Any, Any]:
+        """An uploaded photo."""
         blank = {self.photo_state: None, self.credit: gr.update(visible=False)}
-        if payload is None:
-            return blank | {self.card: words.empty_card(), **self._nothing(), **self._said(None)}
         path, name = _file(payload)
         try:
             photo = read_photo(path, name)

@@ -68,7 +68,13 @@ def score_scale(
             type="line", x0=threshold, x1=threshold, y0=0, y1=1, yref="paper", line={"color": NEUTRAL, "dash": "dash"}
         )
         figure.add_annotation(
-            x=threshold, y=1, yref="paper", yanchor="bottom", showarrow=False, text=f"threshold {threshold:.4f}"
+            x=threshold,
+            y=1,
+            yref="paper",
+            yanchor="bottom",
+            xanchor=_anchor(threshold, low, high),
+            showarrow=False,
+            text=f"threshold {threshold:.4f}",
         )
     colour, row = KNOWN if known else UNKNOWN, top * 1.22
     figure.add_shape(type="line", x0=score, x1=score, y0=0, y1=row, line={"color": colour, "width": 2})
@@ -85,7 +91,8 @@ def score_scale(
         },
         hovertemplate="this photo: %{x:.4f}<extra></extra>",
     )
-    figure.add_annotation(x=score, y=row, yshift=20, showarrow=False, text=f"<b>this photo {score:.4f}</b>")
+    text = f"<b>this photo {score:.4f}</b>"
+    figure.add_annotation(x=score, y=row, yshift=20, xanchor=_anchor(score, low, high), showarrow=False, text=text)
     figure.update_xaxes(range=[low, high], title=f"{score_label}: further right fits better")
     counts_step = max(1, math.ceil(top / 4))
     figure.update_yaxes(
@@ -157,6 +164,12 @@ def negative_bars(
 def best_classes(cosines: Mapping[str, float], top: int = TOP) -> list[str]:
     """The classes with the largest cosines, best first."""
     return sorted(cosines, key=lambda name: -cosines[name])[:top]
+
+
+def _anchor(x: float, low: float, high: float) -> str:
+    # A label in the middle of a mark near the edge would be cut off on a phone.
+    place = (x - low) / (high - low)
+    return "left" if place < 0.3 else "right" if place > 0.7 else "center"
 
 
 def _region(figure: go.Figure, start: float, end: float, colour: str) -> None:

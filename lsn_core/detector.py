@@ -258,13 +258,12 @@ class Detector:
     def uncalibrated_threshold(self) -> float:
         """A stand-in for γ where no image of the known classes was given: no error rate is promised.
 
-        It is the score of an image that the model, at its own temperature, would give one class with a probability of
-        one half and the others alike: a best class that leads by less is not taken for a match.
+        It is the score of an image to which the model, at its own temperature, would give its best class nine tenths of
+        the probability and the other classes the rest in equal parts: a smaller lead is not taken for a match.
         """
         count = len(self.class_names)
-        lead = self.backbone.temperature * math.log(max(count - 1, 1) * 1.0 + 1e-9) if count > 2 else 0.0
         cosines = torch.zeros(1, count)
-        cosines[0, 0] = max(lead, self.backbone.temperature)
+        cosines[0, 0] = self.backbone.temperature * math.log(9.0 * (count - 1))
         return float(get_score(self.score_name)(cosines, torch.zeros(1, max(1, len(self.negative)), count)))
 
     def _copy(self, **changes: Any) -> Detector:

@@ -24,7 +24,7 @@ import open_clip
 import pyarrow.parquet as pq
 import torch
 import torch.nn.functional as F
-from embedded_clip.anchors import Photos, Space, fit_space, gather
+from embedded_clip.anchors import Kinds, Photos, Space, find_kinds, fit_space, gather
 from embedded_clip.captions import NEGATIONS, PLAIN, CaptionSampler, Vocabulary, imagenet_names
 from embedded_clip.meanings import Meanings, place_synsets
 from embedded_clip.student import encode, train_text_tower
@@ -73,14 +73,15 @@ def main() -> None:
     trunk = load_trunk()
     rows, bias = trunk.classifier.weight.detach(), trunk.classifier.bias.detach()
     photos = gather(sets, clean, wnids, set(held_out))
-    space = fit_space(photos, rows, bias, set(held_out), device, options.seed)
-    log.info("image side done after %.0f s", time.monotonic() - started)
-
     net = load_wordnet(options.wordnet or find_wordnet())
     offsets = [wnid_offset(wnid) for wnid in wnids]
+    kinds = find_kinds(net, offsets, set(held_out))
+    space = fit_space(photos, rows, bias, set(held_out), kinds, device, options.seed)
+    log.info("image side done after %.0f s", time.monotonic() - started)
+
     nouns = choose_nouns(net, offsets, options.nouns)
-    meanings = place_words(net, offsets, nouns, space, set(held_out), options.work, device)
-    words = make_vocabulary(net, offsets, clean, nouns, meanings, photos, space)
+    meanings = place_words(net, offsets, nouns, space, kinds, set(held_out), options.work, device)
+    words = make_vocabulary(net, offsets, clean, nouns, meanings, photos, space, kinds)
     shift = negation_shifts(words, meanings, net, offsets, clean, options.work, device)
     log.info("%d names placed after %.0f s", len(words.names), time.monotonic() - started)
 
@@ -88,10 +89,10 @@ def main() -> None:
     model = open_clip.CLIP(**MODEL)
     sampler = CaptionSampler(words, shift, options.seed, options.tokens)
     labelled = [i for i in range(len(photos.names)) if i not in held_out and has_anchor(photos, i)]
-    train_text_tower(model, sampler, space.anchors[labelled], device, options.steps)
+    train_text_tower(model, sampler, torch.cat([space.anchors[labelled], space.kinds]), device, options.steps)
     log.info("text side done after %.0f s", time.monotonic() - started)
 
-    space = refit_to_text(model, photos, space, rows, bias, set(held_out), device, options.seed)
+    space = refit_to_text(model, photos, space, rows, bias, set(held_out), kinds, net, device, options.seed)
     seconds = time.monotonic() - started
     save(model, trunk, space, options, held_out, [wnids[i] for i in held_out], seconds, device)
     log.info("built in %.0f s", seconds)
@@ -107,8 +108,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--hold-out", type=int, default=0, metavar="N", help="leave N ImageNet classes out (ablation)")
     parser.add_argument("--nouns", type=int, default=24000, help="WordNet nouns taught besides the class names")
-    parser.add_argument("--steps", type=int, default=2000, help="text tower steps")
-    parser.add_argument("--tokens", type=int, default=4000, help="tokens in a batch of captions")
+    parser.add_argument("--steps", type=int, default=2400, help="text tower steps")
+    parser.add_argument("--tokens", type=int, default=2000, help="tokens in a batch of captions")
     return parser.parse_args()
 
 
@@ -130,6 +131,7 @@ def place_words(
     offsets: list[int],
     nouns: list[tuple[str, int]],
     space: Space,
+    kinds: Kinds,
     held_out: set[int],
     work: Path,
     device: str,
@@ -139,7 +141,9 @@ def place_words(
     texts = [f"{', '.join(net.synsets[o].names[:3])}: {net.synsets[o].gloss}" for o in synsets]
     glosses = embed_sentences(texts, work / "glosses.npz", device)
     observed = {offset: space.anchors[i] for i, offset in enumerate(offsets) if i not in held_out}
-    return place_synsets(net, synsets, glosses, observed)
+    above = dict(zip(kinds.offsets, space.kinds, strict=True))
+    counts = dict(zip(kinds.offsets, kinds.members.sum(1).int().tolist(), strict=True))
+    return place_synsets(net, synsets, glosses, observed, above, counts)
 
 
 def make_vocabulary(
@@ -150,8 +154,9 @@ def make_vocabulary(
     meanings: Meanings,
     photos: Photos,
     space: Space,
+    kinds: Kinds,
 ) -> Vocabulary:
-    """Names by how often they are taught: ImageNet's, the other sets', common nouns, all nouns and plurals."""
+    """Names by how often they are taught: ImageNet's and the other sets', kinds, common nouns, all nouns, plurals."""
     row = meanings.index()
     direction = {offset: meanings.vectors[row[offset]] for offset in meanings.offsets}
     synonyms = imagenet_names(clean, [list(net.synsets[o].names) for o in offsets])
@@ -165,11 +170,16 @@ def make_vocabulary(
             name = photos.names[i]
             first[name] = first[name] + space.anchors[i] if name in first else space.anchors[i]
     second = {name: direction[o] for i, o in enumerate(offsets) for name in synonyms[i][2:]}
-    common, rest = {}, {}
-    for place, (name, offset) in enumerate(nouns):
-        (common if place < 8000 else rest)[name] = direction[offset]
-    plurals = {_plural(name): target for name, target in (common | first).items()}
-    return Vocabulary([(0.42, first), (0.08, second), (0.28, common), (0.14, rest), (0.08, plurals)])
+    above = set(kinds.offsets)
+    general, common, rest = {}, {}, {}
+    for name, offset in nouns:
+        tier = general if offset in above else common if net.tagged[name] else rest
+        tier[name] = direction[offset]
+    plurals = {_plural(name): target for name, target in (general | first).items()}
+    log.info("names: %d of classes, %d of kinds, %d common, %d others", len(first), len(general), len(common), len(rest))
+    return Vocabulary(
+        [(0.46, first), (0.06, second), (0.20, general), (0.16, common), (0.08, rest), (0.04, plurals)]
+    )
 
 
 def _plural(name: str) -> str:
@@ -216,27 +226,30 @@ def refit_to_text(
     rows: Tensor,
     bias: Tensor,
     held_out: set[int],
+    kinds: Kinds,
+    net: WordNet,
     device: str,
     seed: int,
 ) -> Space:
     """Fits the projection once more, to what the trained text tower says of each name."""
     tokenizer = open_clip.get_tokenizer("ViT-B-32")
-    anchors = torch.zeros(len(photos.names), MODEL["embed_dim"])
+    names = photos.names + [net.synsets[offset].names[0] for offset in kinds.offsets]
+    anchors = torch.zeros(len(names), MODEL["embed_dim"])
     for template in (PLAIN, "{}", "a photo of the {}.", "a picture of a {}."):
-        tokens = tokenizer([template.format(name) for name in photos.names])
+        tokens = tokenizer([template.format(name) for name in names])
         eot = tokens.argmax(-1)
         parts = [
             encode(model, t[:, : int(e.max()) + 1].to(device), e.to(device)).cpu()
             for t, e in zip(tokens.split(256), eot.split(256), strict=True)
         ]
         anchors += torch.cat(parts) * (2.0 if template == PLAIN else 1.0)
-    anchors = F.normalize(anchors, dim=-1)
+    anchors, above = F.normalize(anchors, dim=-1).split([len(photos.names), len(kinds.offsets)])
     labelled = [i for i in range(len(photos.names)) if i not in held_out and has_anchor(photos, i)]
     agreement = (anchors[labelled] * space.anchors[labelled]).sum(-1)
     log.info("text features to anchors: cosine %.3f on average", agreement.mean())
-    start = Space(space.projection, anchors, space.scale)
+    start = Space(space.projection, anchors, above, space.scale)
     with torch.enable_grad():
-        return fit_space(photos, rows, bias, held_out, device, seed + 1, start=start, steps=300)
+        return fit_space(photos, rows, bias, held_out, kinds, device, seed + 1, start=start, steps=300)
 
 
 def save(

@@ -14,8 +14,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from embedded_clip.vision import PhotoFeatures
+from embedded_clip.wordnet import WordNet
 
 log = logging.getLogger(__name__)
+
+KIND_WEIGHT = 1.0
+STRANGER = 0.05  # cosine of a picture to a class it does not show
+NEARNESS_WEIGHT = 2.0
 
 
 @dataclass
@@ -28,6 +33,14 @@ class Photos:
     is_small: Tensor  # (N,) whether the photos of its set are too small to be sharp (Tiny ImageNet)
     names: list[str]
     group_of_name: Tensor  # (L,)
+
+
+@dataclass
+class Kinds:
+    """Synsets above ImageNet's classes ("dog", "bird", "vehicle"): which classes each stands for."""
+
+    offsets: list[int]
+    members: Tensor  # (H, 1000), 1.0 where the class is below the synset
 
 
 def gather(sets: dict[str, PhotoFeatures], imagenet_names: list[str], wnids: list[str], held_out: set[int]) -> Photos:
@@ -66,11 +79,26 @@ class Projection(nn.Linear):
 
 @dataclass
 class Space:
-    """The image side: its projection, unit-length anchors (L, dim) of all names, and 1 / softmax temperature."""
+    """The image side: its projection, unit-length anchors of all names (L, dim) and kinds (H, dim), 1 / temperature."""
 
     projection: Projection
     anchors: Tensor
+    kinds: Tensor
     scale: float
+
+
+def find_kinds(net: WordNet, offsets: list[int], held_out: set[int], largest: int = 450) -> Kinds:
+    """All synsets strictly above the classes that may be seen, but for those so general that they hold most of them."""
+    below: dict[int, list[int]] = {}
+    for i, offset in enumerate(offsets):
+        for ancestor in net.ancestors(offset):
+            if i not in held_out and ancestor not in offsets:
+                below.setdefault(ancestor, []).append(i)
+    chosen = sorted(ancestor for ancestor, classes in below.items() if len(classes) <= largest)
+    members = torch.zeros(len(chosen), len(offsets))
+    for row, ancestor in enumerate(chosen):
+        members[row, below[ancestor]] = 1.0
+    return Kinds(chosen, members)
 
 
 def fit_space(
@@ -78,6 +106,7 @@ def fit_space(
     rows: Tensor,
     bias: Tensor,
     held_out: set[int],
+    kinds: Kinds,
     device: str,
     seed: int,
     start: Space | None = None,
@@ -87,9 +116,10 @@ def fit_space(
 ) -> Space:
     """Learns projection and anchors; with `start` given, fits the projection and scale to its anchors as they are.
 
-    Three terms: the trunk classifier's own answer on real and on steered features (distillation), the photos' labels
-    among the names of their own set, and the correlation of all class similarities with the classifier's logits, which
-    keeps what the projection knows of classes without photos.
+    Four terms: the trunk classifier's own answer on real and on steered features (distillation); the photos' labels
+    among the names of their own set; the kinds that the classifier sees in a feature against all that it does not (the
+    mean of the breeds' rows is no direction for "dog": rows tell breeds apart); and the correlation of all class
+    similarities with the classifier's logits, which keeps what the projection knows of classes without photos.
 
     Args:
         rows: the trunk classifier's weights, shape (1000, 1280), and `bias` (1000,).
@@ -99,14 +129,16 @@ def fit_space(
     known = torch.tensor([i for i in range(len(rows)) if i not in held_out])
     rows, bias = rows[known], bias[known]
     centred = rows - rows.mean(0)
-    space = start or _initial_space(photos, centred, known, dim)
+    space = start or _initial_space(photos, centred, known, kinds, dim)
     projection = space.projection.to(device)
     table = nn.Parameter(space.anchors.clone().to(device), requires_grad=start is None)
+    kind_table = nn.Parameter(space.kinds.clone().to(device), requires_grad=start is None)
+    above = kinds.members[:, known]
     log_scale = nn.Parameter(torch.tensor(space.scale, device=device).log())
     optimizer = torch.optim.AdamW(
         [
             {"params": projection.parameters(), "lr": learning_rate},
-            {"params": [table], "lr": 3 * learning_rate},
+            {"params": [table, kind_table], "lr": 3 * learning_rate},
             {"params": [log_scale], "lr": 1e-3 if start is None else 1e-2},
         ],
         weight_decay=0.0,
@@ -130,7 +162,9 @@ def fit_space(
         view = torch.randint(x.shape[1], (len(pick),))
         z = projection(x[pick, view].to(device))
         plain = x[pick[:half], 0]
-        loss = _distill(z[:half] @ unit[known].T * log_scale.exp(), (plain @ rows.T + bias).to(device))
+        answer = plain @ rows.T + bias
+        loss = _distill(z[:half] @ unit[known].T * log_scale.exp(), answer.to(device))
+        loss = loss + KIND_WEIGHT * _kinds_seen(z[:half], unit[known], kind_table, log_scale.exp(), answer, above)
         labels, groups = photos.label[pick], photos.group[pick]
         for number, group in members.items():
             mine = groups == number
@@ -147,7 +181,9 @@ def fit_space(
         push = (logits.amax(1) + 6 * torch.rand(half) - logits[torch.arange(half), goal]) / gain[goal]
         steered = (base * (0.6 + 0.4 * torch.rand(half, 1)) + push[:, None] * steer[goal]).clamp_min(0)
         z = projection(steered.to(device))
-        loss = loss + _distill(z @ unit[known].T * log_scale.exp(), (steered @ rows.T + bias).to(device))
+        answer = steered @ rows.T + bias
+        loss = loss + _distill(z @ unit[known].T * log_scale.exp(), answer.to(device))
+        loss = loss + KIND_WEIGHT * _kinds_seen(z, unit[known], kind_table, log_scale.exp(), answer, above)
         for features in (steered, plain):
             similarity = projection(features.to(device)) @ unit[known].T
             wanted = (features @ centred.T).to(device)
@@ -158,11 +194,34 @@ def fit_space(
         schedule.step()
         if step % 150 == 0 or step == steps - 1:
             log.info("space: step %d of %d, loss %.4f", step, steps, loss.item())
-    return Space(projection.cpu(), F.normalize(table.detach(), dim=-1).cpu(), float(log_scale.detach().exp()))
+    return Space(
+        projection.cpu(),
+        F.normalize(table.detach(), dim=-1).cpu(),
+        F.normalize(kind_table.detach(), dim=-1).cpu(),
+        float(log_scale.detach().exp()),
+    )
 
 
 def _distill(student: Tensor, teacher: Tensor) -> Tensor:
     return F.kl_div(F.log_softmax(student, dim=-1), F.softmax(teacher, dim=-1), reduction="batchmean")
+
+
+def _kinds_seen(z: Tensor, unit: Tensor, kinds: Tensor, scale: Tensor, answer: Tensor, above: Tensor) -> Tensor:
+    """Each kind that the classifier is sure of must beat all classes and kinds that it is sure are absent.
+
+    Absent kinds must also be no nearer than a stranger is, or a kind of many classes would be a little like everything.
+    The projection is left as it is: what tells breeds apart should not suffer for what they share.
+    """
+    leaves = F.softmax(answer, dim=-1)
+    seen = torch.cat([leaves, leaves @ above.T], dim=1).to(z.device)  # (B, known + H)
+    cosines = z.detach() @ torch.cat([unit.detach(), F.normalize(kinds, dim=-1)]).T
+    logits = cosines * scale.detach()
+    against = logits.masked_fill(seen > 0.05, -torch.inf).logsumexp(dim=1, keepdim=True)  # (B, 1)
+    right = (seen > 0.6).float()
+    right[:, : len(unit)] = 0
+    losses = F.softplus(against - logits) * right
+    too_near = (F.relu(cosines - STRANGER) * (seen < 0.05)).square()[:, len(unit) :]
+    return (losses.sum(1) / right.sum(1).clamp_min(1)).mean() + NEARNESS_WEIGHT * too_near.sum(1).mean()
 
 
 def _correlation(a: Tensor, b: Tensor) -> Tensor:
@@ -170,7 +229,7 @@ def _correlation(a: Tensor, b: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def _initial_space(photos: Photos, centred: Tensor, known: Tensor, dim: int) -> Space:
+def _initial_space(photos: Photos, centred: Tensor, known: Tensor, kinds: Kinds, dim: int) -> Space:
     """The principal directions of the centred rows, in which the rows themselves are the anchors."""
     directions = torch.linalg.svd(centred, full_matrices=False).Vh[:dim]
     projection = Projection(centred.shape[1], dim)
@@ -182,4 +241,4 @@ def _initial_space(photos: Photos, centred: Tensor, known: Tensor, dim: int) -> 
     for c in range(1000, len(photos.names)):
         if (mine := photos.label == c).any():
             anchors[c] = F.normalize(seen[mine].mean(0) - seen.mean(0), dim=-1)
-    return Space(projection, anchors, scale=25.0)
+    return Space(projection, anchors, F.normalize(kinds.members[:, known] @ anchors[known], dim=-1), scale=25.0)

@@ -49,19 +49,21 @@ def place_synsets(
     offsets: list[int],
     glosses: Tensor,
     observed: dict[int, Tensor],
+    kinds: dict[int, Tensor],
+    counts: dict[int, int],
     mixes: tuple[float, ...] = (0.3, 0.5, 0.7),
     ridges: tuple[float, ...] = (0.01, 0.03, 0.1, 0.3),
 ) -> Meanings:
-    """Directions of all `offsets` from the `observed` ones.
+    """Directions of all `offsets` from the `observed` ones, by kernel ridge regression.
 
-    A synset with observed synsets below it lies at their hierarchical mean (each child counts once, so that 118 breeds
-    of dog do not make an animal a dog), drawn towards the regression where few are observed. The others lie where the
-    regression puts them. Its mix of tree and gloss similarity and its ridge are those with the best leave-one-out error.
+    Its mix of tree and gloss similarity and its ridge are those with the best leave-one-out result. Kinds keep their own
+    direction, drawn towards the regression where few classes stand for them: a sorrel alone does not make a horse.
 
     Args:
         offsets: S synset offsets.
         glosses: MiniLM embeddings of name and gloss, shape (S, 384).
-        observed: anchors, by offset, each (D,).
+        observed: anchors of classes, by offset, each (D,).
+        kinds: directions of synsets above them, and `counts`, how many classes each holds.
     """
     row = {offset: i for i, offset in enumerate(offsets)}
     seen = [offset for offset in observed if offset in row]
@@ -91,29 +93,10 @@ def place_synsets(
     weights = np.linalg.solve(kernel[at] + ridge * np.eye(len(at)), anchors - centre)
     regressed = torch.from_numpy(kernel @ weights + centre).float()
     vectors = F.normalize(regressed, dim=-1)
-    means: dict[int, tuple[Tensor, int] | None] = {}
-    for offset in offsets:
-        if offset in observed:
-            vectors[row[offset]] = F.normalize(observed[offset], dim=-1)
-        elif (found := _mean_below(net, offset, observed, means)) is not None:
-            mean, count = found
-            share = count / (count + 1.0)
-            vectors[row[offset]] = F.normalize(share * F.normalize(mean, dim=-1) + (1 - share) * vectors[row[offset]], dim=-1)
+    for offset in seen:
+        vectors[row[offset]] = F.normalize(observed[offset], dim=-1)
+    for offset, direction in kinds.items():
+        count = counts[offset]
+        mixed = count * F.normalize(direction, dim=-1) + vectors[row[offset]]
+        vectors[row[offset]] = F.normalize(mixed, dim=-1)
     return Meanings(offsets, vectors)
-
-
-def _mean_below(
-    net: WordNet, offset: int, observed: dict[int, Tensor], memo: dict[int, tuple[Tensor, int] | None]
-) -> tuple[Tensor, int] | None:
-    if offset in observed:
-        return F.normalize(observed[offset], dim=-1), 1
-    if offset in memo:
-        return memo[offset]
-    memo[offset] = None  # guards against a cycle
-    found = [f for child in net.children.get(offset, []) if (f := _mean_below(net, child, observed, memo)) is not None]
-    if found:
-        # A child with many observed synsets counts more than one with a single one, but not in proportion.
-        weights = torch.tensor([float(count) ** 0.5 for _, count in found])
-        mean = (torch.stack([m for m, _ in found]) * weights[:, None]).sum(0) / weights.sum()
-        memo[offset] = (mean, sum(count for _, count in found))
-    return memo[offset]

@@ -74,6 +74,15 @@ def test_an_uploaded_photo_answers_changed_classes_without_a_new_upload(page: Pa
     assert not uploads
 
 
+def test_a_removed_photo_takes_its_verdict_along(page: Page) -> None:
+    pick_example(page, "cat")
+    page.wait_for_selector("#lsn-positive .js-plotly-plot")
+    page.get_by_role("button", name="Remove Image").click()
+    expect(page.locator("#lsn-verdict")).to_contain_text("No photo yet")
+    expect(page.locator("#lsn-positive")).to_be_hidden()
+    expect(page.locator("#lsn-credit")).to_be_hidden()
+
+
 def test_a_mistake_in_the_class_list_is_told_by_the_class_list(page: Page) -> None:
     pick_example(page, "cat")
     page.wait_for_selector("#lsn-positive .js-plotly-plot")

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file
 
 from lsn_core import ConditionalDetector, Detector, TrainConfig, UserError, get_preset, train
 from lsn_core.backbones import EMBEDDED_DIR, Backbone
@@ -219,52 +218,49 @@ def test_prompts_of_a_conditional_detector_follow_the_image(tiny_backbone: Backb
 # -- resuming ---------------------------------------------------------------------------------------------------------
 
 RUN = """
-import sys, time
-sys.path[:0] = [{tests!r}, {here!r}]
-from conftest import *
+import os, signal, sys, threading
+sys.path[:0] = sys.argv[1:3]
+import conftest, torch
 import test_training as t
-backbone = tiny_backbone.__wrapped__() if hasattr(tiny_backbone, "__wrapped__") else None
 torch.set_num_threads(1)
-def slowly(progress):
+preset, method, folder, out, kill_after, delay = sys.argv[3:]
+seen = []
+def report(progress):
+    seen.append(progress.step)
     print(progress.step, flush=True)
-    time.sleep({pause})
-config = t.small({preset!r}, {method!r})
-d = t.train(*t.clusters(backbone.dim, 6), t.NAMES, backbone, config, callback=slowly,
-            checkpoint_dir={folder!r}, checkpoint_seconds=0)
-d.save({out!r})
+    if len(seen) == int(kill_after):  # strikes in one of the next steps, or while a checkpoint is being written
+        threading.Timer(float(delay), os.kill, (os.getpid(), signal.SIGKILL)).start()
+backbone = conftest.tiny_backbone.__wrapped__()
+detector = t.train(*t.clusters(backbone.dim, 6), t.NAMES, backbone, t.small(preset, method, epochs=5),
+                   callback=report, checkpoint_dir=folder, checkpoint_seconds=0)
+detector.save(out)
 """
 
 
 @pytest.mark.parametrize(("preset", "method"), [("paper", "coop"), ("reference", "coop"), ("fast", "cocoop")])
-def test_killed_at_random_steps_it_ends_with_the_same_bits(tmp_path: Path, preset: str, method: str) -> None:
-    def command(folder: Path, out: Path, pause: float) -> list[str]:
-        folder.mkdir(exist_ok=True)
-        code = RUN.format(
-            tests=str(HERE.parent), here=str(HERE), pause=pause, preset=preset, method=method, folder=str(folder),
-            out=str(out),
-        )  # fmt: skip
-        return [sys.executable, "-c", code]
+def test_killed_at_random_steps_it_ends_with_the_same_bits(
+    tiny_backbone: Backbone, tmp_path: Path, preset: str, method: str
+) -> None:
+    def run(kill_after: int = 0, delay: float = 0.0) -> tuple[int, int]:
+        """Exit status, and the first step that this process did."""
+        places = [str(tmp_path), str(tmp_path / "broken.safetensors"), str(kill_after), str(delay)]
+        command = [sys.executable, "-c", RUN, str(HERE.parent), str(HERE), preset, method, *places]
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+        return done.returncode, int(done.stdout.split()[0])
 
-    straight, broken = tmp_path / "straight.safetensors", tmp_path / "broken.safetensors"
-    steps = subprocess.run(command(tmp_path / "a", straight, 0), check=True, capture_output=True, text=True).stdout
-    total = int(steps.split()[-1])
+    config = small(preset, method, epochs=5)
+    train(*clusters(tiny_backbone.dim, 6), NAMES, tiny_backbone, config).save(tmp_path / "straight.safetensors")
     rng = random.Random(preset)
-    first = rng.randint(1, total // 2)
-    for kill_at in (first, rng.randint(first + 1, total - 1)):
-        process = subprocess.Popen(command(tmp_path / "b", broken, 0.005), stdout=subprocess.PIPE, text=True)
-        assert process.stdout is not None
-        for line in process.stdout:
-            if int(line) >= kill_at:
-                time.sleep(rng.random() * 0.01)  # within the step or the writing of its checkpoint
-                os.kill(process.pid, signal.SIGKILL)
-                break
-        assert process.wait() == -signal.SIGKILL and not broken.exists()
-    resumed = subprocess.run(command(tmp_path / "b", broken, 0), check=True, capture_output=True, text=True).stdout
-    assert int(resumed.split()[0]) > first  # it went on, rather than begin anew
-    from safetensors.torch import load_file
-
-    a, b = load_file(straight), load_file(broken)
-    assert a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+    begun_at = [0]
+    for _ in range(2):
+        status, first = run(rng.randint(2, 6), rng.uniform(0.0, 0.005))
+        assert status == -signal.SIGKILL and not (tmp_path / "broken.safetensors").exists()
+        assert first > begun_at[-1]  # it went on, rather than begin anew
+        begun_at.append(first)
+    status, first = run()
+    assert status == 0 and first > begun_at[-1]
+    straight, broken = (load_file(tmp_path / f"{name}.safetensors") for name in ("straight", "broken"))
+    assert straight.keys() == broken.keys() and all(torch.equal(straight[name], broken[name]) for name in straight)
 
 
 def test_a_stopped_run_goes_on_and_a_finished_one_comes_back_at_once(tiny_backbone: Backbone, tmp_path: Path) -> None:

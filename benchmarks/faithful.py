@@ -1,0 +1,82 @@
+"""Trains each preset on a CIFAR-10 split and measures it beside MCM: does LSN do here what the paper says?
+
+    python -m benchmarks.faithful --data ../shared/data --presets fast,reference,paper
+
+Known and unknown classes are those of the ZOC repository's split. Each preset runs to the end of its schedule. MCM is
+zero-shot; "CoOp alone" is MCM on the learned positive prompts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from benchmarks.report import environment, markdown_table, write_results
+from lsn_core import Detector, get_preset, load_backbone, train
+from lsn_core.data import LabelledImages, few_shot, load_data
+from lsn_core.features import extract_features
+from lsn_core.metrics import accuracy, ood_metrics
+
+
+def main() -> None:
+    """Measures and writes benchmarks/results/faithful.json."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder of the image sets")
+    parser.add_argument("--backbone", default="embedded")
+    parser.add_argument("--presets", default="fast,reference,paper")
+    parser.add_argument("--split", type=int, default=0, help="which of the five CIFAR-10 splits")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--cache", type=Path, default=Path("build/features"))
+    options = parser.parse_args()
+    options.cache.mkdir(parents=True, exist_ok=True)
+    backbone = load_backbone(options.backbone)
+    known, unknown = split_classes(options)
+    training = load_data(options.data / "cifar10" / "train.parquet").select_classes(known)
+    test = load_data(options.data / "cifar10" / "test.parquet")
+    id_test, ood_test = test.select_classes(known), test.select_classes(unknown)
+
+    def features(images: LabelledImages) -> Any:
+        return extract_features(backbone, images, cache_dir=options.cache).features
+
+    id_features, ood_features = features(id_test), features(ood_test)
+    rows = []
+
+    def measure(method: str, detector: Detector, score: str, seconds: float) -> None:
+        found = ood_metrics(
+            detector.score_features(id_features, score).numpy(), detector.score_features(ood_features, score).numpy()
+        )
+        right = accuracy(detector.classify_features(id_features).numpy(), id_test.labels)
+        rows.append({"method": method, "score": score, **found.as_dict(), "id_accuracy": right, "seconds": seconds})
+        print(rows[-1], flush=True)
+
+    measure("zero-shot", Detector.zero_shot(backbone, training.class_names), "mcm", 0.0)
+    for preset in options.presets.split(","):
+        config = get_preset(preset, seed=options.seed)
+        images = training.subset(few_shot(training, config.shots, options.seed))
+        detector = train(features(images), images.labels, images.class_names, backbone, config)
+        seconds = float(detector.metrics["train_seconds"])
+        measure(f"CoOp alone ({preset})", detector, "mcm", seconds)
+        measure(f"CoOp + LSN ({preset})", detector, "lsn", seconds)
+        results = {
+            "split": options.split, "known": known, "unknown": unknown, "backbone": backbone.name,
+            "weights_hash": backbone.weights_hash, "n_id": len(id_test), "n_ood": len(ood_test),
+            "rows": rows, **environment(options.seed),
+        }  # fmt: skip
+        write_results("faithful", results)
+    table = [
+        [r["method"], r["score"], *(f"{100 * r[k]:.2f}" for k in ("auroc", "fpr95", "id_accuracy")), f"{r['seconds']:.0f}"]
+        for r in rows
+    ]
+    print(markdown_table(["method", "score", "AUROC", "FPR95", "ID accuracy", "training s"], table))
+
+
+def split_classes(options: argparse.Namespace) -> tuple[list[str], list[str]]:
+    """Names of the known and unknown classes of the split."""
+    split = json.loads((options.data / "zoc_splits.json").read_text())["CIFAR10"]["splits"][options.split]
+    return split["id_names"], split["ood_names"]
+
+
+if __name__ == "__main__":
+    main()
