@@ -170,7 +170,9 @@ def accuracy_table(results: dict[str, Any]) -> str:
     for name, r in ((n, r) for n, r in results.get("held_out", {}).items() if isinstance(r, dict) and "top1" in r):
         about = f"{results['held_out']['classes']}-way, classes held out of a second build; {r['images']} photos"
         rows.append([f"held out: {name}", f"{100 * r['top1']:.1f} %", "30 %" if name == "imagenet1k" else "-", about])
-    rows.append(["speed", f"{results['images_per_second']} images/s", "-", f"{results['cores']} cores, JPEG decoding included"])
+    rows.append(
+        ["speed", f"{results['images_per_second']} images/s", "-", f"{results['cores']} cores, JPEG decoding included"]
+    )
     return markdown_table(["measured", "top-1", "bar", "what it is"], rows)
 
 

@@ -66,7 +66,12 @@ def main() -> None:
         }  # fmt: skip
         write_results("faithful", results)
     table = [
-        [r["method"], r["score"], *(f"{100 * r[k]:.2f}" for k in ("auroc", "fpr95", "id_accuracy")), f"{r['seconds']:.0f}"]
+        [
+            r["method"],
+            r["score"],
+            *(f"{100 * r[k]:.2f}" for k in ("auroc", "fpr95", "id_accuracy")),
+            f"{r['seconds']:.0f}",
+        ]
         for r in rows
     ]
     print(markdown_table(["method", "score", "AUROC", "FPR95", "ID accuracy", "training s"], table))

@@ -59,13 +59,14 @@ class Backbone:
     ) -> None:
         self.name = name
         self.device = torch.device(device)
-        self.model = model.eval().requires_grad_(False).to(self.device)
+        # open_clip's models declare few attribute types.
+        self.model: Any = model.eval().requires_grad_(False).to(self.device)
         self.tokenizer = tokenizer
-        self.preprocess = image_transform_v2(PreprocessCfg(**model.visual.preprocess_cfg), is_train=False)
+        self.preprocess = image_transform_v2(PreprocessCfg(**self.model.visual.preprocess_cfg), is_train=False)
         # CustomTextCLIP keeps its text tower under .text, CLIP keeps the parts on the model itself.
         self._text: Any = getattr(model, "text", model)
         self.context_length = int(getattr(model, "context_length", 77))
-        self.temperature = float(1.0 / model.logit_scale.exp().mean())
+        self.temperature = float(1.0 / self.model.logit_scale.exp().mean())
         self._refusal = _why_not_promptable(self._text)
 
     @cached_property
@@ -201,11 +202,11 @@ class Backbone:
 
     @property
     def _text_pool(self) -> str:
-        return getattr(self._text, "pool_type", None) or getattr(self._text, "text_pool_type", "argmax")
+        return str(getattr(self._text, "pool_type", None) or getattr(self._text, "text_pool_type", "argmax"))
 
     @property
     def _text_eos(self) -> int:
-        return getattr(self._text, "eos_id", None) or self._text.text_eos_id
+        return int(getattr(self._text, "eos_id", None) or self._text.text_eos_id)
 
     def _require_promptable(self) -> None:
         if self._refusal:
@@ -248,11 +249,9 @@ def load_backbone(name: str = EMBEDDED, device: str = "auto", cache_dir: str | N
         UserError: the name is not known or its weights cannot be had; says which, why and what to do.
     """
     device = resolve_device(device)
-    if name == EMBEDDED:
-        source, options = f"local-dir:{EMBEDDED_DIR}", {}
-    elif name.startswith(("hf-hub:", "local-dir:")):
-        source, options = name, {}
-    else:
+    options: dict[str, Any] = {}
+    source = f"local-dir:{EMBEDDED_DIR}" if name == EMBEDDED else name
+    if not source.startswith(("hf-hub:", "local-dir:")):
         source, options = _known_pair(name)
     folder = Path(source.removeprefix("local-dir:")) if source.startswith("local-dir:") else None
     if folder is not None:

@@ -53,7 +53,7 @@ class Calibration:
         A score is below `threshold(tpr)` exactly when its p-value is at most 1 - tpr.
         """
         below = np.searchsorted(self.scores, np.asarray(scores, dtype=np.float64), side="right")
-        return (1.0 + below) / (len(self) + 1.0)
+        return np.asarray((1.0 + below) / (len(self) + 1.0), dtype=np.float64)
 
     @staticmethod
     def images_needed(tpr: float = DEFAULT_TPR) -> int:

@@ -161,7 +161,9 @@ def doctor(backbone: BackboneOption = None, device: DeviceOption = "auto", as_js
         typer.echo(json.dumps(report))
     else:
         for key, value in report.items():
-            shown = ", ".join(f"{k} {v or 'not installed'}" for k, v in value.items()) if isinstance(value, dict) else value
+            shown = (
+                ", ".join(f"{k} {v or 'not installed'}" for k, v in value.items()) if isinstance(value, dict) else value
+            )
             typer.echo(f"{key.replace('_', ' '):>20}  {shown}")
         if backbone == EMBEDDED:
             typer.echo(f"{'note':>20}  {EMBEDDED_NOTE}")
@@ -178,7 +180,11 @@ def describe(line: dict[str, Any]) -> str:
     """One readable line about one image."""
     if line["error"]:
         return f"{'ERROR':5} {line['error']}"
-    name = line["predicted_class"] if line["verdict"] == "ID" else f"not one of the classes, nearest {line['predicted_class']}"
+    name = (
+        line["predicted_class"]
+        if line["verdict"] == "ID"
+        else f"not one of the classes, nearest {line['predicted_class']}"
+    )
     threshold = "none" if line["threshold"] is None or math.isinf(line["threshold"]) else f"{line['threshold']:.5f}"
     p_value = f", p-value {line['p_value']:.3f}" if line["p_value"] is not None else ", uncalibrated"
     return f"{line['verdict']:5} {line['file']}: {name} (score {line['score']:.5f}, threshold {threshold}{p_value})"

@@ -130,23 +130,24 @@ def evaluate(
     unknown = sorted({images.class_names[i] for i in id_labels if images.class_names[i].lower() not in place})
     if unknown:
         raise UserError(
-            f"{known.name} has images of {len(unknown)} classes that the detector does not know ({', '.join(unknown[:5])}): "
-            "in-distribution images must show its classes. Take them out, or give them with --ood."
+            f"{known.name} has images of {len(unknown)} classes that the detector does not know "
+            f"({', '.join(unknown[:5])}): in-distribution images must show its classes. "
+            "Take them out, or give them with --ood."
         )
     targets = [place[images.class_names[i].lower()] for i in id_labels]
     id_accuracy = accuracy(judge.classify_features(id_features).numpy(), targets)
-    for name, path in sets.items():
+    for ood_name, path in sets.items():
         _, ood_features, _ = features(path)
         for kind in scores:
             found = ood_metrics(
                 judge.score_features(id_features, kind).numpy(), judge.score_features(ood_features, kind).numpy()
             )
-            line = {"ood": name, "score": kind, **found.as_dict(), "id_accuracy": id_accuracy}
+            line = {"ood": ood_name, "score": kind, **found.as_dict(), "id_accuracy": id_accuracy}
             line |= {"n_id": len(id_features), "n_ood": len(ood_features)}
             typer.echo(
                 json.dumps(line)
                 if as_json
-                else f"{name:>16} {kind:>16}  AUROC {found.auroc:.4f}  FPR95 {found.fpr95:.4f}  AUPR {found.aupr:.4f}"
+                else f"{ood_name:>16} {kind:>16}  AUROC {found.auroc:.4f}  FPR95 {found.fpr95:.4f}  AUPR {found.aupr:.4f}"
             )
     if not as_json:
         typer.echo(f"ID accuracy {id_accuracy:.4f} on {len(id_features)} images")

@@ -302,7 +302,9 @@ class Detector:
         os.close(handle)
         try:
             save_file(
-                {name: tensor.contiguous() for name, tensor in tensors.items()}, temporary, {"lsn": json.dumps(metadata)}
+                {name: tensor.contiguous() for name, tensor in tensors.items()},
+                temporary,
+                {"lsn": json.dumps(metadata)},
             )
             with open(temporary, "rb+") as file:
                 os.fsync(file.fileno())

@@ -101,7 +101,9 @@ def main() -> None:
 def parse_arguments() -> argparse.Namespace:
     """Command-line options."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder of the image sets (imagenette/train.parquet, ...)")
+    parser.add_argument(
+        "--data", type=Path, required=True, help="folder of the image sets (imagenette/train.parquet, ...)"
+    )
     parser.add_argument("--out", type=Path, default=REPO / "checkpoints" / "embedded-clip")
     parser.add_argument("--work", type=Path, default=REPO / "build" / "embedded-clip")
     parser.add_argument("--wordnet", type=Path, help="folder of WordNet's data.noun (default: Debian's wordnet-base)")
@@ -176,10 +178,10 @@ def make_vocabulary(
         tier = general if offset in above else common if net.tagged[name] else rest
         tier[name] = direction[offset]
     plurals = {_plural(name): target for name, target in (general | first).items()}
-    log.info("names: %d of classes, %d of kinds, %d common, %d others", len(first), len(general), len(common), len(rest))
-    return Vocabulary(
-        [(0.46, first), (0.06, second), (0.20, general), (0.16, common), (0.08, rest), (0.04, plurals)]
+    log.info(
+        "names: %d of classes, %d of kinds, %d common, %d others", len(first), len(general), len(common), len(rest)
     )
+    return Vocabulary([(0.46, first), (0.06, second), (0.20, general), (0.16, common), (0.08, rest), (0.04, plurals)])
 
 
 def _plural(name: str) -> str:

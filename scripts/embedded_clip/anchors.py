@@ -44,7 +44,7 @@ class Kinds:
 
 
 def gather(sets: dict[str, PhotoFeatures], imagenet_names: list[str], wnids: list[str], held_out: set[int]) -> Photos:
-    """Joins the sets; photos of held-out ImageNet classes (by index) and of sets' classes of those names are left out."""
+    """Joins the sets without photos of held-out ImageNet classes (by index), or of other sets' classes so named."""
     index = {wnid: i for i, wnid in enumerate(wnids)}
     hidden = {imagenet_names[i].lower() for i in held_out}
     names, groups = list(imagenet_names), [0] * len(imagenet_names)

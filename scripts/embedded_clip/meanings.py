@@ -1,4 +1,4 @@
-"""Where words without an anchor of their own lie: kernel ridge regression over WordNet's tree and MiniLM's embeddings."""
+"""Where words without an anchor of their own lie: kernel ridge regression over WordNet's tree and MiniLM embeddings."""
 
 from __future__ import annotations
 
@@ -56,8 +56,8 @@ def place_synsets(
 ) -> Meanings:
     """Directions of all `offsets` from the `observed` ones, by kernel ridge regression.
 
-    Its mix of tree and gloss similarity and its ridge are those with the best leave-one-out result. Kinds keep their own
-    direction, drawn towards the regression where few classes stand for them: a sorrel alone does not make a horse.
+    Its mix of tree and gloss similarity and its ridge are those with the best leave-one-out result. Kinds keep their
+    own direction, drawn towards the regression where few classes stand for them: a sorrel alone does not make a horse.
 
     Args:
         offsets: S synset offsets.
@@ -87,7 +87,9 @@ def place_synsets(
             if best is None or score > best[0]:
                 best = (score, mix, ridge)
     assert best is not None
-    log.info("meanings: leave-one-out reciprocal rank %.3f among %d at mix %.1f, ridge %.2f", best[0], len(at), *best[1:])
+    log.info(
+        "meanings: leave-one-out reciprocal rank %.3f among %d at mix %.1f, ridge %.2f", best[0], len(at), *best[1:]
+    )
     _, mix, ridge = best
     kernel = mix * k_tree + (1 - mix) * k_text
     weights = np.linalg.solve(kernel[at] + ridge * np.eye(len(at)), anchors - centre)

@@ -74,5 +74,7 @@ def train_text_tower(
         running["loss"] = 0.98 * running.get("loss", loss.item()) + 0.02 * loss.item()
         running["cosine"] = 0.98 * running.get("cosine", cosine.mean().item()) + 0.02 * cosine.mean().item()
         if step % 100 == 0 or step == steps - 1:
-            log.info("text tower: step %d of %d, loss %.4f, cosine %.3f", step, steps, running["loss"], running["cosine"])
+            log.info(
+                "text tower: step %d of %d, loss %.4f, cosine %.3f", step, steps, running["loss"], running["cosine"]
+            )
     model.eval()

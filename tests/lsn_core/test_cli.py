@@ -65,7 +65,7 @@ def test_a_detector_file_and_calibration_photos(examples: Path, embedded: Backbo
     assert math.isfinite(first["threshold"])
 
 
-def _open(path: Path):  # noqa: ANN202
+def _open(path: Path):
     from lsn_core.images import open_image
 
     return open_image(path)

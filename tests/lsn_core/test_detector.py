@@ -66,7 +66,12 @@ def test_too_few_calibration_images_are_valid_json(detector: Detector) -> None:
 
 def test_a_bad_image_does_not_stop_the_others(detector: Detector, examples: Path, tmp_path: Path) -> None:
     (tmp_path / "fake.jpg").write_text("not a picture")
-    sources = [examples / "dog.jpg", tmp_path / "fake.jpg", tmp_path / "missing.png", (examples / "cat.jpg").read_bytes()]
+    sources = [
+        examples / "dog.jpg",
+        tmp_path / "fake.jpg",
+        tmp_path / "missing.png",
+        (examples / "cat.jpg").read_bytes(),
+    ]
     found = detector.predict(sources, batch_size=1)
     assert [p.error is None for p in found] == [True, False, False, True]
     assert found[1].error is not None and "fake.jpg" in found[1].error
@@ -102,7 +107,9 @@ def test_another_backbone_is_refused(detector: Detector, tmp_path: Path) -> None
         Detector.load(tmp_path / "d.safetensors", other)
 
 
-def _rewrite(path: Path, drop: str | None = None, meta: dict[str, object] | None = None, **tensors: torch.Tensor) -> None:
+def _rewrite(
+    path: Path, drop: str | None = None, meta: dict[str, object] | None = None, **tensors: torch.Tensor
+) -> None:
     from safetensors import safe_open
 
     with safe_open(path, "pt") as file:
@@ -173,7 +180,13 @@ def test_saving_never_harms_what_is_there(detector: Detector, tmp_path: Path, mo
 
 @pytest.mark.parametrize(
     ("names", "word"),
-    [([], "two classes"), (["dog"], "two classes"), (["dog", " "], "empty"), (["dog", "DOG"], "twice"), (["a", 3], "text")],
+    [
+        ([], "two classes"),
+        (["dog"], "two classes"),
+        (["dog", " "], "empty"),
+        (["dog", "DOG"], "twice"),
+        (["a", 3], "text"),
+    ],
 )
 def test_bad_class_lists(tiny_backbone: Backbone, names: list[str], word: str) -> None:
     with pytest.raises(UserError, match=word):

@@ -56,7 +56,7 @@ def test_ranges(cosines: tuple[np.ndarray, np.ndarray]) -> None:
 
 
 def test_unknown_score_lists_the_known_ones() -> None:
-    with pytest.raises(UserError, match="lsn.*mcm"):
+    with pytest.raises(UserError, match=r"lsn.*mcm"):
         get_score("nope")
     with pytest.raises(UserError, match="mcm"):
         get_score("lsn")(torch.zeros(2, 3), None)
