@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
@@ -59,8 +59,8 @@ class Backbone:
     ) -> None:
         self.name = name
         self.device = torch.device(device)
-        # open_clip's models declare few attribute types.
-        self.model: Any = model.eval().requires_grad_(False).to(self.device)
+        # A cast, as open_clip's models declare few attribute types.
+        self.model = cast(Any, model.eval().requires_grad_(False).to(self.device))
         self.tokenizer = tokenizer
         self.preprocess = image_transform_v2(PreprocessCfg(**self.model.visual.preprocess_cfg), is_train=False)
         # CustomTextCLIP keeps its text tower under .text, CLIP keeps the parts on the model itself.

@@ -111,10 +111,10 @@ def evaluate(
 
     sets: dict[str, Path] = {}
     for item in ood:
-        name, equals, path = item.partition("=")
-        if not (name and equals and path) or name in sets:
+        name, _, where = item.partition("=")
+        if not (name and where) or name in sets:
             raise UserError(f"--ood {item!r} is not NAME=DATA, or its name is given twice.")
-        sets[name] = Path(path)
+        sets[name] = Path(where)
     judge = Detector.load(detector, load_backbone(backbone, device) if backbone else None)
     scores = list(dict.fromkeys(score or [judge.score_name, "mcm"]))
 
@@ -144,11 +144,8 @@ def evaluate(
             )
             line = {"ood": ood_name, "score": kind, **found.as_dict(), "id_accuracy": id_accuracy}
             line |= {"n_id": len(id_features), "n_ood": len(ood_features)}
-            typer.echo(
-                json.dumps(line)
-                if as_json
-                else f"{ood_name:>16} {kind:>16}  AUROC {found.auroc:.4f}  FPR95 {found.fpr95:.4f}  AUPR {found.aupr:.4f}"
-            )
+            shown = "  ".join(f"{name.upper()} {value:.4f}" for name, value in found.as_dict().items())
+            typer.echo(json.dumps(line) if as_json else f"{ood_name:>16} {kind:>16}  {shown}")
     if not as_json:
         typer.echo(f"ID accuracy {id_accuracy:.4f} on {len(id_features)} images")
 
