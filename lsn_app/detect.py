@@ -16,7 +16,7 @@ from lsn_core import UserError
 from lsn_core.backbones import EMBEDDED, EMBEDDED_NOTE
 from lsn_core.images import open_image
 
-DEFAULT_CLASSES = "dog, cat, elephant, zebra, flamingo"
+DEFAULT_CLASSES = "dog, cat, elephant, flamingo"
 MAX_CALIBRATION = 500
 _NOT_SHOWN_BY_BROWSERS = (".tif", ".tiff")
 _PREVIEW = (1024, 1024)

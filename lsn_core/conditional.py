@@ -66,14 +66,14 @@ class ConditionalDetector(Detector, method="cocoop"):
     def cosines(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Cosines of image features (N, D) to the prompts made for each: positive (N, C) and negative (N, K, C)."""
         self._check_features(features)
+        if not len(features):
+            return super().cosines(features)
         prompts = len(self.class_names) * (1 + len(self.negative))
         positive, negative = [], []
         for part in features.float().cpu().split(max(1, _PROMPTS_AT_ONCE // prompts)):
             p, n = self.text_features(part)
             positive.append(torch.einsum("bd,bcd->bc", part, p))
             negative.append(torch.einsum("bd,bkcd->bkc", part, n))
-        if not positive:
-            return torch.empty(0, len(self.class_names)), torch.empty(0, len(self.negative), len(self.class_names))
         return torch.cat(positive), torch.cat(negative)
 
     def _encode(self, side: tuple[PromptSets, TextTower], features: Tensor) -> Tensor:

@@ -31,7 +31,7 @@ from embedded_clip.student import encode, train_text_tower
 from embedded_clip.vision import TRUNK, load_trunk, training_features
 from embedded_clip.wordnet import WordNet, find_wordnet, load_wordnet, wnid_offset
 from embedded_clip.words import choose_nouns, embed_sentences
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 log = logging.getLogger("build")
@@ -87,9 +87,13 @@ def main() -> None:
 
     torch.manual_seed(options.seed)
     model = open_clip.CLIP(**MODEL)
-    sampler = CaptionSampler(words, shift, options.seed, options.tokens)
-    labelled = [i for i in range(len(photos.names)) if i not in held_out and has_anchor(photos, i)]
-    train_text_tower(model, sampler, torch.cat([space.anchors[labelled], space.kinds]), device, options.steps)
+    if options.refit_only:
+        model.load_state_dict(load_file(options.out / "open_clip_model.safetensors"))
+    else:
+        sampler = CaptionSampler(words, shift, options.seed, options.tokens)
+        labelled = [i for i in range(len(photos.names)) if i not in held_out and has_anchor(photos, i)]
+        train_text_tower(model, sampler, torch.cat([space.anchors[labelled], space.kinds]), device, options.steps)
+        model.half().float()  # the projection is to fit the weights as they will be stored
     log.info("text side done after %.0f s", time.monotonic() - started)
 
     space = refit_to_text(model, photos, space, rows, bias, set(held_out), kinds, net, device, options.seed)
@@ -112,6 +116,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--nouns", type=int, default=24000, help="WordNet nouns taught besides the class names")
     parser.add_argument("--steps", type=int, default=2400, help="text tower steps")
     parser.add_argument("--tokens", type=int, default=2000, help="tokens in a batch of captions")
+    parser.add_argument("--refit-only", action="store_true", help="keep the text tower of --out, fit the projection again")
     return parser.parse_args()
 
 
@@ -291,6 +296,8 @@ def save(
         "held_out_classes": held_out,
         "held_out_wnids": held_out_wnids,
     }
+    if options.refit_only:  # the record of the text tower's run stays
+        build = json.loads((options.out / "build.json").read_text()) | {"refit_seconds": build["seconds"]}
     (options.out / "build.json").write_text(json.dumps(build, indent=2) + "\n")
 
 

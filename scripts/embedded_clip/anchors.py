@@ -19,6 +19,7 @@ from embedded_clip.wordnet import WordNet
 log = logging.getLogger(__name__)
 
 KIND_WEIGHT = 1.0
+REFIT_KIND_WEIGHT = 0.15
 STRANGER = 0.05  # cosine of a picture to a class it does not show
 NEARNESS_WEIGHT = 2.0
 
@@ -155,6 +156,7 @@ def fit_space(
     for group in members.values():
         place[group] = torch.arange(len(group))
     half = 192
+    weight_of_kinds = KIND_WEIGHT if start is None else REFIT_KIND_WEIGHT
     for step in range(steps):
         unit = F.normalize(table, dim=-1)
         # Real photos in any view; the classifier answers for the plain one.
@@ -164,7 +166,7 @@ def fit_space(
         plain = x[pick[:half], 0]
         answer = plain @ rows.T + bias
         loss = _distill(z[:half] @ unit[known].T * log_scale.exp(), answer.to(device))
-        loss = loss + KIND_WEIGHT * _kinds_seen(z[:half], unit[known], kind_table, log_scale.exp(), answer, above)
+        loss = loss + weight_of_kinds * _kinds_seen(z[:half], unit[known], kind_table, log_scale.exp(), answer, above)
         labels, groups = photos.label[pick], photos.group[pick]
         for number, group in members.items():
             mine = groups == number
@@ -183,7 +185,7 @@ def fit_space(
         z = projection(steered.to(device))
         answer = steered @ rows.T + bias
         loss = loss + _distill(z @ unit[known].T * log_scale.exp(), answer.to(device))
-        loss = loss + KIND_WEIGHT * _kinds_seen(z, unit[known], kind_table, log_scale.exp(), answer, above)
+        loss = loss + weight_of_kinds * _kinds_seen(z, unit[known], kind_table, log_scale.exp(), answer, above)
         for features in (steered, plain):
             similarity = projection(features.to(device)) @ unit[known].T
             wanted = (features @ centred.T).to(device)
@@ -210,18 +212,22 @@ def _kinds_seen(z: Tensor, unit: Tensor, kinds: Tensor, scale: Tensor, answer: T
     """Each kind that the classifier is sure of must beat all classes and kinds that it is sure are absent.
 
     Absent kinds must also be no nearer than a stranger is, or a kind of many classes would be a little like everything.
-    The projection is left as it is: what tells breeds apart should not suffer for what they share.
+    While directions are learned the projection is left as it is, since what tells breeds apart should not suffer for
+    what they share; when the text tower has fixed them (`kinds` without gradient), the projection comes towards them.
     """
     leaves = F.softmax(answer, dim=-1)
     seen = torch.cat([leaves, leaves @ above.T], dim=1).to(z.device)  # (B, known + H)
-    cosines = z.detach() @ torch.cat([unit.detach(), F.normalize(kinds, dim=-1)]).T
+    learning = kinds.requires_grad
+    cosines = (z.detach() if learning else z) @ torch.cat([unit.detach(), F.normalize(kinds, dim=-1)]).T
     logits = cosines * scale.detach()
     against = logits.masked_fill(seen > 0.05, -torch.inf).logsumexp(dim=1, keepdim=True)  # (B, 1)
     right = (seen > 0.6).float()
     right[:, : len(unit)] = 0
-    losses = F.softplus(against - logits) * right
+    loss = ((F.softplus(against - logits) * right).sum(1) / right.sum(1).clamp_min(1)).mean()
+    if not learning:
+        return loss
     too_near = (F.relu(cosines - STRANGER) * (seen < 0.05)).square()[:, len(unit) :]
-    return (losses.sum(1) / right.sum(1).clamp_min(1)).mean() + NEARNESS_WEIGHT * too_near.sum(1).mean()
+    return loss + NEARNESS_WEIGHT * too_near.sum(1).mean()
 
 
 def _correlation(a: Tensor, b: Tensor) -> Tensor:

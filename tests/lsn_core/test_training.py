@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import signal
-import subprocess
-import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +26,6 @@ from lsn_core.training import Progress, TrainingStopped
 from lsn_core.training_config import ABLATIONS, METHODS, PRESETS, PromptConfig, ablate
 
 NAMES = ["cat", "great white shark", "hen"]
-HERE = Path(__file__).parent
 
 
 @pytest.fixture(autouse=True)
@@ -93,7 +92,7 @@ def test_a_step_of_each_preset_equals_the_equations(backbone: Backbone, preset: 
             wanted = literal.negative_loss(images, targets, sets, settings.temperature, config.loss_on)
             wanted = wanted + config.reg_weight * literal.orthogonality(sets, config.reg)
         wanted.backward()
-        assert float(loss) == pytest.approx(float(wanted), rel=1e-4)
+        assert loss.item() == pytest.approx(wanted.item(), rel=1e-4)
         expected = contexts.grad[: len(found)]
         assert float((found - expected).norm() / expected.norm()) < 1e-4
 
@@ -115,7 +114,7 @@ def test_a_cocoop_step_equals_the_equations(tiny_backbone: Backbone) -> None:
         wanted = wanted + config.reg_weight * literal.orthogonality(sets, "sum_abs") / len(labels)
     wanted.backward()
     loss, _ = phase.step(0)
-    assert float(loss) == pytest.approx(float(wanted), rel=1e-4)
+    assert loss.item() == pytest.approx(wanted.item(), rel=1e-4)
     assert float((learner.contexts.grad - contexts.grad).norm() / contexts.grad.norm()) < 1e-4
     assert all(float(parameter.grad.abs().sum()) > 0 for parameter in learner.parameters())
 
@@ -217,47 +216,53 @@ def test_prompts_of_a_conditional_detector_follow_the_image(tiny_backbone: Backb
 
 # -- resuming ---------------------------------------------------------------------------------------------------------
 
-RUN = """
-import os, signal, sys, threading
-sys.path[:0] = sys.argv[1:3]
-import conftest, torch
-import test_training as t
-torch.set_num_threads(1)
-preset, method, folder, out, kill_after, delay = sys.argv[3:]
-seen = []
-def report(progress):
-    seen.append(progress.step)
-    print(progress.step, flush=True)
-    if len(seen) == int(kill_after):  # strikes in one of the next steps, or while a checkpoint is being written
-        threading.Timer(float(delay), os.kill, (os.getpid(), signal.SIGKILL)).start()
-backbone = conftest.tiny_backbone.__wrapped__()
-detector = t.train(*t.clusters(backbone.dim, 6), t.NAMES, backbone, t.small(preset, method, epochs=5),
-                   callback=report, checkpoint_dir=folder, checkpoint_seconds=0)
-detector.save(out)
-"""
+
+def run_until_killed(arguments: tuple, folder: Path, kill_after: int, delay: float) -> tuple[int, int]:
+    """Trains in a process of its own that gets SIGKILL `delay` seconds after so many steps; 0 lets it finish.
+
+    Returns:
+        Its exit status, and the first step it did.
+    """
+    steps = folder / "steps.txt"
+    steps.unlink(missing_ok=True)
+    child = os.fork()
+    if not child:  # a fork has torch loaded already: what takes time in a new interpreter
+        done = 0
+
+        def report(progress: Progress) -> None:
+            nonlocal done
+            done += 1
+            with open(steps, "a") as file:
+                file.write(f"{progress.step}\n")
+            if done == kill_after:  # strikes in one of the next steps, or while a checkpoint is being written
+                threading.Timer(delay, os.kill, (os.getpid(), signal.SIGKILL)).start()
+
+        status = 1
+        try:
+            detector = train(*arguments, callback=report, checkpoint_dir=folder, checkpoint_seconds=0)
+            detector.save(folder / "broken.safetensors")
+            status = 0
+        finally:
+            os._exit(status)
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    return status, int(steps.read_text().split()[0])
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.parametrize(("preset", "method"), [("paper", "coop"), ("reference", "coop"), ("fast", "cocoop")])
 def test_killed_at_random_steps_it_ends_with_the_same_bits(
     tiny_backbone: Backbone, tmp_path: Path, preset: str, method: str
 ) -> None:
-    def run(kill_after: int = 0, delay: float = 0.0) -> tuple[int, int]:
-        """Exit status, and the first step that this process did."""
-        places = [str(tmp_path), str(tmp_path / "broken.safetensors"), str(kill_after), str(delay)]
-        command = [sys.executable, "-c", RUN, str(HERE.parent), str(HERE), preset, method, *places]
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
-        return done.returncode, int(done.stdout.split()[0])
-
-    config = small(preset, method, epochs=5)
-    train(*clusters(tiny_backbone.dim, 6), NAMES, tiny_backbone, config).save(tmp_path / "straight.safetensors")
+    arguments = (*clusters(tiny_backbone.dim, 6), NAMES, tiny_backbone, small(preset, method, epochs=5))
+    train(*arguments).save(tmp_path / "straight.safetensors")
     rng = random.Random(preset)
     begun_at = [0]
     for _ in range(2):
-        status, first = run(rng.randint(2, 6), rng.uniform(0.0, 0.005))
+        status, first = run_until_killed(arguments, tmp_path, rng.randint(2, 6), rng.uniform(0.0, 0.005))
         assert status == -signal.SIGKILL and not (tmp_path / "broken.safetensors").exists()
         assert first > begun_at[-1]  # it went on, rather than begin anew
         begun_at.append(first)
-    status, first = run()
+    status, first = run_until_killed(arguments, tmp_path, 0, 0.0)
     assert status == 0 and first > begun_at[-1]
     straight, broken = (load_file(tmp_path / f"{name}.safetensors") for name in ("straight", "broken"))
     assert straight.keys() == broken.keys() and all(torch.equal(straight[name], broken[name]) for name in straight)

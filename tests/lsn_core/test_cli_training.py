@@ -1,0 +1,121 @@
+"""`train` and `evaluate`, run as their users run them: from a folder of photos to a detector file to its figures."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+from conftest import REPO
+from PIL import Image
+
+from lsn_core import Backbone, Detector
+from lsn_core.images import open_image
+
+
+def _run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "lsn_core", *map(str, arguments)]
+    return subprocess.run(command, cwd=REPO, capture_output=True, text=True, timeout=250)
+
+
+def _crops(photo: Path, folder: Path, count: int) -> None:
+    folder.mkdir(parents=True)
+    image = Image.open(photo)
+    for i in range(count):
+        box = (4 * i, 3 * i, image.width - 2 * i, image.height - 4 * i)
+        image.crop(box).save(folder / f"{i}.png")
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory, examples: Path) -> Path:
+    root = tmp_path_factory.mktemp("photos")
+    for name in ("cat", "elephant", "zebra"):
+        _crops(examples / f"{name}.jpg", root / "known" / name, 8)
+    for name in ("church", "school_bus"):
+        _crops(examples / f"{name}.jpg", root / "other" / name, 6)
+    return root
+
+
+@pytest.fixture(scope="module")
+def trained(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, object]]:
+    out = tmp_path_factory.mktemp("out") / "d.safetensors"
+    done = _run("train", photos / "known", "--out", out, "--preset", "fast", "--shots", "8", "--json")
+    assert done.returncode == 0, done.stderr
+    return out, json.loads(done.stdout.splitlines()[-1])
+
+
+def test_train_ends_with_the_contracts_line(trained: tuple[Path, dict[str, object]], embedded: Backbone) -> None:
+    out, line = trained
+    assert line["detector"] == str(out)
+    assert isinstance(line["seconds"], float) and line["seconds"] > 0
+    assert isinstance(line["id_accuracy"], float) and 0 <= line["id_accuracy"] <= 1
+    detector = Detector.load(out, embedded)
+    assert detector.class_names == ("cat", "elephant", "zebra")
+    assert detector.negative.shape == (3, 3, 256)  # K = 3 sets
+    assert detector.calibration is not None
+    assert line["train_images"] + line["calibration_images"] == 24  # type: ignore[operator]
+
+
+def test_evaluate_agrees_with_metrics_computed_apart(
+    trained: tuple[Path, dict[str, object]], photos: Path, embedded: Backbone
+) -> None:
+    from sklearn.metrics import roc_auc_score
+
+    out, _ = trained
+    zipped = photos / "known.zip"
+    with zipfile.ZipFile(zipped, "w") as archive:
+        for path in sorted((photos / "known").rglob("*.png")):
+            archive.write(path, path.relative_to(photos / "known"))
+    done = _run("evaluate", "--detector", out, "--id", zipped, "--ood", f"other={photos / 'other'}", "--json")
+    assert done.returncode == 0, done.stderr
+    lines = {line["score"]: line for line in map(json.loads, done.stdout.splitlines())}
+    assert set(lines) >= {"lsn", "mcm"}
+    detector = Detector.load(out, embedded)
+
+    def features(folder: str):  # noqa: ANN202
+        return embedded.encode_images([open_image(p) for p in sorted((photos / folder).rglob("*.png"))])
+
+    known, other = features("known"), features("other")
+    for score, line in lines.items():
+        scores = [*detector.score_features(known, score).tolist(), *detector.score_features(other, score).tolist()]
+        assert line["auroc"] == pytest.approx(roc_auc_score([1] * 24 + [0] * 12, scores), abs=1e-6)
+        assert (line["ood"], line["n_id"], line["n_ood"]) == ("other", 24, 12)
+        assert 0 <= line["fpr95"] <= 1 and 0 <= line["aupr"] <= 1
+        assert line["id_accuracy"] == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--preset", "slow"], "Known presets"),
+        (["--ablation", "nothing"], "Known ones"),
+        (["--out", "d.pt"], ".safetensors"),
+        (["--out", "/no/such/folder/d.safetensors"], "exists"),
+        (["--shots", "0"], "shots"),
+    ],
+)
+def test_train_mistakes_are_sentences(photos: Path, tmp_path: Path, arguments: list[str], words: str) -> None:
+    out = [] if "--out" in arguments else ["--out", str(tmp_path / "d.safetensors")]
+    done = _run("train", photos / "known", *out, *arguments)
+    assert done.returncode == 2
+    assert words in done.stderr and "Traceback" not in done.stderr
+    assert not (tmp_path / "d.safetensors").exists()
+
+
+def test_foreign_classes_are_not_counted_as_known(trained: tuple[Path, dict[str, object]], photos: Path) -> None:
+    done = _run("evaluate", "--detector", trained[0], "--id", photos / "other", "--ood", f"x={photos / 'known'}")
+    assert done.returncode == 2
+    assert "church" in done.stderr and "--ood" in done.stderr
+
+
+def test_unreadable_photos_are_named_and_left_out(photos: Path, tmp_path: Path, examples: Path) -> None:
+    for name in ("cat", "zebra"):
+        _crops(examples / f"{name}.jpg", tmp_path / "data" / name, 4)
+    (tmp_path / "data" / "cat" / "broken.jpg").write_text("no picture")
+    done = _run("train", tmp_path / "data", "--out", tmp_path / "d.safetensors", "--json")
+    assert done.returncode == 0, done.stderr
+    assert "broken.jpg" in done.stderr
+    assert json.loads(done.stdout.splitlines()[-1])["left_out"] == 1
