@@ -44,7 +44,7 @@ class Calibration:
         Args:
             tpr: wanted true positive rate, in (0, 1).
         """
-        k = math.floor((len(self) + 1) * _check_rate(tpr) + 1e-9)
+        k = math.floor((len(self) + 1) * (1.0 - check_tpr(tpr)) + 1e-9)
         return float(self.scores[k - 1]) if k else -math.inf
 
     def p_values(self, scores: ArrayLike) -> NDArray[np.float64]:
@@ -58,10 +58,11 @@ class Calibration:
     @staticmethod
     def images_needed(tpr: float = DEFAULT_TPR) -> int:
         """The smallest M that can promise `tpr`: 19 for 0.95."""
-        return math.ceil(1.0 / _check_rate(tpr) - 1.0 - 1e-9)
+        return math.ceil(1.0 / (1.0 - check_tpr(tpr)) - 1.0 - 1e-9)
 
 
-def _check_rate(tpr: float) -> float:
+def check_tpr(tpr: float) -> float:
+    """The wanted true positive rate; a UserError unless it lies in (0, 1)."""
     if not 0.0 < tpr < 1.0:
         raise UserError(f"The wanted true positive rate must lie between 0 and 1, not at {tpr}. 0.95 is usual.")
-    return 1.0 - tpr
+    return tpr

@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from lsn_core.backbones import Backbone, load_backbone
-from lsn_core.calibration import DEFAULT_TPR, Calibration
+from lsn_core.calibration import DEFAULT_TPR, Calibration, check_tpr
 from lsn_core.errors import UserError
 from lsn_core.images import ImageSource, open_image
 from lsn_core.scores import get_score
@@ -178,9 +178,9 @@ class Detector:
 
     def predict_features(self, features: Tensor, tpr: float = DEFAULT_TPR) -> list[Prediction]:
         """Verdicts on image features (N, D) at the threshold that keeps a share `tpr` of known images."""
+        threshold = self.threshold(check_tpr(tpr))
         positive, negative = self.cosines(features)
         scores = get_score(self.score_name)(positive, negative).double()
-        threshold = self.threshold(tpr)
         p_values = self.calibration.p_values(scores.numpy()) if self.calibration else None
         found = []
         for i, score in enumerate(scores.tolist()):

@@ -205,11 +205,13 @@ def test_bad_templates_long_names_and_foreign_features(tiny_backbone: Backbone, 
 
 
 def test_a_real_photo_gets_the_right_name(embedded: Backbone, examples: Path) -> None:
-    judge = Detector.zero_shot(embedded, ["dog", "cat", "elephant", "zebra", "flamingo", "church"])
-    photos = ["dog", "cat", "elephant", "zebra", "flamingo", "church"]
+    photos = ["dog", "cat", "elephant", "flamingo"]
+    judge = Detector.zero_shot(embedded, photos)
     found = judge.predict([examples / f"{name}.jpg" for name in photos])
     assert [p.predicted_class for p in found] == photos
     assert all(p.verdict == "ID" for p in found)
+    others = [path for path in sorted(examples.glob("*.jpg")) if path.stem not in photos]
+    assert [p.verdict for p in judge.predict(others)].count("OOD") >= 10  # of 12; the threshold is uncalibrated
 
 
 def test_calibrated_false_alarm_rate_on_real_photos(embedded: Backbone, shared_data: Path, tmp_path: Path) -> None:
