@@ -15,7 +15,7 @@ from playwright.sync_api import Browser, Page, expect
 from lsn_core import Backbone, Detector
 
 expect.set_options(timeout=30_000)  # the machine may be busy
-ANIMALS = ("dog", "cat", "elephant", "zebra", "flamingo")
+ANIMALS = ("dog", "cat", "elephant", "flamingo")
 
 
 def pick_example(page: Page, name: str) -> None:
@@ -64,12 +64,12 @@ def test_an_example_dog_is_called_a_dog_with_reasons(page: Page) -> None:
 
 
 def test_an_uploaded_photo_answers_changed_classes_without_a_new_upload(page: Page, examples: Path) -> None:
-    upload(page, examples / "zebra.jpg")
-    expect(page.locator("#lsn-verdict h2")).to_contain_text("Known: zebra")
+    upload(page, examples / "flamingo.jpg")
+    expect(page.locator("#lsn-verdict h2")).to_contain_text("Known: flamingo")
     uploads: list[str] = []
     page.on("request", lambda request: uploads.append(request.url) if "/upload" in request.url else None)
     ask(page, "church, guitar, strawberry")
-    expect(page.locator("#lsn-verdict h2")).not_to_contain_text("zebra")
+    expect(page.locator("#lsn-verdict h2")).not_to_contain_text("flamingo")
     assert set(bar_labels(page, "#lsn-positive")) == {"church", "guitar", "strawberry"}
     assert not uploads
 
@@ -98,8 +98,8 @@ def test_a_text_file_called_jpg_gives_a_sentence_and_the_app_goes_on(page: Page,
     upload(page, tmp_path / "note.jpg")
     expect(page.locator("#lsn-message-photo")).to_contain_text("note.jpg: this is not an image")
     expect(page.locator("#lsn-verdict")).to_contain_text("No verdict")
-    pick_example(page, "zebra")
-    expect(page.locator("#lsn-verdict h2")).to_contain_text("zebra")
+    pick_example(page, "flamingo")
+    expect(page.locator("#lsn-verdict h2")).to_contain_text("flamingo")
     expect(page.locator("#lsn-message-photo")).to_be_hidden()
 
 
@@ -125,13 +125,13 @@ def test_calibration_photos_turn_the_hint_into_a_p_value_and_the_slider_moves_th
     pick_example(page, "dog")
     expect(page.locator("#lsn-verdict")).to_contain_text("uncalibrated")
     files = [examples / f"{name}.jpg" for name in ANIMALS]
-    for name in ANIMALS * 4:  # mirrored and cropped copies: 25 photos, enough for 95 %
+    for name in ANIMALS * 5:  # and cropped copies: 24 photos, enough for 95 %
         path = tmp_path / f"{name}{len(files)}.jpg"
         inset = len(files)
         Image.open(examples / f"{name}.jpg").crop((inset, inset, 299 - inset, 299 - inset)).save(path)
         files.append(path)
     calibrate(page, files)
-    expect(page.locator("#lsn-calibration-note")).to_contain_text("25 of 25 photos are used")
+    expect(page.locator("#lsn-calibration-note")).to_contain_text("24 of 24 photos are used")
     card = page.locator("#lsn-verdict")
     expect(card).to_contain_text("p = ")
     expect(card).to_contain_text("keeps at least 95 % of known photos")
