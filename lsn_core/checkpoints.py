@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
+from lsn_core.atomic import write_safetensors
 from lsn_core.errors import UserError
 
 CHECKPOINT_FILE = "training.safetensors"
@@ -19,29 +17,14 @@ SCHEMA = 1
 
 
 def write_checkpoint(folder: Path, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
-    """Replaces the folder's checkpoint: a temporary file, synced, renamed, and the folder synced.
+    """Replaces the folder's checkpoint, whole or not at all.
 
     Args:
         tensors: by name, any shapes.
         state: JSON values.
     """
-    handle, temporary = tempfile.mkstemp(dir=folder, prefix=f".{CHECKPOINT_FILE}.")
-    os.close(handle)
-    try:
-        plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-        save_file(plain, temporary, {"lsn-training": json.dumps({"schema": SCHEMA, **state})})
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, folder / CHECKPOINT_FILE)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    if hasattr(os, "O_DIRECTORY"):
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+    header = {"lsn-training": json.dumps({"schema": SCHEMA, **state})}
+    write_safetensors(folder / CHECKPOINT_FILE, tensors, header)
 
 
 def read_checkpoint(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:

@@ -6,7 +6,6 @@ import json
 import logging
 import math
 import os
-import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -14,19 +13,18 @@ from typing import Any, ClassVar
 
 import torch
 from PIL import Image
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
+from lsn_core.atomic import write_safetensors
 from lsn_core.backbones import Backbone, load_backbone
 from lsn_core.calibration import DEFAULT_TPR, Calibration, check_tpr
+from lsn_core.detector_file import HEADER, SCHEMA, read_detector_file
 from lsn_core.errors import UserError
 from lsn_core.images import ImageSource, open_image
 from lsn_core.scores import get_score
 
 log = logging.getLogger(__name__)
 
-SCHEMA = 1
 POSITIVE_TEMPLATE = "a photo of a {}"
 NEGATIVE_TEMPLATE = "not a photo of a {}"
 
@@ -298,20 +296,7 @@ class Detector:
             "config": self.config,
             "metrics": self.metrics,
         }
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        os.close(handle)
-        try:
-            save_file(
-                {name: tensor.contiguous() for name, tensor in tensors.items()},
-                temporary,
-                {"lsn": json.dumps(metadata)},
-            )
-            with open(temporary, "rb+") as file:
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+        write_safetensors(path, tensors, {HEADER: json.dumps(metadata)})
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], backbone: Backbone | None = None) -> Detector:
@@ -324,7 +309,7 @@ class Detector:
             UserError: not such a file, a damaged one, another schema, or text features of another backbone's weights.
         """
         path = Path(path)
-        metadata, tensors = _read_file(path)
+        metadata, tensors = read_detector_file(path)
         if backbone is None:
             backbone = load_backbone(metadata["backbone"])
         if backbone.weights_hash != metadata["weights_hash"]:
@@ -349,34 +334,6 @@ class Detector:
             )
         except UserError as error:
             raise UserError(f"{path.name} is not a usable detector file: {error}") from error
-
-
-def _read_file(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    if not path.is_file():
-        raise UserError(f"There is no detector file {path.name}. Check the path, or train one.")
-    try:
-        with safe_open(path, framework="pt") as file:
-            header = (file.metadata() or {}).get("lsn")
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-    except (SafetensorError, OSError, ValueError) as error:
-        raise UserError(f"{path.name} is not a safetensors file or is damaged ({error}). Get it again.") from error
-    if header is None:
-        raise UserError(f"{path.name} is a safetensors file, but not a detector saved by lsn_core.")
-    try:
-        metadata = json.loads(header)
-        schema = metadata["schema"]
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise UserError(f"{path.name} has damaged metadata. Get it again, or train it again.") from error
-    if schema != SCHEMA:
-        raise UserError(f"{path.name} has schema {schema}, and this version reads {SCHEMA}. Update lsn_core.")
-    wanted = {
-        "backbone": str, "weights_hash": str, "class_names": list, "score": str, "config": dict, "metrics": dict
-    }  # fmt: skip
-    wrong = [key for key, kind in wanted.items() if not isinstance(metadata.get(key), kind)]
-    missing = [name for name in ("positive", "negative") if name not in tensors]
-    if wrong or missing or any(not tensor.isfinite().all() for tensor in tensors.values()):
-        raise UserError(f"{path.name} is damaged: {', '.join(wrong + missing) or 'values'} wrong or missing.")
-    return metadata, tensors
 
 
 def check_class_names(class_names: Sequence[str]) -> tuple[str, ...]:

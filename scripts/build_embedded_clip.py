@@ -116,7 +116,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--nouns", type=int, default=24000, help="WordNet nouns taught besides the class names")
     parser.add_argument("--steps", type=int, default=2400, help="text tower steps")
     parser.add_argument("--tokens", type=int, default=2000, help="tokens in a batch of captions")
-    parser.add_argument("--refit-only", action="store_true", help="keep the text tower of --out, fit the projection again")
+    parser.add_argument(
+        "--refit-only", action="store_true", help="keep the text tower of --out, fit the projection again"
+    )
     return parser.parse_args()
 
 

@@ -75,7 +75,7 @@ def test_evaluate_agrees_with_metrics_computed_apart(
     assert set(lines) >= {"lsn", "mcm"}
     detector = Detector.load(out, embedded)
 
-    def features(folder: str):  # noqa: ANN202
+    def features(folder: str):
         return embedded.encode_images([open_image(p) for p in sorted((photos / folder).rglob("*.png"))])
 
     known, other = features("known"), features("other")

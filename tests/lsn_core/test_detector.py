@@ -167,7 +167,7 @@ def test_saving_never_harms_what_is_there(detector: Detector, tmp_path: Path, mo
     def full_disk(*_: object) -> None:
         raise OSError("No space left on device")
 
-    monkeypatch.setattr("lsn_core.detector.os.replace", full_disk)
+    monkeypatch.setattr("lsn_core.atomic.os.replace", full_disk)
     with pytest.raises(OSError, match="No space"):
         detector.save(path)
     assert path.read_bytes() == before

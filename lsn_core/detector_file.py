@@ -1,0 +1,48 @@
+"""What a detector file holds, checked before any of it is used."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from lsn_core.errors import UserError
+
+HEADER = "lsn"
+SCHEMA = 1
+
+
+def read_detector_file(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Metadata and tensors of a detector file, with keys and types checked; shapes are the detector's own business.
+
+    Raises:
+        UserError: there is no such file, it is something else, damaged or of another schema.
+    """
+    if not path.is_file():
+        raise UserError(f"There is no detector file {path.name}. Check the path, or train one.")
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = (file.metadata() or {}).get(HEADER)
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+    except (SafetensorError, OSError, ValueError) as error:
+        raise UserError(f"{path.name} is not a safetensors file or is damaged ({error}). Get it again.") from error
+    if header is None:
+        raise UserError(f"{path.name} is a safetensors file, but not a detector saved by lsn_core.")
+    try:
+        metadata = json.loads(header)
+        schema = metadata["schema"]
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise UserError(f"{path.name} has damaged metadata. Get it again, or train it again.") from error
+    if schema != SCHEMA:
+        raise UserError(f"{path.name} has schema {schema}, and this version reads {SCHEMA}. Update lsn_core.")
+    wanted = {
+        "backbone": str, "weights_hash": str, "class_names": list, "score": str, "config": dict, "metrics": dict
+    }  # fmt: skip
+    wrong = [key for key, kind in wanted.items() if not isinstance(metadata.get(key), kind)]
+    missing = [name for name in ("positive", "negative") if name not in tensors]
+    if wrong or missing or any(not tensor.isfinite().all() for tensor in tensors.values()):
+        raise UserError(f"{path.name} is damaged: {', '.join(wrong + missing) or 'values'} wrong or missing.")
+    return metadata, tensors
