@@ -61,6 +61,8 @@ class Backbone:
         self.device = torch.device(device)
         # A cast, as open_clip's models declare few attribute types.
         self.model = cast(Any, model.eval().requires_grad_(False).to(self.device))
+        # Convolutions run about twice as fast on a CPU with channels last.
+        self.model.visual.to(memory_format=torch.channels_last)
         self.tokenizer = tokenizer
         self.preprocess = image_transform_v2(PreprocessCfg(**self.model.visual.preprocess_cfg), is_train=False)
         # CustomTextCLIP keeps its text tower under .text, CLIP keeps the parts on the model itself.

@@ -203,7 +203,7 @@ def test_local_folder_round_trip(tmp_path: Path, tiny_backbone: Backbone) -> Non
         "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 64, "heads": 4, "layers": 2},
     }
     (tmp_path / "open_clip_config.json").write_text(json.dumps({"model_cfg": config}))
-    tensors = {key: value.clone() for key, value in tiny_backbone.model.state_dict().items()}
+    tensors = {key: value.contiguous().clone() for key, value in tiny_backbone.model.state_dict().items()}
     save_file(tensors, tmp_path / "open_clip_model.safetensors")
     loaded = load_backbone(f"local-dir:{tmp_path}", device="cpu")
     assert loaded.weights_hash == tiny_backbone.weights_hash
