@@ -8,10 +8,10 @@ from pathlib import Path
 import open_clip
 import pytest
 import torch
+from support import REPO
 
 from lsn_core.backbones import Backbone, load_backbone
 
-REPO = Path(__file__).resolve().parent.parent
 torch.set_num_threads(min(2, os.cpu_count() or 1))
 
 
@@ -34,13 +34,6 @@ def shared_data() -> Path:
 def embedded() -> Backbone:
     """The embedded checkpoint."""
     return load_backbone("embedded", device="cpu")
-
-
-def random_backbone(arch: str, seed: int = 0, **options: object) -> Backbone:
-    """A real open_clip architecture with random weights."""
-    torch.manual_seed(seed)
-    model = open_clip.create_model(arch, pretrained=None, **options)
-    return Backbone(model, f"{arch} (random weights)", open_clip.get_tokenizer(arch))
 
 
 @pytest.fixture(scope="session")

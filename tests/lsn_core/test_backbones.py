@@ -9,9 +9,9 @@ import open_clip
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import random_backbone
 from PIL import Image
 from safetensors.torch import save_file
+from support import random_backbone
 
 from lsn_core import Backbone, UserError, load_backbone
 from lsn_core.backbones import EMBEDDED_DIR, list_pairs, resolve_device

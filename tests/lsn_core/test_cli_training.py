@@ -9,8 +9,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from conftest import REPO
 from PIL import Image
+from support import REPO
 
 from lsn_core import Backbone, Detector
 from lsn_core.images import open_image
