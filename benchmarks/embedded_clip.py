@@ -59,7 +59,8 @@ def main() -> None:
     print(f"written to {path}")
     if options.write_card:
         card = EMBEDDED_DIR / "README.md"
-        replace_section(card, "accuracy", accuracy_table(results))
+        for page in (card, card.parents[2] / "README.md"):
+            replace_section(page, "accuracy", accuracy_table(results))
         replace_section(card, "not", not_table(results))
 
 
