@@ -26,12 +26,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from benchmarks.report import RESULTS
 from lsn_core.backbones import Backbone
 from lsn_core.objectives import negative_loss, orthogonality, positive_loss
 from lsn_core.prompts import NameTokens, PromptSets
 from lsn_core.text_tower import TextTower
 
-RESULTS = Path(__file__).resolve().parent / "results"
 ARCHITECTURE = "ViT-B-16"
 SETS, LENGTH, BATCH = 3, 16, 8
 # Made-up names of one to three words, as ImageNet's are; repeatable and free of any data set.

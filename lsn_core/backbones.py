@@ -140,11 +140,10 @@ class Backbone:
 
     def tokenize(self, texts: Sequence[str]) -> Tensor:
         """Token ids, shape (N, context_length). Raises UserError for a text that does not fit, rather than cut it."""
-        encode = getattr(self.tokenizer, "encode", None)
         # Only open_clip's own tokenizer frames a text with exactly one start and one end token.
-        if isinstance(self.tokenizer, open_clip.SimpleTokenizer) and encode is not None:
+        if isinstance(self.tokenizer, open_clip.SimpleTokenizer):
             for text in texts:
-                if (count := len(encode(text)) + 2) > self.context_length:
+                if (count := len(self.tokenizer.encode(text)) + 2) > self.context_length:
                     raise UserError(
                         f"The text {text[:60]!r}... has {count} tokens, but {self.name} reads at most "
                         f"{self.context_length}. Shorten it."
