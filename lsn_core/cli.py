@@ -1,4 +1,4 @@
-"""The command line: `python -m lsn_core score | doctor`."""
+"""The command line: what all commands share, `score` and `doctor`."""
 
 from __future__ import annotations
 
@@ -11,12 +11,15 @@ import sys
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, TypeVar
 
 import typer
 from tqdm import tqdm
 
 from lsn_core.errors import UserError
+
+if TYPE_CHECKING:
+    from lsn_core.detector import Detector
 
 log = logging.getLogger(__name__)
 P = ParamSpec("P")
@@ -90,18 +93,11 @@ def score(
     """
     import torch
 
-    from lsn_core.backbones import EMBEDDED, load_backbone
-    from lsn_core.detector import Detector
     from lsn_core.images import find_images, open_image
 
-    if (detector is None) == (classes is None):
-        raise UserError("Give either --detector FILE or --classes a,b,c (one of the two).")
     if detector is not None and calibrate is not None:
         raise UserError("A trained detector is calibrated already: --calibrate goes with --classes.")
-    if detector is not None:
-        judge = Detector.load(detector, load_backbone(backbone, device) if backbone else None)
-    else:
-        judge = Detector.zero_shot(load_backbone(backbone or EMBEDDED, device), split_names(classes or ""))
+    judge = open_judge(detector, classes, backbone, device)
     if calibrate is not None:
         known = find_images([calibrate])
         bar = tqdm(known, desc="Calibrating", unit="image", disable=len(known) < 20)
@@ -169,6 +165,18 @@ def doctor(backbone: BackboneOption = None, device: DeviceOption = "auto", as_js
             typer.echo(f"{'note':>20}  {EMBEDDED_NOTE}")
     if not report["backbone_ok"]:
         raise typer.Exit(1)
+
+
+def open_judge(detector: Path | None, classes: str | None, backbone: str | None, device: str) -> Detector:
+    """The detector of a file, or a zero-shot one of class names 'a,b,c'; a UserError unless one of them is given."""
+    from lsn_core.backbones import EMBEDDED, load_backbone
+    from lsn_core.detector import Detector
+
+    if (detector is None) == (classes is None):
+        raise UserError("Give either --detector FILE or --classes a,b,c (one of the two).")
+    if detector is not None:
+        return Detector.load(detector, load_backbone(backbone, device) if backbone else None)
+    return Detector.zero_shot(load_backbone(backbone or EMBEDDED, device), split_names(classes or ""))
 
 
 def split_names(text: str) -> list[str]:

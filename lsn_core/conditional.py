@@ -55,8 +55,7 @@ class ConditionalDetector(Detector, method="cocoop"):
         Returns:
             Positive (B, C, D) and negative (B, K, C, D), unit length, on the CPU.
         """
-        positive = self.positive.expand(len(features), -1, -1)
-        negative = self.negative.expand(len(features), -1, -1, -1)
+        positive, negative = super().text_features(features)
         if side := self._sides["positive"]:
             positive = ensemble(self._encode(side, features))
         if side := self._sides["negative"]:

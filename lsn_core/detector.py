@@ -145,6 +145,10 @@ class Detector:
 
     # -- scoring ------------------------------------------------------------------------------------------------------
 
+    def text_features(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Text features of the prompts that these images (B, D) are compared with: (B, C, D) and (B, K, C, D)."""
+        return self.positive.expand(len(features), -1, -1), self.negative.expand(len(features), -1, -1, -1)
+
     def cosines(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Cosines of image features (N, D) to all prompts: positive (N, C) and negative (N, K, C)."""
         self._check_features(features)

@@ -19,11 +19,11 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from open_clip.transformer import ResidualAttentionBlock
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from lsn_core.backbones import Backbone
+from lsn_core.blocks import finish, is_standard, project, split_heads
 from lsn_core.prompts import NameTokens
 
 DEFAULT_MEMORY_GIB = 3.0
@@ -78,7 +78,7 @@ class TextTower:
         self.by_length = backbone.device.type == "cpu" if by_length is None else by_length
         self._memory = memory_gib * 2**30
         # Other block types (open_clip's custom ones) take the plain way.
-        self.plain = not all(_is_standard(block) for block in self.blocks)
+        self.plain = not all(is_standard(block) for block in self.blocks)
 
     def encode(self, contexts: Tensor) -> Tensor:
         """Text features of the prompts [SOS, context, name, ".", EOT].
@@ -123,12 +123,12 @@ class TextTower:
         x = x + self.positions[: x.shape[1]]
         found: KeyValues = []
         for block in self.blocks[:-1]:
-            q, k, v = self._heads(self._project(block, block.ln_1(x)), 3)
+            q, k, v = split_heads(block, project(block, block.ln_1(x)), 3)
             found.append((k, v))
             out = F.scaled_dot_product_attention(q, k, v, is_causal=True)
-            x = _finish(block, x, out.transpose(1, 2).flatten(2))
+            x = finish(block, x, out.transpose(1, 2).flatten(2))
         last = self.blocks[-1]
-        k, v = self._heads(self._project(last, last.ln_1(x), first=1), 2)
+        k, v = split_heads(last, project(last, last.ln_1(x), first=1), 2)
         return [*found, (k, v)]
 
     def _suffixes(
@@ -156,12 +156,12 @@ class TextTower:
         sizes = [len(part) for part in rows]
         for block, (pk, pv) in zip(self.blocks[:-1], prefix, strict=False):
             attended = []
-            for part, shape, mask in zip(self._project(block, block.ln_1(x)).split(sizes), shapes, masks, strict=True):
-                q, k, v = self._heads(part.view(shape[0] * shape[1], shape[2], -1), 3)
+            for part, shape, mask in zip(project(block, block.ln_1(x)).split(sizes), shapes, masks, strict=True):
+                q, k, v = split_heads(block, part.view(shape[0] * shape[1], shape[2], -1), 3)
                 k, v = _behind(pk, k, shape), _behind(pv, v, shape)
                 out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)  # (S * G, heads, length, W / heads)
                 attended.append(out.transpose(1, 2).reshape(part.shape[0], -1))
-            x = _finish(block, x, torch.cat(attended))
+            x = finish(block, x, torch.cat(attended))
         x = self._last_block(x, torch.cat(ends).to(device), prefix[-1], shapes, sizes, end_masks)
         features = self.backbone.project_text(x)
         parts = features.split([shape[0] * shape[1] for shape in shapes])
@@ -179,32 +179,19 @@ class TextTower:
         """Output of the last block at the end tokens only: (prompts, W)."""
         block = self.blocks[-1]
         normed = block.ln_1(x)
-        queries = self._project(block, normed[ends], last=1)  # (prompts, W)
+        queries = project(block, normed[ends], last=1)  # (prompts, W)
         counts = [shape[0] * shape[1] for shape in shapes]
         attended = []
         for query, part, shape, mask in zip(
-            queries.split(counts), self._project(block, normed, first=1).split(sizes), shapes, masks, strict=True
+            queries.split(counts), project(block, normed, first=1).split(sizes), shapes, masks, strict=True
         ):
-            (q,) = self._heads(query[:, None], 1)  # (S * G, heads, 1, W / heads)
-            k, v = self._heads(part.view(shape[0] * shape[1], shape[2], -1), 2)
+            (q,) = split_heads(block, query[:, None], 1)  # (S * G, heads, 1, W / heads)
+            k, v = split_heads(block, part.view(shape[0] * shape[1], shape[2], -1), 2)
             k, v = _behind(prefix[0], k, shape), _behind(prefix[1], v, shape)
             mask = None if mask is None else mask.repeat(shape[0], 1, 1, 1)
             out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
             attended.append(out.transpose(1, 2).reshape(len(query), -1))
-        return _finish(block, x[ends], torch.cat(attended))
-
-    def _project(self, block: Any, x: Tensor, first: int = 0, last: int = 3) -> Tensor:
-        """Parts `first` to `last` of queries, keys and values in one product."""
-        attention = block.attn
-        width = attention.embed_dim
-        rows = slice(first * width, last * width)
-        bias = attention.in_proj_bias
-        return F.linear(x, attention.in_proj_weight[rows], None if bias is None else bias[rows])
-
-    def _heads(self, x: Tensor, parts: int) -> Sequence[Tensor]:
-        """(B, n, parts * W) -> that many of (B, heads, n, W / heads)."""
-        heads = self.blocks[0].attn.num_heads
-        return x.view(*x.shape[:2], parts, heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
+        return finish(block, x[ends], torch.cat(attended))
 
     # -- what is run together -----------------------------------------------------------------------------------------
 
@@ -235,20 +222,6 @@ class TextTower:
             members = classes[lengths == length]
             groups.append(_Group(members, length, torch.full_like(members, length - 1)))
         return groups
-
-
-def _is_standard(block: Any) -> bool:
-    if type(block) is not ResidualAttentionBlock or not isinstance(block.attn, nn.MultiheadAttention):
-        return False
-    attention = block.attn
-    plain = attention.in_proj_weight is not None and attention.bias_k is None and not attention.add_zero_attn
-    return plain and not hasattr(block, "ln_1_kv") and attention.dropout == 0
-
-
-def _finish(block: Any, x: Tensor, attended: Tensor) -> Tensor:
-    """The rest of a block behind its attention; acts on each position alone."""
-    x = x + block.ls_1(block.attn.out_proj(attended))
-    return x + block.ls_2(block.mlp(block.ln_2(x)))
 
 
 def _behind(prefix: Tensor, own: Tensor, shape: tuple[int, int, int]) -> Tensor:

@@ -1,0 +1,39 @@
+"""The parts of open_clip's standard transformer block, for towers that are run on chosen positions or looked into."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch.nn.functional as F
+from open_clip.transformer import ResidualAttentionBlock
+from torch import Tensor, nn
+
+
+def is_standard(block: Any) -> bool:
+    """Whether the functions below give this block's own results; open_clip has other kinds, too."""
+    if type(block) is not ResidualAttentionBlock or not isinstance(block.attn, nn.MultiheadAttention):
+        return False
+    attention = block.attn
+    plain = attention.in_proj_weight is not None and attention.bias_k is None and not attention.add_zero_attn
+    return plain and not hasattr(block, "ln_1_kv") and attention.dropout == 0
+
+
+def project(block: Any, x: Tensor, first: int = 0, last: int = 3) -> Tensor:
+    """Parts `first` to `last` of queries, keys and values in one product: (..., W) -> (..., parts * W)."""
+    attention = block.attn
+    width = attention.embed_dim
+    rows = slice(first * width, last * width)
+    bias = attention.in_proj_bias
+    return F.linear(x, attention.in_proj_weight[rows], None if bias is None else bias[rows])
+
+
+def split_heads(block: Any, x: Tensor, parts: int) -> Sequence[Tensor]:
+    """(B, n, parts * W) -> that many of (B, heads, n, W / heads)."""
+    return x.view(*x.shape[:2], parts, block.attn.num_heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
+
+
+def finish(block: Any, x: Tensor, attended: Tensor) -> Tensor:
+    """The rest of a block behind its attention; acts on each position alone: two of (..., W) -> (..., W)."""
+    x = x + block.ls_1(block.attn.out_proj(attended))
+    return x + block.ls_2(block.mlp(block.ln_2(x)))
