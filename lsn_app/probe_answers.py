@@ -49,7 +49,8 @@ class Preset:
         photo: file name of the example.
         truth: what the example shows.
         pairs: texts to choose from, pair after pair.
-        negate_loser: whether the first pair is asked again with "not" before the text that lost.
+        paper: which text of each pair the paper's CLIP chooses, 0 or 1; None where the paper does not say. One entry
+            more than pairs has the last pair asked again with "not" before the text that lost.
     """
 
     figure: int
@@ -58,7 +59,7 @@ class Preset:
     photo: str
     truth: str
     pairs: tuple[tuple[Claim, Claim], ...]
-    negate_loser: bool = False
+    paper: tuple[int | None, ...]
 
 
 PRESETS = (
@@ -69,6 +70,7 @@ PRESETS = (
         "elephant.jpg",
         "elephant",
         ((Claim("elephant"), Claim("dog")), (Claim("elephant", True), Claim("dog", True))),
+        (0, 0),
     ),
     Preset(
         4,
@@ -77,7 +79,7 @@ PRESETS = (
         "zebra.jpg",
         "zebra",
         ((Claim("church"), Claim("guitar")),),
-        negate_loser=True,
+        (None, 1),
     ),
     Preset(
         8,
@@ -91,6 +93,7 @@ PRESETS = (
             (Claim("cat", True), Claim("dog", True)),
             (Claim("dog"), Claim("flamingo", True)),
         ),
+        (0, 0, 1),
     ),
 )
 
@@ -112,19 +115,26 @@ class Round:
 
 def play(preset: Preset, encoder: Encoder, feature: Tensor) -> list[Round]:
     """The preset's choices one after the other; feature of shape (1, D)."""
-    rounds = [_judged(pair, preset.truth, encoder, feature) for pair in preset.pairs]
-    if preset.negate_loser:
-        winner, loser = sorted(preset.pairs[0], key=lambda claim: claim.text != rounds[0].choice.chosen)
-        rounds.append(_judged((winner, Claim(loser.name, True)), preset.truth, encoder, feature))
+    rounds = []
+    pairs = list(preset.pairs)
+    for place, expected in enumerate(preset.paper):
+        if place == len(pairs):  # the loser, now with "not", stands second
+            winner, loser = sorted(pairs[-1], key=lambda claim: claim.text != rounds[-1].choice.chosen)
+            pairs.append((winner, Claim(loser.name, True)))
+        rounds.append(_judged(pairs[place], preset.truth, expected, encoder, feature))
     return rounds
 
 
-def _judged(claims: tuple[Claim, Claim], truth: str, encoder: Encoder, feature: Tensor) -> Round:
+def _judged(claims: tuple[Claim, Claim], truth: str, expected: int | None, encoder: Encoder, feature: Tensor) -> Round:
     choice = choose(feature, [claim.text for claim in claims], cast(Backbone, encoder))
     true = [claim.text for claim in claims if claim.holds(truth)]
-    if len(true) != 1:
-        return Round(choice, None, f"{'Both' if true else 'Neither'} text{'s are' * bool(true) or ' is'} true here.")
-    return Round(choice, choice.chosen == true[0], f"Only “{true[0]}” is true here.")
+    why = {0: "Neither text is true here.", 1: f"Only “{''.join(true)}” is true.", 2: "Both texts are true here."}[
+        len(true)
+    ]
+    if expected is not None:
+        same = choice.chosen == claims[expected].text
+        why += " CLIP in the paper chooses the same." if same else " CLIP in the paper chooses the other one."
+    return Round(choice, choice.chosen == true[0] if len(true) == 1 else None, why)
 
 
 def ask_texts(encoder: Encoder, photo: Photo, texts: Sequence[str]) -> Choice:

@@ -70,7 +70,10 @@ def test_a_presets_rounds_are_the_librarys_choices_judged_by_what_is_true(
         assert item.choice.chosen == choose(feature, item.choice.texts, embedded).chosen
         true = [t for t in item.choice.texts if t.startswith("not ") != t.endswith(f" {preset.truth}")]
         assert item.right == (item.choice.chosen in true if len(true) == 1 else None)
-    if preset.negate_loser:
+    for item, expected in zip(rounds, preset.paper, strict=True):
+        same = None if expected is None else item.choice.chosen == item.choice.texts[expected]
+        assert ("chooses the same" in item.why, "chooses the other one" in item.why) == (same is True, same is False)
+    if preset.figure == 4:
         before, after = (item.choice.texts for item in rounds)
         loser = next(text for text in before if text != rounds[0].choice.chosen)
         assert set(after) == {rounds[0].choice.chosen, f"not {loser}"}
