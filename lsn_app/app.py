@@ -31,8 +31,11 @@ TABS = (
     ('Does CLIP understand "not"?', "not", probe.build),
 )
 MAX_FILE_SIZE = "32mb"
-# So that a copied address opens the same tab.
+# So that a copied address opens the same tab. The first tab is also "selected" while the page is built, before the
+# link was looked at.
+_LINK_IS_READ = "() => { window.lsnLinkIsRead = true; }"
 _SHOW_IN_ADDRESS = """() => {
+    if (!window.lsnLinkIsRead) return;
     const address = new URL(window.location);
     address.searchParams.set("tab", "%s");
     window.history.replaceState(null, "", address);
@@ -78,7 +81,9 @@ def build_app(settings: Settings | None = None) -> gr.Blocks:
                 with gr.Tab(title, id=name) as tab:
                     build(store, page)
                 tab.select(None, js=_SHOW_IN_ADDRESS % name, api_visibility="private")
-        page.load(_tab_of_link, None, tabs, show_progress="hidden", api_visibility="private")
+        page.load(_tab_of_link, None, tabs, show_progress="hidden", api_visibility="private").then(
+            None, js=_LINK_IS_READ, api_visibility="private"
+        )
     page.queue(max_size=64, default_concurrency_limit=2)
     return page
 

@@ -61,13 +61,18 @@ class _ProbeTab:
             "Give CLIP a photo and two texts, and it chooses the one that fits better. Put a “not” into one of them, "
             "and see whether it still chooses right."
         )
+        self._build_presets()
         with gr.Row():
             with gr.Column(scale=2, min_width=300):
                 self.photo = PhotoInput("not", height=260)
                 self.messages["photo"] = self.photo.message
             with gr.Column(scale=3, min_width=300):
                 self._build_texts()
-        _heading("One photo, many ways to say no", "Every class with and without “not”, best fit first.")
+        _heading(
+            "One photo, many ways to say no",
+            "Every class with and without “not”, asked of the photo above; the best fit stands first. A text is marked "
+            "wrong where a false one fits at least as well as a true one.",
+        )
         self._build_table()
         _heading(
             "Many photos at once",
@@ -76,8 +81,8 @@ class _ProbeTab:
         )
         self.many = ManyPhotos(store)
 
-    def _build_texts(self) -> None:
-        gr.HTML('<h3 class="lsn-heading">Figures of the paper: one click, with their own photo</h3>')
+    def _build_presets(self) -> None:
+        gr.HTML('<h3 class="lsn-heading">Ask what the paper asks: one click, with a photo of its own</h3>')
         with gr.Row():
             self.presets = [
                 gr.Button(
@@ -86,7 +91,9 @@ class _ProbeTab:
                 )
                 for preset in PRESETS
             ]  # fmt: skip
-        gr.HTML('<h3 class="lsn-heading">Or two texts of your own</h3>')
+
+    def _build_texts(self) -> None:
+        gr.HTML('<h3 class="lsn-heading">Or write two texts, and bring a photo</h3>')
         with gr.Row():
             self.texts = [
                 gr.Textbox(text, label=label, lines=1, max_lines=3, min_width=200, elem_id=f"not-text-{place}")
@@ -271,7 +278,7 @@ class _ProbeTab:
             # The same truth for both, so that the same texts are true.
             tables["learned"] = negation_table(learned, feature, truth or tables["written"].truth)
         return {
-            self.marked: shown_if(probe_words.marked_for(tables["written"])),
+            self.marked: shown_if(probe_words.marked_for(tables["written"]) + probe_words.tally_note()),
             self.written: shown_if(_table_words(tables["written"], "Written by hand")),
             self.learned: _table_words(tables["learned"], f"Learned by {label}") if "learned" in tables else "",
             self.learned_column: gr.update(visible="learned" in tables),

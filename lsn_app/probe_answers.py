@@ -115,7 +115,7 @@ class Round:
 
 def play(preset: Preset, encoder: Encoder, feature: Tensor) -> list[Round]:
     """The preset's choices one after the other; feature of shape (1, D)."""
-    rounds = []
+    rounds: list[Round] = []
     pairs = list(preset.pairs)
     for place, expected in enumerate(preset.paper):
         if place == len(pairs):  # the loser, now with "not", stands second

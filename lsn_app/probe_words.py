@@ -41,7 +41,7 @@ def compare_choices(before: Choice, after: Choice) -> str:
 
 def marked_for(table: NegationTable) -> str:
     """What the marks take the photo to show, as a sentence."""
-    shown = f"Marked as for a photo of: {table.truth}"
+    shown = f"The marks are for a photo of: {table.truth}"
     if not table.truth_given:
         return note(f"{shown}. That is only the model's own best guess: write above what the photo shows.")
     if not table.known:
@@ -50,27 +50,25 @@ def marked_for(table: NegationTable) -> str:
 
 
 def tally_table(tallies: Sequence[Tally], title: str) -> str:
-    """How each negative wording fared, as an HTML table."""
+    """How often each negative wording was chosen rightly, as an HTML table."""
     rows = "".join(
         f'<tr><th scope="row">{escape(_blank(tally.wording))}</th>'
         f"<td>{_share(tally.opposites, tally.opposites_wrong)}</td>"
         f"<td>{_share(tally.rivals, tally.rivals_wrong)}</td></tr>"
         for tally in tallies
     )
-    return _table(
-        title, ("Wording", "… or “a photo of a …”?", "“Not” what is there, or “not” another?"), rows, "not-tally"
-    )
+    return _table(title, ("Wording", "Is it, or is it not?", "Which is it not?"), rows, "not-tally")
 
 
 def ranked_table(table: NegationTable, title: str) -> str:
     """All texts, best first, wrong choices marked, as an HTML table; the longest are cut, the CSV has all."""
     rows = "".join(
-        f'<tr class="{"not-wrong" if row.wrong else ""}"><td>{row.rank}</td><th scope="row">{escape(row.text)}</th>'
-        f"<td>{'true' if row.holds else 'false'}</td><td>{row_mark(row)}</td><td>{row.probability:.1%}</td>"
-        f'<td class="not-cosine">{row.cosine:.4f}</td></tr>'
+        f'<tr><td>{row.rank}</td><th scope="row">{escape(row.text)}<span class="not-mark">'
+        f"{'true' if row.holds else 'false'} here; {row_mark(row)}</span></th>"
+        f"<td>{row.probability:.1%}</td><td>{row.cosine:.4f}</td></tr>"
         for row in table.rows[:MAX_ROWS]
     )
-    heads = ("#", "Text", "Here it is", "Choice", "Probability", "Cosine")
+    heads = ("#", "Text, and whether its rank is right", "Probability", "Cosine")
     more = note(f"The best {MAX_ROWS} of {len(table.rows):,}; the CSV has all.") if len(table.rows) > MAX_ROWS else ""
     return _table(title, heads, rows, "not-ranked") + more
 
@@ -153,6 +151,14 @@ def _share(count: int, wrong: int) -> str:
     if not count:
         return "–"
     return f"{_WRONG if wrong else _RIGHT} {count - wrong} of {count} right"
+
+
+def tally_note() -> str:
+    """What the two columns of `tally_table` mean, as HTML."""
+    return note(
+        "“Is it, or is it not?” sets each “not” text against the positive text of its class. “Which is it not?” sets "
+        "the “not” of what is there (false) against the “not” of every other class (true)."
+    )
 
 
 def _blank(wording: str) -> str:

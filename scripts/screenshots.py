@@ -96,8 +96,10 @@ def detect(page: Page) -> None:
 
 
 def ask_about_not(page: Page) -> None:
-    """Figure 3 beside a detector's prompts, and all examples as many photos."""
-    page.locator("#not-figure-3").click()
+    """A church denied, beside a detector's prompts, and all examples as many photos."""
+    page.locator("#not-text-1 textarea").fill("not a photo of a church")
+    page.locator("#not-text-2 textarea").fill("not a photo of a golf ball")
+    page.locator("#not-examples button", has_text="church").first.click()
     page.wait_for_selector("#not-written table")
     page.locator("#not-detector input").click()
     page.get_by_role("option", name="imagenette").click()

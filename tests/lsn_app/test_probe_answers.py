@@ -142,7 +142,7 @@ def test_marks_say_in_words_what_is_wrong(tiny_backbone: Backbone) -> None:
     assert f"wrong: beats {worst.wrong} of {worst.compared} true texts" in row_mark(worst)
     first = table.tallies[0]
     assert f"{2 - first.opposites_wrong} of 2 right" in tally_table(table.tallies, "x")
-    assert "Marked as for a photo of: dog." in marked_for(table)
+    assert "for a photo of: dog." in marked_for(table)
     assert "best guess" in marked_for(negation_table(written_prompts(tiny_backbone, ["dog", "cat"]), feature))
     elsewhere = negation_table(written_prompts(tiny_backbone, ["dog", "cat"]), feature, "guitar")
     assert "every “not” is true" in marked_for(elsewhere)
