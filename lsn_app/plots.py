@@ -200,7 +200,7 @@ def not_bars(counts: Sequence[NotCount]) -> go.Figure:
             hovertemplate="%{customdata[0]}<br>“not” chosen %{customdata[1]} times<extra></extra>",
         )
     figure.update_layout(showlegend=labelled, barmode="group", legend={"traceorder": "normal"})
-    return _finish_bars(figure, names, 1.4 if labelled else 1, "how often “not” was chosen")
+    return _finish_bars(figure, names, 1.4 if labelled else 1, "chose “not”")
 
 
 def best_classes(cosines: Mapping[str, float], top: int = TOP) -> list[str]:

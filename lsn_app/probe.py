@@ -165,20 +165,24 @@ class _ProbeTab:
             self.choose, [self.photo.state, *asked], chosen, **SHARED,
         )  # fmt: skip
         self.negate_button.click(self.negate, [self.photo.state, *asked], [*chosen, *self.texts], **SHARED)
-        question = [self.photo.state, *about]
+        # Only the tables wear the progress overlay: over the links it would swallow the click that left a textbox.
+        tabulating: dict[str, Any] = {
+            "fn": self.tabulate, "inputs": [self.photo.state, *about], "outputs": tables,
+            "show_progress_on": [self.written, self.learned], **SHARED,
+        }  # fmt: skip
         counting: dict[str, Any] = self.many.counting(self.classes, self.detector, self.backbone)
-        gr.on([self.truth.submit, self.truth.blur], self.tabulate, question, tables, **SHARED)
-        gr.on([self.classes.submit, self.classes.blur], self.tabulate, question, tables, **SHARED).then(**counting)
+        gr.on([self.truth.submit, self.truth.blur], **tabulating)
+        gr.on([self.classes.submit, self.classes.blur], **tabulating).then(**counting)
         choice = [self.classes, self.own_classes, self.backbone, self.backbone_note]
         for event in (self.detector.input, self.backbone.input):
-            event(self.choose_model, [self.detector, self.backbone], choice, **SHARED).then(
-                self.tabulate, question, tables, **SHARED
-            ).then(**counting)
+            event(self.choose_model, [self.detector, self.backbone], choice, **SHARED).then(**tabulating).then(
+                **counting
+            )
         self.backbone.change(self.choose_again, [self.photo.state, *asked], chosen, **SHARED)
         self.many.files.change(
             self.many.take_files, [self.many.files, self.classes, self.detector], self.classes,
             preprocess=False, **SHARED,
-        ).then(self.tabulate, question, tables, **SHARED).then(**counting)  # fmt: skip
+        ).then(**tabulating).then(**counting)  # fmt: skip
         page.load(self.open_link, about, shown, show_progress="hidden", **SHARED)
 
     def open_link(self, request: gr.Request, *about: Any) -> Any:

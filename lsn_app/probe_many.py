@@ -47,7 +47,10 @@ class ManyPhotos:
             self.counted, self.bars, self.written, self.learned, self.learned_column, self.link, self.message,
         ]  # fmt: skip
         inputs = [self.files, classes, detector, backbone]
-        return {"fn": self.count, "inputs": inputs, "outputs": outputs, "preprocess": False, **SHARED}
+        return {
+            "fn": self.count, "inputs": inputs, "outputs": outputs, "preprocess": False,
+            "show_progress_on": self.files, **SHARED,
+        }  # fmt: skip
 
     def take_files(self, payload: Any, classes: str, label: str) -> Any:
         """The class list for uploaded files: the folders of a zip, or else the one that stands there."""

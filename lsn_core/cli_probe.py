@@ -42,6 +42,10 @@ def probe(
 
     A file that cannot be read gets its own line with an error, the others go on, and the exit code is 1.
     """
+    if bool(images) == (data is not None):
+        raise UserError("Give either images or --data DATA (one of the two).")
+    if (count or data is not None) and (texts or truth):
+        raise UserError("--texts and --truth are about single images; take them out, or --count and --data.")
     import torch
 
     from lsn_core.backbones import EMBEDDED, load_backbone
@@ -51,10 +55,6 @@ def probe(
     from lsn_core.images import find_images
     from lsn_core.probe import NEGATIONS, written_prompts
 
-    if bool(images) == (data is not None):
-        raise UserError("Give either images or --data DATA (one of the two).")
-    if (count or data is not None) and (texts or truth):
-        raise UserError("--texts and --truth are about single images; take them out, or --count and --data.")
     labelled = load_data(data) if data is not None else None
     files = find_images(images or [])
     if images and not files:
