@@ -84,10 +84,17 @@ class Encoder:
 
     def encode_photo(self, photo: Photo) -> Tensor:
         """Feature of a photo, shape (1, D). Raises ImageError for one that cannot be read."""
-        key = (self.backbone.fingerprint, photo.sha256)
+        return self._encode(photo.sha256, photo.path, photo.name)
+
+    def encode_bytes(self, data: bytes, name: str) -> Tensor:
+        """Feature of an encoded picture, shape (1, D). Raises ImageError for one that cannot be read."""
+        return self._encode(hashlib.sha256(data).hexdigest(), data, name)
+
+    def _encode(self, sha256: str, source: str | bytes, name: str) -> Tensor:
+        key = (self.backbone.fingerprint, sha256)
         feature = self._photos.get(key)
         if feature is None:
-            picture = open_image(photo.path, name=photo.name)
+            picture = open_image(source, name=name)
             with self._lock:
                 feature = self.backbone.encode_images([picture])
             self._photos.put(key, feature)

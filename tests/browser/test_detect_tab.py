@@ -173,7 +173,7 @@ def test_the_endpoint_gives_the_numbers_of_the_library(app_url: str, embedded: B
     assert line["score"] == pytest.approx(expected.score, abs=1e-5)
     assert line["threshold"] == pytest.approx(expected.threshold, abs=1e-6)
     assert line["positive"] == pytest.approx(expected.positive, abs=1e-4)
-    assert [endpoint for endpoint in client.view_api(return_format="dict")["named_endpoints"]] == ["/score"]
+    assert [endpoint for endpoint in client.view_api(return_format="dict")["named_endpoints"]] == ["/score", "/probe"]
 
 
 def test_the_endpoint_tells_of_mistakes_and_fetches_no_address(app_url: str, examples: Path, tmp_path: Path) -> None:
