@@ -238,7 +238,7 @@ def cost(backbone: Backbone, image: Image.Image, repeats: int) -> list[dict[str,
 
 
 def main() -> None:
-    """Measures each part; writes benchmarks/results/heatmaps_PART.json and .csv, and its table in benchmarks/README.md."""
+    """Measures each part and writes results/heatmaps_PART.json and .csv and its table in this folder's README.md."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder of the image sets")
     parser.add_argument("--backbone", default="embedded")

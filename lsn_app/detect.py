@@ -9,6 +9,7 @@ from gradio.data_classes import FileData
 
 from lsn_app import plots, words
 from lsn_app.examples import Example
+from lsn_app.heatmap_panel import HeatMapPanel, build_endpoint
 from lsn_app.photo import PhotoInput, file_of
 from lsn_app.questions import ZERO_SHOT, Answer, Problem, Question, ask, open_detector, score_line
 from lsn_app.store import Photo, Store, read_photo
@@ -21,8 +22,9 @@ _PLACES = ("photo", "classes", "model", "calibration")
 
 
 def build(store: Store, page: gr.Blocks) -> None:
-    """Fills the tab and adds the public endpoint `/score`."""
+    """Fills the tab and adds the public endpoints `/score` and `/heatmap`."""
     _DetectTab(store).connect(page)
+    build_endpoint(store, DEFAULT_CLASSES)
 
     def score(image: FileData, classes: str = DEFAULT_CLASSES, tpr: float = 0.95) -> dict[str, Any]:
         """Tells whether a photo shows one of the given classes, with the default backbone and zero-shot prompts.
@@ -123,23 +125,22 @@ class _DetectTab:
         asked = [self.classes, self.detector, self.backbone, self.tpr, self.calibration_state]
         results = [self.card, self.scale, self.positive, self.negative, self.reasons, self.tpr, *self.messages.values()]
         shown = [*self.photo.outputs[:-1], *results]  # the photo's message is among the results
+        follow = HeatMapPanel(self.store, [self.photo.state, self.classes, self.detector, self.backbone]).follow
         # preprocess=False: Gradio's own would open the file with Pillow; open_image is to be the only one who does.
-        self.photo.image.upload(self.take_photo, [self.photo.image, *asked], shown, preprocess=False, **_SHARED)
-        self.photo.image.clear(
-            self.drop_photo, None, shown, **_SHARED
-        )  # the photo's own value is still the old one then
-        self.photo.gallery.select(self.take_example, asked, shown, **_SHARED)
+        follow(self.photo.image.upload(self.take_photo, [self.photo.image, *asked], shown, preprocess=False, **_SHARED))
+        # The photo's own value is still the old one when it is cleared.
+        follow(self.photo.image.clear(self.drop_photo, None, shown, **_SHARED))
+        follow(self.photo.gallery.select(self.take_example, asked, shown, **_SHARED))
         question = [self.photo.state, *asked]
-        gr.on(
-            [self.classes.submit, self.classes.blur, self.ask_button.click], self.answer, question, results, **_SHARED
-        )
+        asking = [self.classes.submit, self.classes.blur, self.ask_button.click]
+        follow(gr.on(asking, self.answer, question, results, **_SHARED))
         choice = [self.classes, self.own_classes, self.ask_button, self.backbone, self.backbone_note, self.calibrate]
-        self.detector.input(self.choose_detector, [self.detector, self.backbone], choice, **_SHARED).then(
-            self.answer, question, results, **_SHARED
-        )
-        self.backbone.input(
+        chosen = self.detector.input(self.choose_detector, [self.detector, self.backbone], choice, **_SHARED)
+        follow(chosen.then(self.answer, question, results, **_SHARED))
+        chosen = self.backbone.input(
             lambda name: _shown(words.backbone_note(name)), self.backbone, self.backbone_note, api_visibility="private"
-        ).then(self.answer, question, results, **_SHARED)
+        )
+        follow(chosen.then(self.answer, question, results, **_SHARED))
         self.files.change(
             self.take_calibration, [self.files, self.detector, self.backbone],
             [self.calibration_state, self.calibration_note], preprocess=False, **_SHARED,
@@ -148,7 +149,7 @@ class _DetectTab:
             self.move_threshold, question, [self.card, self.scale], show_progress="hidden",
             trigger_mode="always_last", concurrency_limit=8, api_visibility="private",
         )  # fmt: skip
-        page.load(self.open_link, asked, [self.classes, *shown], show_progress="hidden", **_SHARED)
+        follow(page.load(self.open_link, asked, [self.classes, *shown], show_progress="hidden", **_SHARED))
 
     def drop_photo(self) -> dict[Any, Any]:
         """The page without a photo."""

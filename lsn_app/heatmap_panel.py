@@ -17,12 +17,11 @@ from lsn_app.questions import ZERO_SHOT, Problem, at, open_judge
 from lsn_app.store import Photo, Store, read_photo
 from lsn_core import UserError
 from lsn_core.heatmaps import DEFAULT_METHOD, METHODS, HeatMaps, explain
-from lsn_core.images import open_image
-from lsn_core.overlays import DEFAULT_OPACITY, overlay, panel
+from lsn_core.overlays import DEFAULT_OPACITY, overlay, panel, reduce
 
 PREDICTED = ""  # the class that fits best
 _KINDS = [("Each prompt", "prompts"), ("Positive minus negative", "difference"), ("The detector's score", "score")]
-_LARGEST = (768, 768)
+_LARGEST = 768  # pixels of the longer side: more than a page shows of one map
 _PRIVATE: dict[str, Any] = {"api_visibility": "private", "concurrency_id": "model", "concurrency_limit": 2}
 
 
@@ -82,7 +81,7 @@ class HeatMapPanel:
         return [self.box, self.class_name, self.message, self.gallery, self.legend, self.download]
 
     def follow(self, event: Any) -> Any:
-        """Fills the panel after an event that changed the photo, the classes or the detector; the verdict goes first."""
+        """Fills the panel after an event that changed photo, classes or detector; the verdict goes first."""
         return event.then(
             self.show, [*self.inputs, *self.choices], self.outputs, show_progress="hidden", **_PRIVATE
         )  # fmt: skip
@@ -131,8 +130,9 @@ class HeatMapPanel:
 
 def captioned(picture: Image.Image, maps: HeatMaps, opacity: float) -> list[tuple[Image.Image, str]]:
     """Each map over the photo, with its prompt and value."""
+    shown, small = reduce(picture, maps, _LARGEST)
     return [
-        (overlay(picture, maps, i, opacity), f"{target.label}: {target.value:.3f}")
+        (overlay(shown, small, i, opacity), f"{target.label}: {target.value:.3f}")
         for i, target in enumerate(maps.targets)
     ]
 
@@ -156,7 +156,7 @@ def build_endpoint(store: Store, default_classes: str) -> None:
         method: str = DEFAULT_METHOD,
         target: str = "prompts",
     ) -> dict[str, Any]:
-        """Shows which places of a photo raise or lower a class's prompts, with the default backbone and zero-shot prompts.
+        """Shows which places of a photo raise or lower the cosine to a class's zero-shot prompts.
 
         Args:
             image: the photo: JPEG, PNG, WebP, BMP, GIF or TIFF.
@@ -166,8 +166,8 @@ def build_endpoint(store: Store, default_classes: str) -> None:
             target: prompts (positive and negative), difference (positive minus negative) or score.
 
         Returns:
-            file, method, limit (largest absolute value), seen_box (left, top, right, bottom in pixels of the photo), maps
-            (each with label, value and grid, rows of numbers over the box), error (a sentence, else null).
+            file, method, limit (largest absolute value), seen_box (left, top, right, bottom in pixels of the photo),
+            maps (each with label, value and grid, rows of numbers over the box), error (a sentence, else null).
         """
         given: Any = image  # Gradio hands over the plain dictionary
         path, name = file_of(given if isinstance(given, dict) else given.model_dump())
@@ -185,10 +185,3 @@ def build_endpoint(store: Store, default_classes: str) -> None:
                 "error": None}  # fmt: skip
 
     gr.api(heatmap, api_name="heatmap", concurrency_id="model", concurrency_limit=2)
-
-
-def shown_size(picture: Image.Image) -> Image.Image:
-    """The photo, no larger than what a page shows of it."""
-    smaller = picture.copy()
-    smaller.thumbnail(_LARGEST)
-    return smaller

@@ -56,10 +56,7 @@ class Answer:
 
 def ask(store: Store, question: Question) -> Answer:
     """Answers a question; only what was never seen before is encoded. Raises Problem for a user's mistake."""
-    detector, encoder = at("model", lambda: open_detector(store, question.detector, question.backbone))
-    if detector is None:
-        names = at("classes", lambda: parse_classes(question.classes))
-        detector = at("classes", lambda: encoder.zero_shot(names))
+    detector, encoder = open_judge(store, question.classes, question.detector, question.backbone)
     feature = at("photo", lambda: encoder.encode_photo(question.photo))
     if question.calibration and detector.calibration is None:
         uncalibrated = detector
@@ -68,6 +65,15 @@ def ask(store: Store, question: Question) -> Answer:
     judge = detector
     prediction = at("calibration", lambda: judge.predict_features(feature, question.tpr)[0])
     return Answer(prediction, detector, encoder.temperature)
+
+
+def open_judge(store: Store, classes: str, label: str, backbone: str) -> tuple[Detector, Encoder]:
+    """A shipped detector, or for ZERO_SHOT one of the classes as typed. Raises Problem for a user's mistake."""
+    detector, encoder = at("model", lambda: open_detector(store, label, backbone))
+    if detector is None:
+        names = at("classes", lambda: parse_classes(classes))
+        detector = at("classes", lambda: encoder.zero_shot(names))
+    return detector, encoder
 
 
 def open_detector(store: Store, label: str, backbone: str) -> tuple[Detector | None, Encoder]:

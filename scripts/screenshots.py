@@ -88,11 +88,13 @@ def take(browser: Browser, url: str, width: int, height: int, prepare: Callable[
 
 
 def detect(page: Page) -> None:
-    """The example dog, judged after a few of the example photos were given for calibration."""
-    calibrate(page)
-    page.locator("#lsn-examples button", has_text="dog").first.click()
-    page.wait_for_selector("#lsn-negative .js-plotly-plot .bars path")
+    """The example church, judged by a trained detector, with the heat maps of its prompts."""
+    page.locator("#lsn-detector input").click()
+    page.get_by_role("option", name="imagenette").click()
+    page.locator("#lsn-examples button", has_text="church").first.click()
+    page.wait_for_selector("#lsn-negative .js-plotly-plot .bars path", state="attached")
     page.wait_for_selector("#lsn-scale .js-plotly-plot .bars path")
+    page.wait_for_function("document.querySelectorAll('#lsn-heat-maps img').length == 4")
 
 
 def ask_about_not(page: Page) -> None:
@@ -106,15 +108,6 @@ def ask_about_not(page: Page) -> None:
     page.wait_for_selector("#not-learned table")
     page.locator("#not-files input[type=file]").set_input_files(sorted((REPO / "assets" / "examples").glob("*.jpg")))
     page.wait_for_selector("#not-learned-bars .js-plotly-plot .bars path")
-
-
-def calibrate(page: Page) -> None:
-    """Uploads the animals among the examples as calibration photos."""
-    page.get_by_role("button", name="Calibrate with your own photos").click()
-    names = ("dog", "cat", "elephant", "flamingo")
-    files = [REPO / "assets" / "examples" / f"{name}.jpg" for name in names]
-    page.locator("#lsn-files input[type=file]").set_input_files(files)
-    page.wait_for_selector("#lsn-calibration-note >> text=4 of 4 photos")
 
 
 TABS = {"detect": detect, "not": ask_about_not}
