@@ -49,7 +49,7 @@ class HeatMapPanel:
                     _KINDS, value="prompts", label="Maps of", min_width=140, elem_id="lsn-heat-kind"
                 )
                 self.method = gr.Dropdown(
-                    [(f"{name}: {method.about}", name) for name, method in METHODS.items()], value=DEFAULT_METHOD,
+                    list(METHODS), value=DEFAULT_METHOD,
                     label="Method", min_width=140, elem_id="lsn-heat-method",
                 )  # fmt: skip
                 self.opacity = gr.Slider(
@@ -138,8 +138,9 @@ def captioned(picture: Image.Image, maps: HeatMaps, opacity: float) -> list[tupl
 
 
 def legend(maps: HeatMaps) -> str:
-    """The common scale as HTML."""
-    return (
+    """The common scale and what the method does, as HTML."""
+    about = words.note(f"{maps.method}: {METHODS[maps.method].about}.")
+    return about + (
         '<div class="lsn-legend" role="img" aria-label="'
         f'{escape(f"Colours from purple at {-maps.limit:.3g} over none at 0 to orange at {maps.limit:.3g}")}">'
         f"<span>{-maps.limit:.3g}</span><span class='lsn-ramp'></span><span>{maps.limit:.3g}</span></div>"

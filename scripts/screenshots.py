@@ -94,7 +94,10 @@ def detect(page: Page) -> None:
     page.locator("#lsn-examples button", has_text="church").first.click()
     page.wait_for_selector("#lsn-negative .js-plotly-plot .bars path", state="attached")
     page.wait_for_selector("#lsn-scale .js-plotly-plot .bars path")
-    page.wait_for_function("document.querySelectorAll('#lsn-heat-maps img').length == 4")
+    page.locator("#lsn-heat-maps").scroll_into_view_if_needed()  # the browser loads no picture before
+    page.wait_for_function(
+        "[...document.querySelectorAll('#lsn-heat-maps img')].filter(image => image.naturalWidth).length == 4"
+    )
 
 
 def ask_about_not(page: Page) -> None:

@@ -188,7 +188,7 @@ def test_a_method_that_does_not_fit_the_model_says_so_by_the_maps(page: Page) ->
     expect(page.locator("#lsn-message-heat")).to_contain_text("this image tower has none")
     expect(page.locator("#lsn-verdict h2")).to_contain_text("Known: dog")
     page.locator("#lsn-heat-method input").click()
-    page.get_by_role("option", name="grad-cam:").click()
+    page.get_by_role("option", name="grad-cam", exact=True).click()
     expect(page.locator("#lsn-message-heat")).to_be_hidden()
     expect(page.locator("#lsn-heat-maps .caption-label")).to_have_count(2)
 
