@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.report import RESULTS, environment, markdown_table, write_results
+from benchmarks.report import PAGE, RESULTS, environment, markdown_table, replace_section, write_results
 from lsn_core import Detector, get_preset, load_backbone, train
 from lsn_core.data import LabelledImages, few_shot, load_data
 from lsn_core.features import extract_features
@@ -23,7 +23,7 @@ from lsn_core.metrics import accuracy, ood_metrics
 
 
 def main() -> None:
-    """Measures and writes benchmarks/results/faithful.json."""
+    """Measures and writes benchmarks/results/faithful.json and the table in benchmarks/README.md."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder of the image sets")
     parser.add_argument("--backbone", default="embedded")
@@ -80,7 +80,9 @@ def main() -> None:
         ]
         for r in earlier_rows(setting, rows) + rows
     ]
-    print(markdown_table(["method", "score", "AUROC", "FPR95", "ID accuracy", "training s", "CPU s"], table))
+    shown = markdown_table(["method", "score", "AUROC", "FPR95", "ID accuracy", "training s", "CPU s"], table)
+    print(shown)
+    replace_section(PAGE, "faithful", shown)
 
 
 def earlier_rows(setting: dict[str, Any], rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

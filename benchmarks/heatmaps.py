@@ -34,7 +34,7 @@ from pytorch_grad_cam.metrics.road import ROADCombined
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from benchmarks.report import RESULTS, environment, markdown_table, replace_section, write_results
+from benchmarks.report import PAGE, RESULTS, environment, markdown_table, replace_section, write_results
 from lsn_core import Backbone, Detector, load_backbone
 from lsn_core.data import LabelledImages, load_data
 from lsn_core.heatmaps import DEFAULT_METHOD, Target, fitting_methods, heat_maps, prompt_targets
@@ -46,7 +46,6 @@ RANDOM_TOWER = "ViT-S-32"  # random weights: what a method does to a tower that 
 COST_TOWER = "ViT-B-16"
 STEPS = 6
 ROAD_PERCENTILES = [70, 90]  # three tenths and a tenth of the pixels filled in
-PAGE = RESULTS.parent / "README.md"
 
 
 class Cosine(nn.Module):

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 RESULTS = Path(__file__).resolve().parent / "results"
+PAGE = Path(__file__).resolve().parent / "README.md"
 
 
 def environment(seed: int | None = None) -> dict[str, Any]:

@@ -27,7 +27,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks.report import RESULTS
+from benchmarks.report import PAGE, RESULTS, markdown_table, replace_section
 from lsn_core.backbones import Backbone
 from lsn_core.objectives import negative_loss, orthogonality, positive_loss
 from lsn_core.prompts import NameTokens, PromptSets
@@ -134,19 +134,15 @@ class Case:
         return 2.0 * literal, 2.0 * ours  # the backward pass goes through activations only: weights are frozen
 
 
-def schedules(case: Case, classes: int) -> dict[str, float]:
+def schedules(row: dict[str, Any]) -> dict[str, float]:
     """Whole schedules at 128 shots, extrapolated from the time of one step of each kind (a step's time is that of the
     text tower, whatever the batch); nothing here is trained to the end."""
-    step = {
-        "positive": statistics.median(case.timed(case.ours_positive) for _ in range(3)),
-        "negative": statistics.median(case.timed(case.ours_negative) for _ in range(3)),
-    }
-    found = {f"ours_{kind}_s": round(seconds, 4) for kind, seconds in step.items()}
+    found: dict[str, float] = {}
     for name in ("paper", "fast"):
         config = get_preset(name)
-        images = round(classes * (config.shots or 0) * (1 - config.calibration_share))
+        images = round(row["classes"] * (config.shots or 0) * (1 - config.calibration_share))
         seconds = sum(
-            side.epochs * math.ceil(images / side.batch_size) * step[kind]
+            side.epochs * math.ceil(images / side.batch_size) * row[f"ours_{kind}_s"]
             for kind, side in (("positive", config.positive), ("negative", config.negative))
         )
         found[f"{name}_extrapolated_s"] = round(seconds)
@@ -205,8 +201,10 @@ def measure(arguments: argparse.Namespace) -> list[dict[str, Any]]:
             "gflops_measured": round(speed / 1e9, 1),
             "floor_s": round(our_flops / speed, 4),
             "load_1min": round(os.getloadavg()[0], 2),
-            **schedules(case, classes),
+            "ours_positive_s": round(statistics.median(case.timed(case.ours_positive) for _ in range(3)), 4),
+            "ours_negative_s": round(statistics.median(case.timed(case.ours_negative) for _ in range(3)), 4),
         }
+        row |= schedules(row)
         if backbone.device.type == "cuda":
             case.autocast = True
             case.timed(case.ours)
@@ -238,11 +236,18 @@ def main() -> None:
     parser.add_argument("--memory-gib", type=float, default=3.0, help="what activations may take before chunking")
     parser.add_argument("--memory", action="store_true", help="also the peak memory of one step of --large classes")
     parser.add_argument("--large", type=int, default=1000)
+    parser.add_argument(
+        "--table-only", action="store_true", help="write results measured before anew, for the presets as they are now"
+    )
     parser.add_argument("--large-step-only", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--out", type=Path, default=RESULTS / "training_speed")
     arguments = parser.parse_args()
     if arguments.large_step_only:
         return one_large_step(arguments)
+    if arguments.table_only:
+        report = json.loads(arguments.out.with_suffix(".json").read_text())
+        report["rows"] = [row | schedules(row) for row in report["rows"]]  # the presets may have changed
+        return write_report(report, arguments.out)
     torch.set_num_threads(arguments.threads)
     rows = measure(arguments)
     report: dict[str, Any] = {
@@ -266,13 +271,35 @@ def main() -> None:
         child = subprocess.run([str(part) for part in command], check=True, capture_output=True, text=True)
         report["memory"] = json.loads(child.stdout.splitlines()[-1])
         print(json.dumps(report["memory"]), flush=True)
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.with_suffix(".json").write_text(json.dumps(report, indent=2) + "\n")
-    if rows:
-        with open(arguments.out.with_suffix(".csv"), "w", newline="") as file:
-            writer = csv.DictWriter(file, rows[0].keys())
+    write_report(report, arguments.out)
+
+
+def write_report(report: dict[str, Any], out: Path) -> None:
+    """Writes JSON and CSV, and the figures that matter most into benchmarks/README.md."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.with_suffix(".json").write_text(json.dumps(report, indent=2) + "\n")
+    if report["rows"]:
+        with open(out.with_suffix(".csv"), "w", newline="") as file:
+            writer = csv.DictWriter(file, report["rows"][0].keys())
             writer.writeheader()
-            writer.writerows(rows)
+            writer.writerows(report["rows"])
+    header = ["C", "literal s", "batched s", "ours s", "speed-up", "floor s", "`paper` h", "`fast` min", "ratio"]
+    cells = [
+        [
+            str(row["classes"]), f"{row['literal_s']:.2f}", f"{row['batched_s']:.2f}", f"{row['ours_s']:.2f}",
+            f"{row['speedup']:.2f}", f"{row['floor_s']:.2f}", f"{row['paper_extrapolated_s'] / 3600:.1f}",
+            f"{row['fast_extrapolated_s'] / 60:.1f}", f"{row['schedule_ratio']:.0f}",
+        ]
+        for row in report["rows"]
+    ]  # fmt: skip
+    shown = markdown_table(header, cells)
+    if "memory" in report:
+        memory = report["memory"]
+        shown += (
+            f"\n\nPeak memory of a process that does one step at C = {memory['classes']:,}, K = {memory['sets']}: "
+            f"{memory['peak_gib']} GiB (chunks of classes keep activations below {memory['memory_gib_setting']} GiB)."
+        )
+    replace_section(PAGE, "training-speed", shown)
 
 
 def _processor() -> str:
