@@ -10,13 +10,14 @@ from typing import Any
 import gradio as gr
 from gradio_client.utils import is_http_url_like
 
-from lsn_app import detect
+from lsn_app import detect, train
 from lsn_app.examples import EXAMPLES_DIR
 from lsn_app.store import DETECTORS_DIR, Store
 from lsn_app.theme import CSS_FILE, build_theme
 from lsn_app.words import problem
 from lsn_core import UserError
 from lsn_core.backbones import EMBEDDED
+from lsn_core.jobs import Jobs
 
 log = logging.getLogger(__name__)
 
@@ -25,8 +26,9 @@ ABOUT = (
     "CLIP tells your classes apart, and this page also tells you when a photo shows **none** of them: "
     "it asks what the photo is, and what it is *not* (LSN, ICLR 2024)."
 )
-TABS = (("Detect", "detect", detect.build),)  # (title, id, function of a Store and the Blocks that fills the tab)
-MAX_FILE_SIZE = "32mb"
+# (title, id, function of a Store and the Blocks that fills the tab)
+TABS = (("Detect", "detect", detect.build), ("Train", "train", train.build))
+MAX_FILE_SIZE = "512mb"  # of a data set; photos have a lower limit of their own
 
 
 @dataclass(frozen=True)
@@ -37,11 +39,15 @@ class Settings:
         backbone: the name of the backbone that the page starts with.
         public: whether strangers use it; then backbones are limited to a fixed list.
         detectors_dir: where the shipped detectors are.
+        data_dir: where training jobs are kept; None for a page without them.
+        queue_url: address of a Redis server for the job queue, or None for SQLite.
     """
 
     backbone: str = EMBEDDED
     public: bool = False
     detectors_dir: Path = DETECTORS_DIR
+    data_dir: Path | None = None
+    queue_url: str | None = None
 
 
 class Page(gr.Blocks):
@@ -63,7 +69,7 @@ def build_app(settings: Settings | None = None) -> gr.Blocks:
         gr.Markdown(f"# {TITLE}\n{ABOUT}", elem_id="lsn-title")
         if notice:
             gr.HTML(problem(notice), elem_id="lsn-notice")
-        with gr.Tabs():
+        with gr.Tabs(elem_id="lsn-tabs"):
             for title, name, build in TABS:
                 with gr.Tab(title, id=name):
                     build(store, page)
@@ -85,7 +91,8 @@ def launch_options() -> dict[str, Any]:
 
 
 def _open_store(settings: Settings) -> tuple[Store, str]:
-    store = Store(settings.backbone, public=settings.public, detectors_dir=settings.detectors_dir)
+    jobs = None if settings.data_dir is None else Jobs(settings.data_dir, queue_url=settings.queue_url)
+    store = Store(settings.backbone, public=settings.public, detectors_dir=settings.detectors_dir, jobs=jobs)
     try:
         # The fingerprint reads all weights once: better now than in somebody's first question.
         log.info("backbone %s, fingerprint %s", settings.backbone, store.encoder(settings.backbone).fingerprint[:12])
