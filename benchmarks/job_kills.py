@@ -35,7 +35,7 @@ from lsn_core.data import few_shot, load_data
 from lsn_core.features import extract_features
 from lsn_core.jobs import Job, Jobs
 from lsn_core.jobs.audit import audit
-from lsn_core.jobs.run import BATCH
+from lsn_core.jobs.work import BATCH
 
 REPO = Path(__file__).resolve().parent.parent
 EXAMPLES = REPO / "assets" / "examples"
@@ -151,11 +151,11 @@ class Kill:
 class Trial:
     """A data directory, a data set and the weights that every job must end with."""
 
-    def __init__(self, folder: Path, who: str, queue: str | None = None) -> None:
+    def __init__(self, folder: Path, who: str, queue: str | None = None, photos: int = 24) -> None:
         self.folder = folder / "data"
         self.folder.mkdir()
         self.host, self.queue = {"worker": worker, "app": app}[who], queue
-        self.images, self.config = crops(folder / "images"), short_config()
+        self.images, self.config = crops(folder / "images", count=photos), short_config()
         self.wanted = undisturbed(self.images, self.config)
         self.jobs = Jobs(self.folder, queue_url=queue)
 

@@ -100,7 +100,8 @@ class Jobs:
         self.limits.check_room(self.files.free())
         taken: list[Incoming] = []
         try:
-            classes, error = {}, None
+            classes: dict[str, int] = {}
+            error = None
             try:
                 classes, copy = self._take(data, taken, labelled=True)
                 self.limits.check_data(classes)

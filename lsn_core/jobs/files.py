@@ -113,6 +113,12 @@ class JobFiles:
             raise UserError("The job's copy of its data set is gone. Give the data set again as a new job.")
         return path
 
+    def open(self, name: str, called: str, limits: JobLimits) -> LabelledImages:
+        """The images of a copied data set. Raises UserError, with its owner's name for it, where it cannot be used."""
+        path = self.dataset(name)
+        with calling(path, called):
+            return load_data(path, limits.data())
+
     # -- cleaning -----------------------------------------------------------------------------------------------------
 
     def clear(self, job_id: str, keep: Collection[str] = ()) -> None:

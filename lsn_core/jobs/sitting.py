@@ -7,6 +7,10 @@ import sys
 from dataclasses import asdict, dataclass
 
 
+class Stopped(Exception):
+    """A job has stopped, as it was told to."""
+
+
 @dataclass(frozen=True)
 class Sitting:
     """One go at a job.

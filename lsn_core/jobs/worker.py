@@ -101,7 +101,7 @@ class Worker:
             return
         with self._changing:
             job = self.registry.claim(self.name, secrets.token_hex(8), self.threads)
-            self._at = job and job.id
+            self._at = None if job is None else job.id
         if job is None:
             return
         log.info("Job %s begins.", job.id)
@@ -257,7 +257,9 @@ def tidy(registry: Registry, files: JobFiles, limits: JobLimits) -> None:
 
     def drop_strays() -> None:
         jobs = registry.jobs()
-        for path in files.strays({job.id for job in jobs}, {name for job in jobs for name in (job.dataset, job.ood)}):
+        for path in files.strays(
+            {job.id for job in jobs}, {name or "" for job in jobs for name in (job.dataset, job.ood)}
+        ):
             files.drop(path)
 
     registry.quietly(drop_strays)
