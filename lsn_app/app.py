@@ -69,6 +69,8 @@ def build_app(settings: Settings | None = None) -> gr.Blocks:
         gr.Markdown(f"# {TITLE}\n{ABOUT}", elem_id="lsn-title")
         if notice:
             gr.HTML(problem(notice), elem_id="lsn-notice")
+        if store.jobs is not None:
+            train.browser_token(store.jobs)
         with gr.Tabs(elem_id="lsn-tabs"):
             for title, name, build in TABS:
                 with gr.Tab(title, id=name):

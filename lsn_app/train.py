@@ -40,17 +40,28 @@ def build(store: Store, page: gr.Blocks) -> None:
     if store.jobs is None:
         gr.HTML(words.note("This server keeps no training jobs. Start it with a data directory (LSN_DATA)."))
         return
-    _TrainTab(store, store.jobs).connect(page)
+    _TrainTab(store, store.jobs, page).connect(page)
+
+
+def browser_token(jobs: Jobs) -> gr.BrowserState:
+    """The owner's token, which lives in the browser, so that its jobs are found again after a reload or a restart.
+
+    It must stand outside the tabs: those are mounted when first opened, too late to be read when the page loads.
+    """
+    path = jobs.folder / _SECRET_FILE
+    if not path.exists():
+        path.touch(0o600)
+        path.write_text(secrets.token_hex(16))
+    return gr.BrowserState(None, storage_key="lsn-owner", secret=path.read_text())
 
 
 class _TrainTab:
     """The tab's components, and the functions that its events call."""
 
-    def __init__(self, store: Store, jobs: Jobs) -> None:
+    def __init__(self, store: Store, jobs: Jobs, page: gr.Blocks) -> None:
         self.store, self.jobs = store, jobs
         self.downloads = Path(tempfile.mkdtemp(prefix="lsn-detectors-"))  # the data directory itself is never served
-        # The token lives in the browser, so that its jobs are found again after a reload or a restart of the server.
-        self.owner = gr.BrowserState(None, storage_key="lsn-owner", secret=_secret(jobs.folder))
+        self.owner = next(block for block in page.blocks.values() if isinstance(block, gr.BrowserState))
         self.shown = gr.State(None)
         with gr.Row():
             with gr.Column(scale=2, min_width=300):
@@ -266,14 +277,6 @@ class _TrainTab:
             copy.parent.mkdir(exist_ok=True)
             shutil.copy(self.jobs.files.folder(job.id) / job.result, copy)
         return gr.update(visible=True, value=str(copy))
-
-
-def _secret(folder: Path) -> str:
-    path = folder / _SECRET_FILE
-    if not path.exists():
-        path.write_text(secrets.token_hex(16))
-        path.chmod(0o600)
-    return path.read_text()
 
 
 def _token(owner: object) -> str:
