@@ -118,19 +118,21 @@ def _results(job: Job) -> str:
     known, other = int(job.metrics.get("n_id") or 0), int(job.metrics.get("n_ood") or 0)
     if not known:
         return "<p>No photos were left to measure it with: there was one of each class.</p>"
-    rows = [("right class", "id_accuracy", f"{known} photos of your classes held out from training")]
+    rows = [("right class", "id_accuracy")]
+    where = f"Measured on {known} photos of your classes held out from training"
     if other:
-        against = f"those against {other} photos of {escape(str(job.metrics['ood']))}"
-        rows += [("AUROC", "auroc", against), ("FPR95 (less is better)", "fpr95", against)]
+        rows += [("AUROC", "auroc"), ("FPR95, less is better", "fpr95")]
+        where += f", against {other} photos that show none of them ({job.metrics['ood']})"
     cells = "".join(
-        f"<tr><td>{label}</td><td>{percent(job.metrics[key])}</td><td>{percent(job.metrics[f'zero_shot_{key}'])}</td>"
-        f"<td>{what}</td></tr>"
-        for label, key, what in rows
+        f"<tr><td>{label}</td><td>{percent(job.metrics[key])}</td><td>{percent(job.metrics[f'zero_shot_{key}'])}</td></tr>"
+        for label, key in rows
     )
-    remark = ""
+    sentences = [f"{where}."]
     if known < _FEW or 0 < other < _FEW:
-        remark += "<p>These are few photos: take the figures as a hint.</p>"
-    if job.metrics.get("left_out"):
-        remark += f"<p>{job.metrics['left_out']} photos could not be read and were left out.</p>"
-    head = "<tr><th>measured</th><th>trained</th><th>hand-written prompts</th><th>on</th></tr>"
-    return f'<table class="lsn-table">{head}{cells}</table>{remark}'
+        sentences.append("These are few photos: take the figures as a hint.")
+    if left_out := job.metrics.get("left_out"):
+        sentences.append(
+            f"{left_out} {'photo' if left_out == 1 else 'photos'} could not be read and had no part in it."
+        )
+    head = "<tr><th></th><th>trained</th><th>hand-written prompts</th></tr>"
+    return f'<table class="lsn-table">{head}{cells}</table><p>{escape(" ".join(sentences))}</p>'

@@ -241,7 +241,7 @@ class _TrainTab:
         curves = plots.training_curves(points, job.total)
         return found | {
             self.card: job_cards.job_card(job, places.get(job.id), self.jobs.seconds_left(job), working),
-            self.curves: gr.update(value=curves, visible=True) if points else gr.update(visible=False),
+            self.curves: gr.update(value=curves, visible=True) if len(points) > 1 else gr.update(visible=False),
         }
 
     def lend(self, owner: str, job_id: str) -> dict[Any, Any]:
