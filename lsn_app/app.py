@@ -63,14 +63,15 @@ class Page(gr.Blocks):
 def build_app(settings: Settings | None = None) -> gr.Blocks:
     """The page, with its backbone loaded. Falls back to the embedded one, and says so, where that one can't be had."""
     settings = settings or Settings()
-    store, notice = _open_store(settings)
+    jobs = None if settings.data_dir is None else Jobs(settings.data_dir, queue_url=settings.queue_url)
+    store, notice = _open_store(settings, jobs)
     # analytics_enabled: nothing is sent anywhere; delete_cache: uploads are looked for hourly and deleted after a day.
     with Page(title=TITLE, analytics_enabled=False, delete_cache=(3600, 86_400), fill_width=False) as page:
         gr.Markdown(f"# {TITLE}\n{ABOUT}", elem_id="lsn-title")
         if notice:
             gr.HTML(problem(notice), elem_id="lsn-notice")
-        if store.jobs is not None:
-            train.browser_token(store.jobs)
+        if jobs is not None:
+            train.browser_token(jobs)
         with gr.Tabs(elem_id="lsn-tabs"):
             for title, name, build in TABS:
                 with gr.Tab(title, id=name):
@@ -92,8 +93,7 @@ def launch_options() -> dict[str, Any]:
     }
 
 
-def _open_store(settings: Settings) -> tuple[Store, str]:
-    jobs = None if settings.data_dir is None else Jobs(settings.data_dir, queue_url=settings.queue_url)
+def _open_store(settings: Settings, jobs: Jobs | None) -> tuple[Store, str]:
     store = Store(settings.backbone, public=settings.public, detectors_dir=settings.detectors_dir, jobs=jobs)
     try:
         # The fingerprint reads all weights once: better now than in somebody's first question.
@@ -104,7 +104,7 @@ def _open_store(settings: Settings) -> tuple[Store, str]:
         reason = str(error)
     if settings.backbone == EMBEDDED:
         return store, reason
-    store, worse = _open_store(replace(settings, backbone=EMBEDDED))
+    store, worse = _open_store(replace(settings, backbone=EMBEDDED), jobs)
     return store, f"{reason} {worse}" if worse else f"{reason} This page uses '{EMBEDDED}' instead."
 
 

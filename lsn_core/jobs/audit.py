@@ -7,9 +7,10 @@ from contextlib import closing
 from itertools import pairwise
 from pathlib import Path
 
+from lsn_core.jobs.database import REGISTRY_FILE
 from lsn_core.jobs.files import JobFiles
 from lsn_core.jobs.job import ACTIVE, DONE, FINISHED, MOVES, PENDING, QUEUED, Job
-from lsn_core.jobs.registry import REGISTRY_FILE, Registry
+from lsn_core.jobs.registry import Registry
 
 
 def audit(folder: Path) -> list[str]:

@@ -4,130 +4,63 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import sqlite3
-import threading
 import time
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import asdict, fields
-from pathlib import Path
 from typing import Any, TypeVar
 
 from lsn_core.errors import UserError
 from lsn_core.jobs import job as states
+from lsn_core.jobs.database import Database
 from lsn_core.jobs.job import ACTIVE, FINISHED, MOVES, PENDING, RESUMABLE, STATES, Job, Point
 from lsn_core.jobs.limits import JobLimits
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-REGISTRY_FILE = "jobs.sqlite"
-RESERVE_FILE = "reserve"
-_RESERVE_BYTES = 2**20
-_BUSY_SECONDS = 30.0
 _JSON = ("classes", "config", "metrics")
-_TYPES = {"int": "INTEGER", "float": "REAL", "bool": "INTEGER", "int | None": "INTEGER", "float | None": "REAL"}
 _COLUMNS = tuple(item.name for item in fields(Job))
-_SCHEMA = f"""
-CREATE TABLE IF NOT EXISTS jobs ({
-    ", ".join(
-        f"{item.name} {_TYPES.get(str(item.type), 'TEXT')}{'' if 'None' in str(item.type) else ' NOT NULL'}"
-        for item in fields(Job)
-    )
-}, PRIMARY KEY (id), CHECK (state IN {STATES}), CHECK ((state IN {ACTIVE}) = (claim IS NOT NULL)),
-CHECK ((state IN {FINISHED}) = (finished IS NOT NULL)), CHECK ((state = 'done') = (result IS NOT NULL)),
-CHECK ((state = 'failed') = (error IS NOT NULL)));
-CREATE UNIQUE INDEX IF NOT EXISTS one_job_a_worker ON jobs (worker) WHERE claim IS NOT NULL;
-CREATE TABLE IF NOT EXISTS moves (before TEXT, after TEXT, PRIMARY KEY (before, after)) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS owners (owner TEXT PRIMARY KEY, served INTEGER NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS progress (
-    job TEXT NOT NULL REFERENCES jobs ON DELETE CASCADE, step INTEGER NOT NULL, phase TEXT NOT NULL,
-    loss REAL NOT NULL, accuracy REAL NOT NULL, seconds REAL NOT NULL, PRIMARY KEY (job, step)) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS history (
-    number INTEGER PRIMARY KEY, job TEXT NOT NULL REFERENCES jobs ON DELETE CASCADE, at REAL NOT NULL,
-    state TEXT NOT NULL);
-CREATE TRIGGER IF NOT EXISTS legal_moves BEFORE UPDATE OF state ON jobs
-    WHEN NOT EXISTS (SELECT 1 FROM moves WHERE before = OLD.state AND after = NEW.state)
-    BEGIN SELECT RAISE(ABORT, 'illegal change of state'); END;
-CREATE TRIGGER IF NOT EXISTS first_state AFTER INSERT ON jobs
-    BEGIN INSERT INTO history (job, at, state) VALUES (NEW.id, NEW.created, NEW.state); END;
-CREATE TRIGGER IF NOT EXISTS next_state AFTER UPDATE OF state ON jobs
-    BEGIN INSERT INTO history (job, at, state)
-    VALUES (NEW.id, (julianday('now') - 2440587.5) * 86400.0, NEW.state); END;
-"""
 
 
 class LostClaim(Exception):
     """The job is no longer this worker's: it was taken for dead, or the job was deleted."""
 
 
-class Registry:
+class Registry(Database):
     """Jobs, their states over time and their metrics over time; any number of processes and threads may use it."""
-
-    def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self._reserve = folder / RESERVE_FILE
-        self._lock = threading.RLock()
-        self._database = sqlite3.connect(
-            folder / REGISTRY_FILE, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
-        )
-        self._database.row_factory = sqlite3.Row
-        self._database.execute("PRAGMA journal_mode = WAL")
-        self._database.execute("PRAGMA foreign_keys = ON")
-        if not self._database.execute("SELECT 1 FROM sqlite_master WHERE name = 'next_state'").fetchone():
-            self._database.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} COMMIT;")
-            self._write(lambda db: db.executemany("INSERT OR IGNORE INTO moves VALUES (?, ?)", sorted(MOVES)))
-        self.keep_reserve()
-
-    def close(self) -> None:
-        """Closes the database."""
-        with self._lock:
-            self._database.close()
-
-    def keep_reserve(self) -> None:
-        """Keeps some disk space in hand, so that a job can still be marked as failed on a disk that is full."""
-        if self._reserve.exists():
-            return
-        try:
-            with open(self._reserve, "xb") as file:
-                file.write(os.urandom(_RESERVE_BYTES))  # zeros might take no space
-        except FileExistsError:
-            return
-        except OSError as error:
-            log.warning("No disk space could be reserved (%s).", error)
-            self._reserve.unlink(missing_ok=True)
 
     # -- reading ------------------------------------------------------------------------------------------------------
 
     def get(self, job_id: str) -> Job | None:
         """The job of that id, or None."""
-        found = self._read("SELECT * FROM jobs WHERE id = ?", job_id)
+        found = self.read("SELECT * FROM jobs WHERE id = ?", job_id)
         return _job(found[0]) if found else None
 
     def jobs(self, owner: str | None = None, states: Collection[str] = STATES) -> list[Job]:
         """Jobs in these states, newest first; of one owner, or of all."""
-        rows = self._read("SELECT * FROM jobs ORDER BY created DESC, id")
+        rows = self.read("SELECT * FROM jobs ORDER BY created DESC, id")
         return [_job(row) for row in rows if row["state"] in states and owner in (None, row["owner"])]
 
     def queue(self) -> list[str]:
         """Ids of the queued jobs in the order in which they will be begun, as things stand."""
-        with self._lock:
-            return _fair_order(self._database)
+        with self.lock:
+            return _fair_order(self.connection)
 
     def progress(self, job_id: str) -> list[Point]:
         """Metrics over time, by step."""
         query = "SELECT step, phase, loss, accuracy, seconds FROM progress WHERE job = ? ORDER BY step"
-        return [Point(*row) for row in self._read(query, job_id)]
+        return [Point(*row) for row in self.read(query, job_id)]
 
     def history(self, job_id: str | None = None) -> list[tuple[str, float, str]]:
         """Job, time and state of every change, in order; of one job, or of all."""
         where = "" if job_id is None else "WHERE job = ?"
-        rows = self._read(f"SELECT job, at, state FROM history {where} ORDER BY number", *([job_id] if job_id else []))
+        rows = self.read(f"SELECT job, at, state FROM history {where} ORDER BY number", *([job_id] if job_id else []))
         return [(row["job"], row["at"], row["state"]) for row in rows]
 
     def used(self, dataset: str) -> bool:
         """Whether a job has this data set."""
-        return bool(self._read("SELECT 1 FROM jobs WHERE dataset = ? OR ood = ?", dataset, dataset))
+        return bool(self.read("SELECT 1 FROM jobs WHERE dataset = ? OR ood = ?", dataset, dataset))
 
     # -- the owner's side ---------------------------------------------------------------------------------------------
 
@@ -150,12 +83,12 @@ class Registry:
             db.execute(f"INSERT INTO jobs ({', '.join(_COLUMNS)}) VALUES ({marks})", values)
             place()
 
-        self._write(insert)
+        self.write(insert)
 
     def check_queue(self, owner: str, limits: JobLimits) -> None:
         """Raises UserError where the owner has too many jobs, or the queue is full."""
-        with self._lock:
-            self._check_queue(self._database, owner, limits)
+        with self.lock:
+            self._check_queue(self.connection, owner, limits)
 
     def _check_queue(self, db: sqlite3.Connection, owner: str, limits: JobLimits) -> None:
         rows = db.execute(f"SELECT owner, state FROM jobs WHERE state IN {PENDING}").fetchall()
@@ -175,7 +108,7 @@ class Registry:
             if not _move(db, job_id, states.STOPPED, (states.QUEUED, states.INTERRUPTED), finished=time.time()):
                 db.execute(f"UPDATE jobs SET stop_requested = 1 WHERE id = ? AND state IN {ACTIVE}", (job_id,))
 
-        self._write(ask)
+        self.write(ask)
 
     def resume(self, job_id: str, limits: JobLimits) -> bool:
         """Puts a stopped, failed or interrupted job at the end of the queue, with its time limit granted anew.
@@ -196,7 +129,7 @@ class Registry:
                 losses=0, resumed=False,
             )  # fmt: skip
 
-        return self._write(requeue)
+        return self.write(requeue)
 
     def remove(self, job_id: str, drop: Callable[[Job], None], unless: Collection[str] = ACTIVE) -> bool:
         """Forgets a job.
@@ -217,11 +150,11 @@ class Registry:
             drop(_job(row))
             return True
 
-        return self._write(delete)
+        return self.write(delete)
 
     def quietly(self, work: Callable[[], T]) -> T:
         """Does something while nobody else can change the registry."""
-        return self._write(lambda db: work())
+        return self.write(lambda db: work())
 
     # -- the worker's side --------------------------------------------------------------------------------------------
 
@@ -252,13 +185,13 @@ class Registry:
             )
             return order[0]
 
-        found = self._write(begin)
+        found = self.write(begin)
         return None if found is None else self.get(found)
 
     def prepared(self, job_id: str, claim: str, done: int, images: int) -> None:
         """Reports images encoded so far, and how many there are. Raises LostClaim."""
         change = "prepared = :done, images = :images, reached = MAX(reached, :done + step)"
-        self._write(lambda db: _report(db, job_id, claim, change, {"done": done, "images": images}))
+        self.write(lambda db: _report(db, job_id, claim, change, {"done": done, "images": images}))
 
     def trained(self, job_id: str, claim: str, point: Point, total: int, *, first: bool) -> None:
         """Reports a training step. Raises LostClaim.
@@ -276,7 +209,7 @@ class Registry:
             row = (job_id, point.step, point.phase, point.loss, point.accuracy, point.seconds)
             db.execute("INSERT OR REPLACE INTO progress VALUES (?, ?, ?, ?, ?, ?)", row)
 
-        self._write(report)
+        self.write(report)
 
     def worked(self, job_id: str, claim: str, seconds: float) -> bool:
         """Adds to the time worked; whether a stop was asked for. Raises LostClaim."""
@@ -285,11 +218,11 @@ class Registry:
             _report(db, job_id, claim, "seconds = seconds + :seconds", {"seconds": seconds})
             return bool(db.execute("SELECT stop_requested FROM jobs WHERE id = ?", (job_id,)).fetchone()[0])
 
-        return self._write(add)
+        return self.write(add)
 
     def stop_requested(self, job_id: str) -> bool:
         """Whether its owner wants it stopped, or has deleted it."""
-        found = self._read("SELECT stop_requested FROM jobs WHERE id = ?", job_id)
+        found = self.read("SELECT stop_requested FROM jobs WHERE id = ?", job_id)
         return not found or bool(found[0]["stop_requested"])
 
     def advance(self, job_id: str, claim: str, to: str) -> None:
@@ -334,7 +267,7 @@ class Registry:
             else:
                 _move(db, job_id, states.INTERRUPTED, ACTIVE, claim=None, losses=losses)
 
-        self._write(give_back)
+        self.write(give_back)
 
     def requeue_interrupted(self) -> int:
         """Queues all interrupted jobs again, before the others; how many there were."""
@@ -343,7 +276,7 @@ class Registry:
             ids = [row["id"] for row in db.execute("SELECT id FROM jobs WHERE state = 'interrupted'")]
             return sum(_move(db, job_id, states.QUEUED, (states.INTERRUPTED,), resumed=True) for job_id in ids)
 
-        return self._write(requeue)
+        return self.write(requeue)
 
     # -- underneath ---------------------------------------------------------------------------------------------------
 
@@ -356,33 +289,7 @@ class Registry:
             if not _move(db, job_id, to, froms, **changes):
                 raise LostClaim(job_id)
 
-        self._write(move)
-
-    def _read(self, query: str, *values: Any) -> list[sqlite3.Row]:
-        with self._lock:
-            return self._database.execute(query, values).fetchall()
-
-    def _write(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        try:
-            return self._transaction(work)
-        except sqlite3.OperationalError as error:
-            if not (_out_of_room(error) and self._reserve.exists()):
-                raise
-            log.warning("The disk is full (%s); the reserve is given up.", error)
-            self._reserve.unlink(missing_ok=True)
-            return self._transaction(work)
-
-    def _transaction(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        with self._lock:
-            self._database.execute("BEGIN IMMEDIATE")
-            try:
-                found = work(self._database)
-                self._database.execute("COMMIT")
-                return found
-            except BaseException:
-                if self._database.in_transaction:
-                    self._database.execute("ROLLBACK")
-                raise
+        self.write(move)
 
 
 def _move(db: sqlite3.Connection, job_id: str, to: str, froms: Iterable[str], **values: Any) -> bool:
@@ -423,7 +330,3 @@ def _job(row: sqlite3.Row) -> Job:
     values = {name: row[name] for name in _COLUMNS}
     values |= {name: json.loads(values[name]) for name in _JSON}
     return Job(**values | {name: bool(values[name]) for name in ("stop_requested", "resumed")})
-
-
-def _out_of_room(error: sqlite3.OperationalError) -> bool:
-    return any(words in str(error) for words in ("disk is full", "disk I/O error", "unable to open"))

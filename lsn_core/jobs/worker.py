@@ -244,15 +244,16 @@ def recover(
 def tidy(registry: Registry, files: JobFiles, limits: JobLimits) -> None:
     """Deletes finished jobs that are too old, the oldest above the disk space for jobs, and files that are nobody's."""
     registry.keep_reserve()
-    finished = sorted(registry.jobs(states=FINISHED), key=lambda job: job.finished or 0.0)
-    for job in finished:
+    size = files.size()
+    for job in sorted(registry.jobs(states=FINISHED), key=lambda job: job.finished or 0.0):
         old = time.time() - (job.finished or 0.0) > limits.kept_days * 86_400
-        if old or files.size() > limits.kept_bytes:
+        if old or size > limits.kept_bytes:
             log.info("Job %s is deleted: %s.", job.id, "it is old" if old else "the disk space for jobs is used up")
             forget(registry, files, job.id)
+            size = files.size()
         elif job.state == DONE:
             files.clear(job.id, keep=(RESULT, LOG))
-    if files.size() > limits.kept_bytes and not registry.jobs(states=PENDING):
+    if size > limits.kept_bytes and not registry.jobs(states=PENDING):
         files.clear_cache()
 
     def drop_strays() -> None:

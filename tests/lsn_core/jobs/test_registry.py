@@ -14,9 +14,10 @@ from pathlib import Path
 import pytest
 
 from lsn_core.jobs.audit import audit
+from lsn_core.jobs.database import REGISTRY_FILE, RESERVE_FILE
 from lsn_core.jobs.job import Job, Point
 from lsn_core.jobs.limits import JobLimits
-from lsn_core.jobs.registry import REGISTRY_FILE, RESERVE_FILE, LostClaim, Registry
+from lsn_core.jobs.registry import LostClaim, Registry
 
 LIMITS = JobLimits(per_owner=100)
 
@@ -168,7 +169,7 @@ def test_a_stop_asked_of_a_worker_that_died_is_kept(registry: Registry) -> None:
 
 def test_a_reserve_lets_a_failure_be_written_on_a_full_disk(registry: Registry, tmp_path: Path) -> None:
     job = claimed(registry)
-    database = registry._database
+    database = registry.connection
     pages = database.execute("PRAGMA page_count").fetchone()[0]
     database.execute(f"PRAGMA max_page_count = {pages}")  # SQLite's own "database or disk is full"
     sentence = "x" * 100_000
