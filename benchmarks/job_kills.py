@@ -3,8 +3,9 @@
     python -m benchmarks.job_kills --kills 20 [--who worker|app|both] [--queue redis://HOST:PORT/DB]
 
 Each kill has a job of its own and comes at a random moment within its share of an undisturbed job's time, so that all
-of its life is covered; then one more job is killed again and again. After every kill the registry is audited. What is
-killed by SIGKILL is the worker's process, or that of `python app.py`, which takes its worker along.
+of its life is covered, from when it waits for its worker to start; then one more job is killed again and again. After
+every kill the registry is audited. What is killed by SIGKILL is the worker's process, or that of `python app.py`, which
+takes its worker along.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from lsn_core.data import few_shot, load_data
 from lsn_core.features import extract_features
 from lsn_core.jobs import Job, Jobs
 from lsn_core.jobs.audit import audit
+from lsn_core.jobs.job import ACTIVE
 from lsn_core.jobs.work import BATCH
 
 REPO = Path(__file__).resolve().parent.parent
@@ -139,9 +141,9 @@ def wait_for(jobs: Jobs, job_id: str, *wanted: str, patience: float = PATIENCE) 
 
 @dataclass(frozen=True)
 class Kill:
-    """One kill: how long after the start it came, what state the job was in, and how it all ended."""
+    """One kill: how long after the job had begun (or, below 0, how long before) it came, and how it all ended."""
 
-    after_seconds: float
+    seconds: float
     state: str
     final_state: str
     same_weights: bool
@@ -151,11 +153,11 @@ class Kill:
 class Trial:
     """A data directory, a data set and the weights that every job must end with."""
 
-    def __init__(self, folder: Path, who: str, queue: str | None = None, photos: int = 24) -> None:
+    def __init__(self, folder: Path, who: str, queue: str | None = None, photos: int = 24, epochs: int = 30) -> None:
         self.folder = folder / "data"
         self.folder.mkdir()
         self.host, self.queue = {"worker": worker, "app": app}[who], queue
-        self.images, self.config = crops(folder / "images", count=photos), short_config()
+        self.images, self.config = crops(folder / "images", count=photos), short_config(epochs)
         self.wanted = undisturbed(self.images, self.config)
         self.jobs = Jobs(self.folder, queue_url=queue)
 
@@ -164,21 +166,28 @@ class Trial:
         self.jobs.files.clear_cache()
         return self.jobs.submit(self.images, OWNER, self.config).id
 
-    def whole_life(self) -> float:
-        """Seconds from the start of the host to the end of an undisturbed job."""
-        begun = time.monotonic()
+    def life(self) -> tuple[float, float]:
+        """Seconds that an undisturbed job waits for its worker to start, and that it then takes."""
         job_id = self.submit()
         with self.host(self.folder, queue=self.queue):
-            wait_for(self.jobs, job_id, "done", "failed")
+            started = time.time()
+            job = wait_for(self.jobs, job_id, "done", "failed")
+        assert job.started and job.finished
         self._finish(job_id)
-        return time.monotonic() - begun
+        return job.started - started, job.finished - job.started
 
     def kill(self, moments: Sequence[float]) -> list[Kill]:
-        """Runs one job, killing its host so many seconds after each start, and then lets it end."""
+        """Runs one job, killing its host at each of these moments of its life, and then lets it end.
+
+        Args:
+            moments: seconds since the job was begun, or, below 0, since the host was started.
+        """
         job_id, struck = self.submit(), []
         for moment in moments:
             with self.host(self.folder, queue=self.queue) as process:
-                time.sleep(moment)
+                if moment >= 0:
+                    wait_for(self.jobs, job_id, *ACTIVE, "done")
+                time.sleep(abs(moment))
                 process.send_signal(signal.SIGKILL)
                 process.wait()
                 struck.append((moment, self.jobs.registry.get(job_id).state, audit(self.folder)))  # type: ignore[union-attr]
@@ -195,16 +204,17 @@ class Trial:
     def run(self, kills: int, repeated: int, seed: int) -> dict[str, Any]:
         """So many single kills, then one job killed repeatedly; a summary."""
         rng = random.Random(seed)
-        life = self.whole_life()
+        waits, works = self.life()
         found: list[Kill] = []
         for i in range(kills):
-            found += self.kill([life * (i + rng.random()) / kills])
+            share = 1.1 * (i + rng.random()) / kills - 0.1  # the first tenth strikes while it waits
+            found += self.kill([works * share if share >= 0 else 10 * share * waits])
             print(found[-1], flush=True)
-        again = self.kill([rng.uniform(0, life) for _ in range(repeated)]) if repeated else []
+        again = self.kill([rng.uniform(0, works) for _ in range(repeated)]) if repeated else []
         print(*again, sep="\n", flush=True)
         every = found + again
         return {
-            "undisturbed_s": round(life, 2),
+            "undisturbed_s": round(works, 2),
             "kills": len(every),
             "states_when_killed": dict(Counter(kill.state for kill in every)),
             "ended_done": sum(kill.final_state == "done" for kill in every),
@@ -228,7 +238,7 @@ def main() -> None:
     results: dict[str, Any] = {"queue": "redis" if options.queue else "sqlite"}
     for who in ("worker", "app") if options.who == "both" else (options.who,):
         with tempfile.TemporaryDirectory() as folder:
-            trial = Trial(Path(folder), who, options.queue)
+            trial = Trial(Path(folder), who, options.queue, epochs=100)
             with closing(trial.jobs):
                 results[who] = trial.run(options.kills, options.repeated, options.seed)
     path = write_results(options.out, results | environment(options.seed))

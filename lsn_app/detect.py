@@ -152,7 +152,7 @@ class _DetectTab:
             [self.classes.submit, self.classes.blur, self.ask_button.click], self.answer, question, results, **_SHARED
         )
         choice = [self.classes, self.own_classes, self.ask_button, self.backbone, self.backbone_note, self.calibrate]
-        self.detector.input(self.choose_detector, [self.detector, self.backbone], choice, **_SHARED).then(
+        self.detector.change(self.choose_detector, [self.detector, self.backbone], choice, **_SHARED).then(
             self.answer, question, results, **_SHARED
         )
         self.backbone.input(
