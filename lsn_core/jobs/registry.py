@@ -211,14 +211,9 @@ class Registry(Database):
 
         self.write(report)
 
-    def worked(self, job_id: str, claim: str, seconds: float) -> bool:
-        """Adds to the time worked; whether a stop was asked for. Raises LostClaim."""
-
-        def add(db: sqlite3.Connection) -> bool:
-            _report(db, job_id, claim, "seconds = seconds + :seconds", {"seconds": seconds})
-            return bool(db.execute("SELECT stop_requested FROM jobs WHERE id = ?", (job_id,)).fetchone()[0])
-
-        return self.write(add)
+    def worked(self, job_id: str, claim: str, seconds: float) -> None:
+        """Adds to the time worked. Raises LostClaim."""
+        self.write(lambda db: _report(db, job_id, claim, "seconds = seconds + :seconds", {"seconds": seconds}))
 
     def stop_requested(self, job_id: str) -> bool:
         """Whether its owner wants it stopped, or has deleted it."""

@@ -107,8 +107,6 @@ class Worker:
         log.info("Job %s begins.", job.id)
         try:
             self._attend(job)
-        except LostClaim:
-            log.info("Job %s was taken away.", job.id)
         finally:
             self._at = None
             self._clear(job.id)
@@ -163,7 +161,10 @@ class Worker:
                 pass
             now = time.monotonic()
             if now - counted >= 1.0:
-                self.registry.worked(job.id, job.claim or "", now - counted)
+                try:
+                    self.registry.worked(job.id, job.claim or "", now - counted)
+                except LostClaim:
+                    return "over"  # it has just come to its end, or was deleted
                 left -= now - counted
                 counted = now
             if self._ending.is_set():
@@ -179,7 +180,7 @@ class Worker:
     def _conclude(self, job: Job, reason: str | None, status: int) -> None:
         now, claim = self.registry.get(job.id), job.claim or ""
         if now is None or now.claim != claim:
-            return  # it has come to its own end, or was deleted
+            return
         if reason == "stop":
             self.registry.stopped(job.id, claim)
         elif reason == "end":

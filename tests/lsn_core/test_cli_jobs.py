@@ -65,3 +65,14 @@ def test_an_unusable_data_set_is_a_failed_job_and_an_exit_code(tmp_path: Path) -
     assert done.returncode == 1
     job = json.loads(done.stdout)
     assert job["state"] == "failed" and "bad.zip: the zip archive is damaged" in job["error"]
+
+
+def test_neither_the_command_line_nor_a_waiting_worker_needs_torch() -> None:
+    code = (
+        "import runpy, sys, lsn_core.jobs\n"
+        "sys.argv = ['lsn_core', '--help']\n"
+        "try:\n    runpy.run_module('lsn_core')\n"
+        "except SystemExit:\n    assert 'torch' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPO, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr
