@@ -42,7 +42,7 @@ from lsn_core.jobs.work import BATCH
 REPO = Path(__file__).resolve().parent.parent
 EXAMPLES = REPO / "assets" / "examples"
 OWNER = "the benchmark's token"
-PATIENCE = 180.0  # seconds for what takes a few: the machine may be busy
+PATIENCE = 600.0  # seconds for what takes a few: the machine may be busy
 
 
 def crops(folder: Path, names: Sequence[str] = ("cat", "elephant", "zebra"), count: int = 24) -> Path:
@@ -230,6 +230,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--repeated", type=int, default=5, help="kills of one more job")
+    parser.add_argument("--epochs", type=int, default=100, help="of a job: how long it trains")
     parser.add_argument("--who", choices=("worker", "app", "both"), default="both")
     parser.add_argument("--queue", help="address of a Redis server; default: SQLite")
     parser.add_argument("--seed", type=int, default=0)
@@ -238,7 +239,7 @@ def main() -> None:
     results: dict[str, Any] = {"queue": "redis" if options.queue else "sqlite"}
     for who in ("worker", "app") if options.who == "both" else (options.who,):
         with tempfile.TemporaryDirectory() as folder:
-            trial = Trial(Path(folder), who, options.queue, epochs=100)
+            trial = Trial(Path(folder), who, options.queue, epochs=options.epochs)
             with closing(trial.jobs):
                 results[who] = trial.run(options.kills, options.repeated, options.seed)
     path = write_results(options.out, results | environment(options.seed))
