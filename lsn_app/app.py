@@ -10,7 +10,7 @@ from typing import Any
 import gradio as gr
 from gradio_client.utils import is_http_url_like
 
-from lsn_app import detect, train
+from lsn_app import detect, probe, train
 from lsn_app.examples import EXAMPLES_DIR
 from lsn_app.store import DETECTORS_DIR, Store
 from lsn_app.theme import CSS_FILE, build_theme
@@ -21,14 +21,27 @@ from lsn_core.jobs import Jobs
 
 log = logging.getLogger(__name__)
 
-TITLE = "Is this one of my classes?"
+TITLE = "Learn to say no"
 ABOUT = (
     "CLIP tells your classes apart, and this page also tells you when a photo shows **none** of them: "
     "it asks what the photo is, and what it is *not* (LSN, ICLR 2024)."
 )
-# (title, id, function of a Store and the Blocks that fills the tab)
-TABS = (("Detect", "detect", detect.build), ("Train", "train", train.build))
+# Title, id (which a link names: ?tab=detect), function of a Store and the Blocks that fills the tab.
+TABS = (
+    ("Detect", "detect", detect.build),
+    ('Does CLIP understand "not"?', "not", probe.build),
+    ("Train", "train", train.build),
+)
 MAX_FILE_SIZE = "512mb"  # of a data set; photos have a lower limit of their own
+# So that a copied address opens the same tab. The first tab is also "selected" while the page is built, before the
+# link was looked at.
+_LINK_IS_READ = "() => { window.lsnLinkIsRead = true; }"
+_SHOW_IN_ADDRESS = """() => {
+    if (!window.lsnLinkIsRead) return;
+    const address = new URL(window.location);
+    address.searchParams.set("tab", "%s");
+    window.history.replaceState(null, "", address);
+}"""
 
 
 @dataclass(frozen=True)
@@ -72,10 +85,14 @@ def build_app(settings: Settings | None = None) -> gr.Blocks:
             gr.HTML(problem(notice), elem_id="lsn-notice")
         if jobs is not None:
             train.browser_token(jobs)
-        with gr.Tabs(elem_id="lsn-tabs"):
+        with gr.Tabs(elem_id="lsn-tabs") as tabs:
             for title, name, build in TABS:
-                with gr.Tab(title, id=name):
+                with gr.Tab(title, id=name) as tab:
                     build(store, page)
+                tab.select(None, js=_SHOW_IN_ADDRESS % name, api_visibility="private")
+        page.load(_tab_of_link, None, tabs, show_progress="hidden", api_visibility="private").then(
+            None, js=_LINK_IS_READ, api_visibility="private"
+        )
     page.queue(max_size=64, default_concurrency_limit=2)
     return page
 
@@ -91,6 +108,11 @@ def launch_options() -> dict[str, Any]:
         "ssr_mode": False,
         "footer_links": ["api", "settings"],
     }
+
+
+def _tab_of_link(request: gr.Request) -> Any:
+    wanted = request.query_params.get("tab")
+    return gr.Tabs(selected=wanted) if wanted in {name for _, name, _ in TABS} else gr.skip()
 
 
 def _open_store(settings: Settings, jobs: Jobs | None) -> tuple[Store, str]:

@@ -2,31 +2,29 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
 from gradio.data_classes import FileData
 
 from lsn_app import plots, words
-from lsn_app.examples import Example, credits_list, load_examples
+from lsn_app.examples import Example
+from lsn_app.heatmap_panel import HeatMapPanel, build_endpoint
+from lsn_app.photo import PhotoInput, file_of
 from lsn_app.questions import ZERO_SHOT, Answer, Problem, Question, ask, open_detector, score_line
 from lsn_app.store import Photo, Store, read_photo
 from lsn_core import UserError
-from lsn_core.backbones import EMBEDDED, EMBEDDED_NOTE
-from lsn_core.images import open_image
 
 DEFAULT_CLASSES = "dog, cat, elephant, flamingo"
 MAX_CALIBRATION = 500
-_NOT_SHOWN_BY_BROWSERS = (".tif", ".tiff")
-_PREVIEW = (1024, 1024)
 _SHARED: dict[str, Any] = {"concurrency_id": "model", "concurrency_limit": 2, "api_visibility": "private"}
 _PLACES = ("photo", "classes", "model", "calibration")
 
 
 def build(store: Store, page: gr.Blocks) -> None:
-    """Fills the tab and adds the public endpoint `/score`."""
+    """Fills the tab and adds the public endpoints `/score` and `/heatmap`."""
     _DetectTab(store).connect(page)
+    build_endpoint(store, DEFAULT_CLASSES)
 
     def score(image: FileData, classes: str = DEFAULT_CLASSES, tpr: float = 0.95) -> dict[str, Any]:
         """Tells whether a photo shows one of the given classes, with the default backbone and zero-shot prompts.
@@ -41,7 +39,7 @@ def build(store: Store, page: gr.Blocks) -> None:
             cosine), negative (class -> cosines), error (a sentence where there is no verdict, else null).
         """
         given: Any = image  # Gradio hands over the plain dictionary
-        return score_line(store, *_file(given if isinstance(given, dict) else given.model_dump()), classes, tpr)
+        return score_line(store, *file_of(given if isinstance(given, dict) else given.model_dump()), classes, tpr)
 
     gr.api(score, api_name="score", concurrency_id="model", concurrency_limit=2)
 
@@ -51,13 +49,12 @@ class _DetectTab:
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        self.examples = load_examples()
-        self.photo_state = gr.State(None)
         self.calibration_state = gr.State(())
         self.messages: dict[str, gr.HTML] = {}
         with gr.Row():
             with gr.Column(scale=2, min_width=300):
-                self._build_photo()
+                self.photo = PhotoInput("lsn")
+                self.messages["photo"] = self.photo.message
             with gr.Column(scale=3, min_width=300):
                 self._build_question()
                 self.card = gr.HTML(words.empty_card(), elem_id="lsn-verdict")
@@ -77,21 +74,6 @@ class _DetectTab:
                     "have a short bar; CLIP overlooks the “not” until negative prompts are learned.",
                 )
                 self.negative = gr.Plot(show_label=False, elem_id="lsn-negative")
-
-    def _build_photo(self) -> None:
-        self.photo = gr.Image(
-            label="Photo", type="filepath", image_mode=None, sources=["upload", "clipboard"], height=300,
-            elem_id="lsn-photo", buttons=["fullscreen"],
-        )  # fmt: skip
-        self._message("photo")
-        self.credit = gr.HTML(elem_id="lsn-credit", visible=False)
-        gr.HTML('<h3 class="lsn-heading">Or pick an example</h3>', visible=bool(self.examples))
-        self.gallery = gr.Gallery(
-            [(str(example.path), example.label) for example in self.examples],
-            label="Examples", show_label=False, columns=8, height="auto", object_fit="cover", allow_preview=False,
-            interactive=False, buttons=[], elem_id="lsn-examples", visible=bool(self.examples),
-        )  # fmt: skip
-        gr.HTML(credits_list(self.examples), visible=bool(self.examples))
 
     def _build_question(self) -> None:
         self.classes = gr.Textbox(
@@ -113,7 +95,7 @@ class _DetectTab:
                 self.store.choices, value=self.store.default, label="CLIP model (backbone)", min_width=200,
                 allow_custom_value=not self.store.public, elem_id="lsn-backbone",
             )  # fmt: skip
-        note = _backbone_note(self.store.default)
+        note = words.backbone_note(self.store.default)
         self.backbone_note = gr.HTML(note, visible=bool(note), elem_id="lsn-backbone-note")
         self._message("model")
 
@@ -142,22 +124,23 @@ class _DetectTab:
         """Connects the components to what they ask for."""
         asked = [self.classes, self.detector, self.backbone, self.tpr, self.calibration_state]
         results = [self.card, self.scale, self.positive, self.negative, self.reasons, self.tpr, *self.messages.values()]
-        shown = [self.photo_state, self.photo, self.credit, *results]
+        shown = [*self.photo.outputs[:-1], *results]  # the photo's message is among the results
+        follow = HeatMapPanel(self.store, [self.photo.state, self.classes, self.detector, self.backbone]).follow
         # preprocess=False: Gradio's own would open the file with Pillow; open_image is to be the only one who does.
-        self.photo.upload(self.take_photo, [self.photo, *asked], shown, preprocess=False, **_SHARED)
-        self.photo.clear(self.drop_photo, None, shown, **_SHARED)  # the photo's own value is still the old one then
-        self.gallery.select(self.take_example, asked, shown, **_SHARED)
-        question = [self.photo_state, *asked]
-        gr.on(
-            [self.classes.submit, self.classes.blur, self.ask_button.click], self.answer, question, results, **_SHARED
-        )
+        follow(self.photo.image.upload(self.take_photo, [self.photo.image, *asked], shown, preprocess=False, **_SHARED))
+        # The photo's own value is still the old one when it is cleared.
+        follow(self.photo.image.clear(self.drop_photo, None, shown, **_SHARED))
+        follow(self.photo.gallery.select(self.take_example, asked, shown, **_SHARED))
+        question = [self.photo.state, *asked]
+        asking = [self.classes.submit, self.classes.blur, self.ask_button.click]
+        follow(gr.on(asking, self.answer, question, results, **_SHARED))
         choice = [self.classes, self.own_classes, self.ask_button, self.backbone, self.backbone_note, self.calibrate]
-        self.detector.change(self.choose_detector, [self.detector, self.backbone], choice, **_SHARED).then(
-            self.answer, question, results, **_SHARED
+        chosen = self.detector.change(self.choose_detector, [self.detector, self.backbone], choice, **_SHARED)
+        follow(chosen.then(self.answer, question, results, **_SHARED))
+        chosen = self.backbone.input(
+            lambda name: _shown(words.backbone_note(name)), self.backbone, self.backbone_note, api_visibility="private"
         )
-        self.backbone.input(
-            lambda name: _shown(_backbone_note(name)), self.backbone, self.backbone_note, api_visibility="private"
-        ).then(self.answer, question, results, **_SHARED)
+        follow(chosen.then(self.answer, question, results, **_SHARED))
         self.files.change(
             self.take_calibration, [self.files, self.detector, self.backbone],
             [self.calibration_state, self.calibration_note], preprocess=False, **_SHARED,
@@ -166,56 +149,39 @@ class _DetectTab:
             self.move_threshold, question, [self.card, self.scale], show_progress="hidden",
             trigger_mode="always_last", concurrency_limit=8, api_visibility="private",
         )  # fmt: skip
-        page.load(self.open_link, asked, [self.classes, *shown], show_progress="hidden", **_SHARED)
+        follow(page.load(self.open_link, asked, [self.classes, *shown], show_progress="hidden", **_SHARED))
 
     def drop_photo(self) -> dict[Any, Any]:
         """The page without a photo."""
-        blank = {self.photo_state: None, self.credit: gr.update(visible=False), self.card: words.empty_card()}
-        return {**blank, **self._nothing(), **self._said(None)}
+        return {self.card: words.empty_card(), **self._nothing(), **self._said(None), **self.photo.drop()}
 
     def take_photo(self, payload: dict[str, Any], *asked: Any) -> dict[Any, Any]:
         """An uploaded photo."""
-        blank = {self.photo_state: None, self.credit: gr.update(visible=False)}
-        path, name = _file(payload)
+        photo, shown = self.photo.upload(payload)
+        if photo is None:
+            return {self.card: words.failed_card(), **self._nothing(), **self._said(None), **shown}
         try:
-            photo = read_photo(path, name)
-        except UserError as error:
-            return blank | {self.photo: None} | self._failed(Problem("photo", str(error)))
-        try:
-            answer = self._ask(photo, *asked)
+            return {**shown, **self._answered(self._ask(photo, *asked), *asked)}
         except Problem as problem:
             if problem.place == "photo":
-                return blank | {self.photo: None} | self._failed(problem)
-            return {self.photo_state: photo, self.credit: gr.update(visible=False)} | self._failed(problem)
-        found = {self.photo_state: photo, self.credit: gr.update(visible=False)} | self._answered(answer, *asked)
-        if Path(name).suffix.lower() in _NOT_SHOWN_BY_BROWSERS:
-            preview = open_image(path, name=name)
-            preview.thumbnail(_PREVIEW)
-            found[self.photo] = preview
-        return found
+                shown = {**self.photo.drop(), self.photo.image: None}
+            return {**shown, **self._failed(problem)}
 
     def take_example(self, event: gr.SelectData, *asked: Any) -> dict[Any, Any]:
         """The example that was clicked."""
-        return self._take_example(self.examples[int(event.index)], *asked)
+        return self._take_example(self.photo.examples[int(event.index)], *asked)
 
     def _take_example(self, example: Example, *asked: Any) -> dict[Any, Any]:
-        photo = read_photo(str(example.path), example.path.name)
-        credit = f'<p class="lsn-credit">Photo: {example.credit()}</p>'
-        shown = {
-            self.photo_state: photo,
-            self.photo: str(example.path),
-            self.credit: gr.update(value=credit, visible=True),
-        }
-        return shown | self.answer(photo, *asked)
+        photo, shown = self.photo.example(example)
+        return {**shown, **self.answer(photo, *asked)}
 
     def open_link(self, request: gr.Request, *asked: Any) -> Any:
         """What a link asks for: `?classes=a,b&example=dog.jpg`."""
         wanted = dict(request.query_params)
         classes = str(wanted.get("classes") or asked[0])[:10_000]
         found: dict[Any, Any] = {self.classes: classes} if "classes" in wanted else {}
-        for example in self.examples:
-            if example.path.name == wanted.get("example"):
-                found |= self._take_example(example, classes, *asked[1:])
+        if example := self.photo.find(str(wanted.get("example"))):
+            found |= self._take_example(example, classes, *asked[1:])
         return found or gr.skip()
 
     def choose_detector(self, label: str, backbone: str) -> dict[Any, Any]:
@@ -236,7 +202,7 @@ class _DetectTab:
         found[self.own_classes] = gr.update(value=words.note(f"This detector knows: {names}."), visible=True)
         found[self.calibrate] = gr.update(visible=detector.calibration is None)
         found[self.backbone] = gr.update(value=encoder.name, interactive=False)
-        found[self.backbone_note] = _shown(_backbone_note(encoder.name))
+        found[self.backbone_note] = _shown(words.backbone_note(encoder.name))
         return found
 
     def take_calibration(
@@ -247,7 +213,7 @@ class _DetectTab:
         progress: gr.Progress = gr.Progress(),  # noqa: B008
     ) -> Any:
         """Reads and encodes the calibration photos; unusable ones are named and left out."""
-        files = [_file(item) for item in payload or ()]
+        files = [file_of(item) for item in payload or ()]
         used, refused = [], []
         try:
             if len(files) > MAX_CALIBRATION:
@@ -325,12 +291,3 @@ def _shown(html: str) -> Any:
 
 def _plot_title(title: str, sentence: str) -> None:
     gr.HTML(f'<div class="lsn-plot-title"><h3>{title}</h3><p>{sentence}</p></div>')
-
-
-def _backbone_note(name: str) -> str:
-    return words.note(EMBEDDED_NOTE) if name == EMBEDDED else ""
-
-
-def _file(payload: dict[str, Any]) -> tuple[str, str]:
-    path = str(payload.get("path") or "")
-    return path, Path(str(payload.get("orig_name") or path)).name

@@ -11,8 +11,10 @@ from plotly.subplots import make_subplots
 
 from lsn_app.theme import KNOWN, NEGATIVES, NEUTRAL, UNKNOWN
 from lsn_core.jobs import Point
+from lsn_core.probe import NotCount
 
 TOP = 10
+MOST_CLASSES = 40
 _GRID = "rgba(128,128,128,0.28)"
 _LONGEST_NAME = 22
 _BAR_HEIGHT = 30
@@ -192,6 +194,46 @@ def training_curves(points: Sequence[Point], total: int) -> go.Figure:
     figure.update_yaxes(title="accuracy", range=[-0.03, 1.03], tickformat=".0%", row=2, col=1)
     figure.update_layout(showlegend=True)
     return _finish(figure, 380, top_margin=34)
+
+
+def not_bars(counts: Sequence[NotCount]) -> go.Figure:
+    """Share of photos that chose "not" about each class, wordings of one class taken together; at most 40 classes.
+
+    Where it is known what the photos show there are two bars: photos of the class, for which "not" is wrong, and the
+    others, for which it is right.
+
+    Args:
+        counts: of one kind of prompts, classes in the same order for each wording.
+    """
+    names = list(dict.fromkeys(item.class_name for item in counts))[:MOST_CLASSES]
+    totals = {name: np.zeros(4, dtype=int) for name in names}  # photos, of these "not"; photos of the class, "not"
+    for item in counts:
+        if item.class_name in totals:
+            own = (item.images_of_class or 0, item.chose_not_of_class or 0)
+            totals[item.class_name] += (item.images, item.chose_not, *own)
+    labelled = any(item.images_of_class is not None for item in counts)
+    figure = go.Figure()
+    groups = [("all photos", NEUTRAL, [(n, k) for n, k, _, _ in totals.values()])]
+    if labelled:
+        groups = [
+            ("photos of the class: 0 % is right", UNKNOWN, [(n, k) for _, _, n, k in totals.values()]),
+            ("other photos: 100 % is right", KNOWN, [(n - m, k - j) for n, k, m, j in totals.values()]),
+        ]
+    for title, colour, pairs in groups:
+        figure.add_bar(
+            orientation="h",
+            y=list(range(len(names))),
+            x=[k / n if n else None for n, k in pairs],
+            name=title,
+            marker={"color": colour, "pattern": {"shape": "/" if colour == UNKNOWN else ""}},
+            text=[f"{k / n:.0%}" if n else "" for n, k in pairs],
+            textposition="outside",
+            cliponaxis=False,
+            customdata=[[_plain(name), f"{k} of {n}"] for name, (n, k) in zip(names, pairs, strict=True)],
+            hovertemplate="%{customdata[0]}<br>“not” chosen %{customdata[1]} times<extra></extra>",
+        )
+    figure.update_layout(showlegend=labelled, barmode="group", legend={"traceorder": "normal"})
+    return _finish_bars(figure, names, 1.4 if labelled else 1, "chose “not”")
 
 
 def best_classes(cosines: Mapping[str, float], top: int = TOP) -> list[str]:

@@ -13,7 +13,7 @@ from lsn_app.words import parse_classes
 from lsn_core import Detector, Prediction, UserError
 
 ZERO_SHOT = "Zero-shot from the class names"
-Place = Literal["photo", "classes", "model", "calibration"]
+Place = Literal["photo", "texts", "classes", "model", "calibration", "files"]
 
 
 class Problem(Exception):
@@ -56,18 +56,24 @@ class Answer:
 
 def ask(store: Store, question: Question) -> Answer:
     """Answers a question; only what was never seen before is encoded. Raises Problem for a user's mistake."""
-    detector, encoder = _at("model", lambda: open_detector(store, question.detector, question.backbone))
-    if detector is None:
-        names = _at("classes", lambda: parse_classes(question.classes))
-        detector = _at("classes", lambda: encoder.zero_shot(names))
-    feature = _at("photo", lambda: encoder.encode_photo(question.photo))
+    detector, encoder = open_judge(store, question.classes, question.detector, question.backbone)
+    feature = at("photo", lambda: encoder.encode_photo(question.photo))
     if question.calibration and detector.calibration is None:
         uncalibrated = detector
-        features = _at("calibration", lambda: encode_all(encoder, question.calibration))
-        detector = _at("calibration", lambda: uncalibrated.calibrate(features))
+        features = at("calibration", lambda: encode_all(encoder, question.calibration))
+        detector = at("calibration", lambda: uncalibrated.calibrate(features))
     judge = detector
-    prediction = _at("calibration", lambda: judge.predict_features(feature, question.tpr)[0])
+    prediction = at("calibration", lambda: judge.predict_features(feature, question.tpr)[0])
     return Answer(prediction, detector, encoder.temperature)
+
+
+def open_judge(store: Store, classes: str, label: str, backbone: str) -> tuple[Detector, Encoder]:
+    """A shipped detector, or for ZERO_SHOT one of the classes as typed. Raises Problem for a user's mistake."""
+    detector, encoder = at("model", lambda: open_detector(store, label, backbone))
+    if detector is None:
+        names = at("classes", lambda: parse_classes(classes))
+        detector = at("classes", lambda: encoder.zero_shot(names))
+    return detector, encoder
 
 
 def open_detector(store: Store, label: str, backbone: str) -> tuple[Detector | None, Encoder]:
@@ -101,7 +107,8 @@ def score_line(store: Store, path: str, name: str, classes: str, tpr: float) -> 
     return {"file": name, **prediction.as_dict()}
 
 
-def _at(place: Place, step: Callable[[], Any]) -> Any:
+def at(place: Place, step: Callable[[], Any]) -> Any:
+    """What the step gives; its UserError becomes a Problem of that input."""
     try:
         return step()
     except UserError as error:

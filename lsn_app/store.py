@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+from PIL import Image
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from lsn_core import Backbone, Detector, UserError, load_backbone
 from lsn_core.backbones import EMBEDDED
+from lsn_core.image_tower import View, look
 from lsn_core.images import ImageLimits, open_image
 from lsn_core.jobs import Jobs
 
@@ -26,7 +28,7 @@ log = logging.getLogger(__name__)
 
 SUGGESTED = (EMBEDDED, "ViT-B-16:openai", "ViT-B-32:laion2b_s34b_b79k", "RN50x4:openai")
 DETECTORS_DIR = Path(__file__).resolve().parent.parent / "checkpoints" / "detectors"
-_PHOTOS, _TEXTS, _BACKBONES, _DETECTORS, _LENT = 4096, 20_000, 3, 8, 1024
+_PHOTOS, _TEXTS, _BACKBONES, _DETECTORS, _VIEWS, _LENT = 4096, 20_000, 3, 8, 4, 1024
 _LIMITS = ImageLimits()
 
 
@@ -79,6 +81,7 @@ class Encoder:
     def __init__(self, backbone: Backbone, photos: LRU, texts: LRU) -> None:
         self.backbone = backbone
         self._photos, self._texts = photos, texts
+        self._views = LRU(_VIEWS)
         self._lock = threading.Lock()  # one forward pass at a time: two would only halve each other's speed
 
     def __getattr__(self, name: str) -> Any:
@@ -86,14 +89,31 @@ class Encoder:
 
     def encode_photo(self, photo: Photo) -> Tensor:
         """Feature of a photo, shape (1, D). Raises ImageError for one that cannot be read."""
-        key = (self.backbone.fingerprint, photo.sha256)
+        return self._encode(photo.sha256, photo.path, photo.name)
+
+    def encode_bytes(self, data: bytes, name: str) -> Tensor:
+        """Feature of an encoded picture, shape (1, D). Raises ImageError for one that cannot be read."""
+        return self._encode(hashlib.sha256(data).hexdigest(), data, name)
+
+    def _encode(self, sha256: str, source: str | bytes, name: str) -> Tensor:
+        key = (self.backbone.fingerprint, sha256)
         feature = self._photos.get(key)
         if feature is None:
-            picture = open_image(photo.path, name=photo.name)
+            picture = open_image(source, name=name)
             with self._lock:
                 feature = self.backbone.encode_images([picture])
             self._photos.put(key, feature)
         return feature
+
+    def look(self, photo: Photo) -> tuple[View, Image.Image]:
+        """What heat maps of a photo need, and the photo. Raises ImageError for one that cannot be read."""
+        found = self._views.get(photo.sha256)
+        if found is None:
+            picture = open_image(photo.path, name=photo.name)
+            with self._lock:
+                found = look(self.backbone, picture), picture
+            self._views.put(photo.sha256, found)
+        return found
 
     def encode_texts(self, texts: Sequence[str]) -> Tensor:
         """Features of texts, shape (N, D); only those not met before go through the text tower."""

@@ -7,6 +7,7 @@ import re
 from html import escape
 
 from lsn_core import Calibration, Prediction, UserError
+from lsn_core.backbones import EMBEDDED, EMBEDDED_NOTE
 from lsn_core.detector import check_class_names
 
 MAX_CLASSES = 1000
@@ -123,6 +124,11 @@ def problem(sentence: str) -> str:
 def note(sentence: str) -> str:
     """A remark as HTML."""
     return f'<p class="lsn-note">{escape(sentence)}</p>'
+
+
+def backbone_note(name: str) -> str:
+    """What has to be said of a backbone wherever it is offered; empty for most."""
+    return note(EMBEDDED_NOTE) if name == EMBEDDED else ""
 
 
 def _card(kind: str, icon: str, title: str, sentences: list[str], mark: str = "") -> str:

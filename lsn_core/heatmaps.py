@@ -76,8 +76,8 @@ def heat_maps(
         view: what `look` made of the image.
         targets: at least one, with directions of shape (D,).
         method: a name in `METHODS`; None is DEFAULT_METHOD.
-        reference: text features of other prompts, (M, D), whose mean `clip-surgery` subtracts as redundant; None takes
-            the targets' own, and then there should be two of them.
+        reference: text features (M, D) whose mean `clip-surgery` subtracts as redundant, such as those of all classes'
+            positive prompts; None subtracts nothing.
         signed: keep what lowers a target. A negative prompt says most there: the class itself pushes it down.
 
     Raises:
@@ -89,7 +89,8 @@ def heat_maps(
         raise UserError(
             f"Targets of size {directions.shape[1]} and an image feature of {len(view.feature)} are of another model."
         )
-    values = chosen.function(view, directions, directions if reference is None else reference.to(view.feature))
+    redundant = torch.zeros_like(view.feature) if reference is None else reference.to(view.feature).mean(dim=0)
+    values = chosen.function(view, directions, redundant)
     values = np.asarray(values if signed else np.maximum(values, 0.0), dtype=np.float32)
     return HeatMaps(values, signed, tuple(targets), chosen.name, view.box)
 
@@ -166,8 +167,9 @@ def explain(
     if target not in TARGETS:
         raise UserError(f"No heat map target is called {target!r}. Known targets: {', '.join(TARGETS)}.")
     targets = TARGETS[target](detector, view, class_name)
-    positive, _, _ = _prompts(detector, view, None)
-    return heat_maps(view, targets, method, positive, signed)
+    # In a difference, what all prompts share has gone already.
+    reference = _prompts(detector, view, None)[0] if target == "prompts" else None
+    return heat_maps(view, targets, method, reference, signed)
 
 
 def _prompts(detector: Detector, view: View, class_name: str | None) -> tuple[Tensor, Tensor, int]:
@@ -190,12 +192,12 @@ def _not(name: str, k: int, sets: int) -> str:
 # -- methods -----------------------------------------------------------------------------------------------------------
 
 
-def _grad_cam(kind: str, view: View, directions: Tensor, reference: Tensor) -> Maps:
+def _grad_cam(kind: str, view: View, directions: Tensor, redundant: Tensor) -> Maps:
     activations = view.activations.expand(len(directions), -1, -1, -1)
     return _library_maps(kind, activations, _gradients(view, directions))
 
 
-def _eigen_cam(view: View, directions: Tensor, reference: Tensor) -> Maps:
+def _eigen_cam(view: View, directions: Tensor, redundant: Tensor) -> Maps:
     (values,) = _library_maps("EigenCAM", view.activations[None], view.activations[None])
     return np.repeat(values[None], len(directions), axis=0)  # no target has a say in it
 
@@ -216,7 +218,7 @@ def _gradients(view: View, directions: Tensor) -> Tensor:
         return torch.autograd.grad(total, activations)[0]
 
 
-def _legrad(view: View, directions: Tensor, reference: Tensor) -> Maps:
+def _legrad(view: View, directions: Tensor, redundant: Tensor) -> Maps:
     if not view.attention:
         raise UserError("legrad follows attention, and this image tower has none. Use grad-cam or clip-surgery.")
     total = torch.zeros(len(directions), view.activations[0].numel(), device=directions.device)
@@ -234,10 +236,12 @@ def _last_layers(count: int) -> int:
     return max(1, count // 4)
 
 
-def _surgery(view: View, directions: Tensor, reference: Tensor) -> Maps:
+def _surgery(view: View, directions: Tensor, redundant: Tensor) -> Maps:
     if view.patch_features is None:
         raise UserError("clip-surgery reads each place by itself, and this image tower's pooling cannot. Use grad-cam.")
-    centred = directions - reference.mean(dim=0)
+    # Unlike the authors', places keep their lengths, or the background would be as loud as the thing; and the mean is
+    # not weighed by the classes' probabilities, or the named class would be its own redundancy where there are few.
+    centred = directions - redundant
     return torch.einsum("hwd,nd->nhw", view.patch_features, centred).cpu().numpy()
 
 
@@ -247,7 +251,7 @@ class Method:
 
     Attributes:
         name: as in `METHODS`.
-        function: view, directions (N, D) and reference texts (M, D) -> maps (N, h, w).
+        function: view, directions (N, D) and redundant direction (D,) -> maps (N, h, w).
         about: one line on what it is.
     """
 

@@ -53,8 +53,8 @@ class View:
             patch tokens as the last block's attention reads them.
         head: activations (N, channels, h, w) -> image features (N, D), unit length; differentiable.
         attention: layers for methods that follow the attention; empty in towers without any.
-        patch_features: (h, w, D), what each place says by itself in the space of the texts, unit length; None where the
-            tower's pooling cannot be applied to one place.
+        patch_features: (h, w, D), what each place says by itself in the space of the texts; longer where it says more.
+            None where the tower's pooling cannot be applied to one place.
         box: left, top, right, bottom of what the model saw, in pixels of the image; it reaches beyond the image where
             the model saw a margin.
     """
@@ -149,7 +149,7 @@ def _look_vit(visual: VisionTransformer, pixels: Tensor, box: Box, name: str) ->
     patches = None
     if not attentional:
         assert dense is not None
-        patches = F.normalize((visual.ln_post(dense[0, 1:]) @ visual.proj).float(), dim=-1).unflatten(0, grid)
+        patches = (visual.ln_post(dense[0, 1:]) @ visual.proj).float().unflatten(0, grid)
     return View(head(activations[None])[0], activations, head, tuple(layers), patches, box)
 
 
@@ -187,7 +187,7 @@ def _look_resnet(visual: ModifiedResNet, pixels: Tensor, box: Box) -> View:
 
     q, k, v = attend(x)
     probabilities = (q @ k.transpose(-2, -1) * q.shape[-1] ** -0.5).softmax(dim=-1)
-    patches = F.normalize(pool.c_proj(v[0, :, 1:].transpose(0, 1).flatten(1)).float(), dim=-1)
+    patches = pool.c_proj(v[0, :, 1:].transpose(0, 1).flatten(1)).float()
     layer = Attention(probabilities, v, readout, slice(1, None))
     return View(head(x)[0], x[0], head, (layer,), patches.unflatten(0, x.shape[2:]), box)
 
@@ -202,11 +202,14 @@ def _look_timm(visual: TimmModel, pixels: Tensor, box: Box, name: str) -> View:
             f"Heat maps of timm image towers need a convolutional trunk, and that of {name} gives {tuple(x.shape[1:])}."
         )
 
+    def pool(activations: Tensor) -> Tensor:
+        return visual.head(visual.trunk.forward_head(activations)).float()
+
     def head(activations: Tensor) -> Tensor:
-        return F.normalize(visual.head(visual.trunk.forward_head(activations)).float(), dim=-1)
+        return F.normalize(pool(activations), dim=-1)
 
     patches = None
     if not hasattr(visual.head, "pool"):  # an attention pool knows one size of map only
         places = x[0].flatten(1).T[:, :, None, None]  # (h * w, channels, 1, 1)
-        patches = head(places).unflatten(0, x.shape[2:])
+        patches = pool(places).unflatten(0, x.shape[2:])
     return View(head(x)[0], x[0], head, (), patches, box)

@@ -79,12 +79,18 @@ def overlay(image: Image.Image, maps: HeatMaps, index: int, opacity: float = DEF
     return drawn
 
 
+def reduce(image: Image.Image, maps: HeatMaps, largest: int) -> tuple[Image.Image, HeatMaps]:
+    """Image and maps at a size where the longer side has at most `largest` pixels; never enlarged."""
+    smaller = image.copy()
+    smaller.thumbnail((largest, largest))
+    x, y = smaller.width / image.width, smaller.height / image.height
+    left, top, right, bottom = maps.box
+    return smaller, replace(maps, box=(left * x, top * y, right * x, bottom * y))
+
+
 def panel(image: Image.Image, maps: HeatMaps, opacity: float = DEFAULT_OPACITY, columns: int = 4) -> Image.Image:
     """All maps side by side, each under its label and its target's value, above the scale they share."""
-    shown = image.copy()
-    shown.thumbnail((_CELL * 2, _CELL * 2))
-    left, top, right, bottom = (edge * shown.width / image.width for edge in maps.box)
-    small = replace(maps, box=(left, top, right, bottom))
+    shown, small = reduce(image, maps, 2 * _CELL)
     count = len(maps.targets)
     columns = min(columns, count)
     rows = math.ceil(count / columns)

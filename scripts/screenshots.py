@@ -1,4 +1,4 @@
-"""Takes the screenshots of the app, wide and narrow, light and dark: `python scripts/screenshots.py [--out FOLDER]`.
+"""Takes the screenshots of the app's tabs, wide and narrow, light and dark: `python scripts/screenshots.py [TAB ...]`.
 
 Starts `app.py` on a free port (or uses a running one, --url) and drives Chromium through Playwright.
 """
@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -27,19 +27,24 @@ FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--
 def main() -> None:
     """Reads the arguments and takes all pictures."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("tabs", nargs="*", metavar="TAB", help=f"default: all ({', '.join(TABS)})")
     parser.add_argument("--out", type=Path, default=REPO / "assets" / "screenshots", help="folder for the pictures")
     parser.add_argument("--url", help="a running app; by default one is started")
     parser.add_argument(
         "--browser", default=shutil.which("chromium"), help="path of Chromium; default: Playwright's own"
     )
     options = parser.parse_args()
+    if unknown := set(options.tabs) - set(TABS):
+        parser.error(f"no tab is called {', '.join(sorted(unknown))}; there are {', '.join(TABS)}")
     options.out.mkdir(parents=True, exist_ok=True)
     with running_app(options.url) as url, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=options.browser, args=FLAGS)
-        for size, (width, height) in SIZES.items():
-            for theme in ("light", "dark"):
-                take(browser, f"{url}/?__theme={theme}", width, height, options.out / f"detect-{size}-{theme}.png")
-                print(options.out / f"detect-{size}-{theme}.png")
+        for name in options.tabs or TABS:
+            for size, (width, height) in SIZES.items():
+                for theme in ("light", "dark"):
+                    path = options.out / f"{name}-{size}-{theme}.png"
+                    take(browser, f"{url}/?__theme={theme}&tab={name}", width, height, TABS[name], path)
+                    print(path)
         browser.close()
 
 
@@ -70,29 +75,45 @@ def running_app(url: str | None) -> Iterator[str]:
         server.wait(30)
 
 
-def take(browser: Browser, url: str, width: int, height: int, path: Path) -> None:
-    """One picture of the Detect tab, calibrated with a few of the example photos."""
+def take(browser: Browser, url: str, width: int, height: int, prepare: Callable[[Page], None], path: Path) -> None:
+    """One picture of a tab, after something was done there."""
     page = browser.new_page(viewport={"width": width, "height": height})
     page.set_default_timeout(120_000)
     page.goto(url)
-    calibrate(page)
-    page.locator("#lsn-examples button", has_text="dog").first.click()
-    page.wait_for_selector("#lsn-negative .js-plotly-plot .bars path")
-    page.wait_for_selector("#lsn-scale .js-plotly-plot .bars path")
+    prepare(page)
     page.locator("#lsn-title").scroll_into_view_if_needed()
     page.wait_for_timeout(1500)  # animations
     page.screenshot(path=path, full_page=True)
     page.close()
 
 
-def calibrate(page: Page) -> None:
-    """Uploads the animals among the examples as calibration photos."""
-    page.get_by_role("button", name="Calibrate with your own photos").click()
-    names = ("dog", "cat", "elephant", "flamingo")
-    files = [REPO / "assets" / "examples" / f"{name}.jpg" for name in names]
-    page.locator("#lsn-files input[type=file]").set_input_files(files)
-    page.wait_for_selector("#lsn-calibration-note >> text=4 of 4 photos")
+def detect(page: Page) -> None:
+    """The example church, judged by a trained detector, with the heat maps of its prompts."""
+    page.locator("#lsn-detector input").click()
+    page.get_by_role("option", name="imagenette").click()
+    page.locator("#lsn-examples button", has_text="church").first.click()
+    page.wait_for_selector("#lsn-negative .js-plotly-plot .bars path", state="attached")
+    page.wait_for_selector("#lsn-scale .js-plotly-plot .bars path")
+    page.locator("#lsn-heat-maps").scroll_into_view_if_needed()  # the browser loads no picture before
+    page.wait_for_function(
+        "[...document.querySelectorAll('#lsn-heat-maps img')].filter(image => image.naturalWidth).length == 4"
+    )
 
+
+def ask_about_not(page: Page) -> None:
+    """A church denied, beside a detector's prompts, and all examples as many photos."""
+    page.locator("#not-text-1 textarea").fill("not a photo of a church")
+    page.locator("#not-text-2 textarea").fill("not a photo of a golf ball")
+    page.locator("#not-examples button", has_text="church").first.click()
+    page.wait_for_selector("#not-written table")
+    page.locator("#not-detector input").click()
+    page.get_by_role("option", name="imagenette").click()
+    page.wait_for_selector("#not-learned table")
+    page.locator("#not-files input[type=file]").set_input_files(sorted((REPO / "assets" / "examples").glob("*.jpg")))
+    page.wait_for_selector("#not-learned-bars .js-plotly-plot .bars path")
+
+
+TABS = {"detect": detect, "not": ask_about_not}
 
 if __name__ == "__main__":
     main()

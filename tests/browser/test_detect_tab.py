@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import httpx
+import numpy as np
 import pytest
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
@@ -13,6 +14,9 @@ from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 
 from lsn_core import Backbone, Detector
+from lsn_core.heatmaps import explain
+from lsn_core.image_tower import look
+from lsn_core.images import open_image
 
 expect.set_options(timeout=30_000)  # the machine may be busy
 ANIMALS = ("dog", "cat", "elephant", "flamingo")
@@ -147,6 +151,48 @@ def test_calibration_photos_turn_the_hint_into_a_p_value_and_the_slider_moves_th
     assert thresholds[1] > thresholds[0]
 
 
+def heat_maps(page: Page) -> list[str]:
+    page.wait_for_function("document.querySelector('#lsn-heat-maps img')?.naturalWidth > 0")
+    return page.locator("#lsn-heat-maps .caption-label").all_inner_texts()
+
+
+def test_a_trained_detector_shows_where_its_positive_and_negative_prompts_look(page: Page, tmp_path: Path) -> None:
+    page.locator("#lsn-detector input").click()
+    page.get_by_role("option", name="imagenette").click()
+    pick_example(page, "church")
+    captions = page.locator("#lsn-heat-maps .caption-label")
+    expect(captions).to_have_count(4)
+    assert [text.split(":")[0] for text in heat_maps(page)] == [
+        "church", "not church (1)", "not church (2)", "not church (3)"
+    ]  # fmt: skip
+    before = page.locator("#lsn-heat-maps img").first.get_attribute("src")
+    page.locator("#lsn-heat-class input").click()
+    page.get_by_role("option", name="golf ball").click()
+    expect(captions.first).to_contain_text("golf ball")
+    assert page.locator("#lsn-heat-maps img").first.get_attribute("src") != before
+    page.locator("#lsn-heat-kind input").click()
+    page.get_by_role("option", name="Positive minus negative").click()
+    expect(captions).to_have_count(3)
+    with page.expect_download() as download:
+        page.locator("#lsn-heat-download").click()
+    download.value.save_as(tmp_path / "maps.png")
+    with Image.open(tmp_path / "maps.png") as picture:
+        assert picture.format == "PNG" and picture.width > 800
+
+
+def test_a_method_that_does_not_fit_the_model_says_so_by_the_maps(page: Page) -> None:
+    pick_example(page, "dog")
+    assert len(heat_maps(page)) == 2
+    page.locator("#lsn-heat-method input").click()
+    page.get_by_role("option", name="legrad").click()
+    expect(page.locator("#lsn-message-heat")).to_contain_text("this image tower has none")
+    expect(page.locator("#lsn-verdict h2")).to_contain_text("Known: dog")
+    page.locator("#lsn-heat-method input").click()
+    page.get_by_role("option", name="grad-cam", exact=True).click()
+    expect(page.locator("#lsn-message-heat")).to_be_hidden()
+    expect(page.locator("#lsn-heat-maps .caption-label")).to_have_count(2)
+
+
 def test_a_link_opens_with_its_example_and_classes(browser: Browser, app_url: str) -> None:
     page = browser.new_page()
     page.goto(f"{app_url}/?example=zebra.jpg&classes=zebra,church")
@@ -173,7 +219,23 @@ def test_the_endpoint_gives_the_numbers_of_the_library(app_url: str, embedded: B
     assert line["score"] == pytest.approx(expected.score, abs=1e-5)
     assert line["threshold"] == pytest.approx(expected.threshold, abs=1e-6)
     assert line["positive"] == pytest.approx(expected.positive, abs=1e-4)
-    assert [endpoint for endpoint in client.view_api(return_format="dict")["named_endpoints"]] == ["/score"]
+    assert set(client.view_api(return_format="dict")["named_endpoints"]) == {"/score", "/heatmap", "/probe"}
+
+
+def test_the_heat_map_endpoint_gives_the_numbers_of_the_library(
+    app_url: str, embedded: Backbone, examples: Path
+) -> None:
+    client = Client(app_url, verbose=False)
+    photo = handle_file(examples / "zebra.jpg")
+    line = client.predict(photo, ", ".join(ANIMALS), "dog", "grad-cam", "prompts", api_name="/heatmap")
+    detector = Detector.zero_shot(embedded, ANIMALS)
+    maps = explain(detector, look(embedded, open_image(examples / "zebra.jpg")), "dog", "grad-cam")
+    assert line["error"] is None and [one["label"] for one in line["maps"]] == ["dog", "not dog"]
+    for one, target, values in zip(line["maps"], maps.targets, maps.values, strict=True):
+        assert one["value"] == pytest.approx(target.value, abs=1e-5)
+        np.testing.assert_allclose(one["grid"], values, atol=1e-4 * maps.limit)
+    line = client.predict(photo, "dog, cat", "horse", "grad-cam", "prompts", api_name="/heatmap")
+    assert line["maps"] == [] and "no class 'horse'" in line["error"]
 
 
 def test_the_endpoint_tells_of_mistakes_and_fetches_no_address(app_url: str, examples: Path, tmp_path: Path) -> None:

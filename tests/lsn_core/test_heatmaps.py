@@ -296,9 +296,9 @@ def test_the_scores_direction_is_its_gradient(detector: Detector, dog_view: View
 
 def test_what_lowers_a_target_can_be_left_out(detector: Detector, dog_view: View) -> None:
     for target in ("prompts", "difference", "score"):
-        maps = explain(detector, dog_view, target=target)
+        maps = explain(detector, dog_view, target=target, method="grad-cam")
         assert maps.signed and maps.values.min() < 0 and maps.limit == np.abs(maps.values).max()
-        raising = explain(detector, dog_view, target=target, signed=False)
+        raising = explain(detector, dog_view, target=target, method="grad-cam", signed=False)
         np.testing.assert_array_equal(raising.values, np.maximum(maps.values, 0))
     with pytest.raises(UserError, match="Known targets"):
         explain(detector, dog_view, target="all")
@@ -320,3 +320,17 @@ def test_the_named_thing_is_found_beside_another(embedded: Backbone, examples: P
     left, right = (explain(detector, view, name, signed=False).values[0] for name in ("zebra", "sports car"))
     assert left[:, :3].sum() > 2 * left[:, 4:].sum()
     assert right[:, 4:].sum() > 2 * right[:, :3].sum()
+
+
+def test_clip_surgery_shares_out_the_answer_of_a_linear_head(photo: Image.Image) -> None:
+    backbone = tiny("efficientnet")
+    view = look(backbone, photo)
+    (target,) = random_targets(32, 1)
+    reference = F.normalize(torch.randn(3, 32, generator=torch.Generator().manual_seed(8)), dim=-1)
+    projection = array(backbone.model.visual.head.proj.weight)  # (D, channels); this head has no bias
+    direction = array(target.direction) - array(reference).mean(axis=0)
+    wanted = np.einsum("d,dc,chw->hw", direction, projection, array(view.activations))
+    (found,) = heat_maps(view, [target], "clip-surgery", reference).values
+    np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=1e-5)
+    pooled = projection @ array(view.activations).mean(axis=(1, 2))  # what the head says of all places together
+    assert found.mean() == pytest.approx(direction @ pooled, rel=1e-3)

@@ -1,0 +1,188 @@
+"""The Detect tab's heat maps: a class's positive prompt and its negative ones, side by side on one scale."""
+
+from __future__ import annotations
+
+import tempfile
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from gradio.data_classes import FileData
+from PIL import Image
+
+from lsn_app import words
+from lsn_app.photo import file_of
+from lsn_app.questions import ZERO_SHOT, Problem, at, open_judge
+from lsn_app.store import Photo, Store, read_photo
+from lsn_core import UserError
+from lsn_core.heatmaps import DEFAULT_METHOD, METHODS, HeatMaps, explain
+from lsn_core.overlays import DEFAULT_OPACITY, overlay, panel, reduce
+
+PREDICTED = ""  # the class that fits best
+_KINDS = [("Each prompt", "prompts"), ("Positive minus negative", "difference"), ("The detector's score", "score")]
+_LARGEST = 768  # pixels of the longer side: more than a page shows of one map
+_PRIVATE: dict[str, Any] = {"api_visibility": "private", "concurrency_id": "model", "concurrency_limit": 2}
+
+
+class HeatMapPanel:
+    """The panel's components, and how they are filled.
+
+    Args:
+        inputs: the components for photo, classes, detector and backbone that the maps are of.
+    """
+
+    def __init__(self, store: Store, inputs: list[Any]) -> None:
+        self.store, self.inputs = store, inputs
+        with gr.Column(visible=False, elem_id="lsn-heatmaps") as self.box:
+            gr.HTML(
+                '<div class="lsn-plot-title"><h3>Where the answer comes from</h3><p>Places that raise the value of a '
+                "prompt are orange, places that lower it purple, all maps on one scale. A map shows what the model "
+                "reacts to, which need not be where the thing is.</p></div>"
+            )
+            with gr.Row():
+                self.class_name = gr.Dropdown(
+                    [("the one that fits best", PREDICTED)], value=PREDICTED, label="Class", min_width=140,
+                    elem_id="lsn-heat-class",
+                )  # fmt: skip
+                self.kind = gr.Dropdown(
+                    _KINDS, value="prompts", label="Maps of", min_width=140, elem_id="lsn-heat-kind"
+                )
+                self.method = gr.Dropdown(
+                    list(METHODS), value=DEFAULT_METHOD,
+                    label="Method", min_width=140, elem_id="lsn-heat-method",
+                )  # fmt: skip
+                self.opacity = gr.Slider(
+                    0.0,
+                    1.0,
+                    value=DEFAULT_OPACITY,
+                    step=0.05,
+                    label="Opacity",
+                    min_width=140,
+                    elem_id="lsn-heat-opacity",
+                )
+            self.message = gr.HTML(visible=False, elem_id="lsn-message-heat")
+            self.gallery = gr.Gallery(
+                label="Heat maps", show_label=False, columns=4, height="auto", object_fit="contain", interactive=False,
+                buttons=["fullscreen"], format="png", elem_id="lsn-heat-maps",
+            )  # fmt: skip
+            self.legend = gr.HTML(elem_id="lsn-heat-legend")
+            self.download = gr.DownloadButton("Download as PNG", size="sm", elem_id="lsn-heat-download")
+        choices = [self.class_name, self.kind, self.method, self.opacity]
+        gr.on(
+            [self.class_name.input, self.kind.input, self.method.input, self.opacity.release],
+            self.show, [*inputs, *choices], self.outputs, **_PRIVATE,
+        )  # fmt: skip
+        self.choices = choices
+
+    @property
+    def outputs(self) -> list[Any]:
+        """The components that `show` updates."""
+        return [self.box, self.class_name, self.message, self.gallery, self.legend, self.download]
+
+    def follow(self, event: Any) -> Any:
+        """Fills the panel after an event that changed photo, classes or detector; the verdict goes first."""
+        return event.then(
+            self.show, [*self.inputs, *self.choices], self.outputs, show_progress="hidden", **_PRIVATE
+        )  # fmt: skip
+
+    def show(
+        self,
+        photo: Photo | None,
+        classes: str,
+        label: str,
+        backbone: str,
+        class_name: str,
+        kind: str,
+        method: str,
+        opacity: float,
+    ) -> dict[Any, Any]:
+        """The maps, or why there are none; without a photo, nothing."""
+        if photo is None:
+            return {self.box: gr.update(visible=False)}
+        try:
+            detector, encoder = open_judge(self.store, classes, label, backbone)
+            view, picture = at("photo", lambda: encoder.look(photo))
+        except Problem:
+            return {self.box: gr.update(visible=False)}  # the verdict's place says what is wrong
+        chosen = class_name if class_name in detector.class_names else PREDICTED
+        found: dict[Any, Any] = {
+            self.box: gr.update(visible=True),
+            self.class_name: gr.update(
+                choices=[("the one that fits best", PREDICTED), *detector.class_names], value=chosen
+            ),
+        }
+        try:
+            maps = explain(detector, view, chosen or None, method, kind)
+        except UserError as error:
+            nothing = {self.gallery: [], self.legend: "", self.download: gr.update(interactive=False)}
+            return found | nothing | {self.message: gr.update(value=words.problem(str(error)), visible=True)}
+        # Named by content, so that a visitor's own name for a photo reaches no path.
+        file = Path(tempfile.mkdtemp(dir=self.gallery.GRADIO_CACHE)) / "heat-maps.png"
+        panel(picture, maps, opacity).save(file)
+        return found | {
+            self.message: gr.update(visible=False),
+            self.gallery: gr.update(value=captioned(picture, maps, opacity), columns=min(4, max(2, len(maps.targets)))),
+            self.legend: legend(maps),
+            self.download: gr.update(value=str(file), interactive=True),
+        }
+
+
+def captioned(picture: Image.Image, maps: HeatMaps, opacity: float) -> list[tuple[Image.Image, str]]:
+    """Each map over the photo, with its prompt and value."""
+    shown, small = reduce(picture, maps, _LARGEST)
+    return [
+        (overlay(shown, small, i, opacity), f"{target.label}: {target.value:.3f}")
+        for i, target in enumerate(maps.targets)
+    ]
+
+
+def legend(maps: HeatMaps) -> str:
+    """The common scale and what the method does, as HTML."""
+    about = words.note(f"{maps.method}: {METHODS[maps.method].about}.")
+    return about + (
+        '<div class="lsn-legend" role="img" aria-label="'
+        f'{escape(f"Colours from purple at {-maps.limit:.3g} over none at 0 to orange at {maps.limit:.3g}")}">'
+        f"<span>{-maps.limit:.3g}</span><span class='lsn-ramp'></span><span>{maps.limit:.3g}</span></div>"
+    )
+
+
+def build_endpoint(store: Store, default_classes: str) -> None:
+    """Adds the public endpoint `/heatmap`."""
+
+    def heatmap(
+        image: FileData,
+        classes: str = default_classes,
+        class_name: str = "",
+        method: str = DEFAULT_METHOD,
+        target: str = "prompts",
+    ) -> dict[str, Any]:
+        """Shows which places of a photo raise or lower the cosine to a class's zero-shot prompts.
+
+        Args:
+            image: the photo: JPEG, PNG, WebP, BMP, GIF or TIFF.
+            classes: names of the known classes, separated by commas or line ends; at least two.
+            class_name: whose prompts; empty for the class that fits best.
+            method: grad-cam, grad-cam++, layer-cam, eigen-cam, legrad or clip-surgery.
+            target: prompts (positive and negative), difference (positive minus negative) or score.
+
+        Returns:
+            file, method, limit (largest absolute value), seen_box (left, top, right, bottom in pixels of the photo),
+            maps (each with label, value and grid, rows of numbers over the box), error (a sentence, else null).
+        """
+        given: Any = image  # Gradio hands over the plain dictionary
+        path, name = file_of(given if isinstance(given, dict) else given.model_dump())
+        try:
+            detector, encoder = open_judge(store, classes, ZERO_SHOT, store.default)
+            view, _ = encoder.look(read_photo(path, name))
+            maps = explain(detector, view, class_name or None, method, target)
+        except (Problem, UserError) as error:
+            return {"file": name, "method": method, "limit": None, "seen_box": None, "maps": [], "error": str(error)}
+        drawn = [
+            {"label": one.label, "value": one.value, "grid": values.tolist()}
+            for one, values in zip(maps.targets, maps.values, strict=True)
+        ]
+        return {"file": name, "method": maps.method, "limit": maps.limit, "seen_box": list(maps.box), "maps": drawn,
+                "error": None}  # fmt: skip
+
+    gr.api(heatmap, api_name="heatmap", concurrency_id="model", concurrency_limit=2)

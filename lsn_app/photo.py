@@ -1,0 +1,96 @@
+"""The photo of a tab: dropped, pasted or picked among the examples, with its credit and what is wrong with it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from lsn_app import words
+from lsn_app.examples import Example, credits_list, load_examples
+from lsn_app.store import Photo, read_photo
+from lsn_core import UserError
+from lsn_core.images import open_image
+
+_NOT_SHOWN_BY_BROWSERS = (".tif", ".tiff")
+_PREVIEW = (1024, 1024)
+
+
+class PhotoInput:
+    """A photo's components. Functions of events return updates of these beside their own.
+
+    Args:
+        prefix: what the components' ids begin with.
+        height: of the photo, pixels.
+
+    Attributes:
+        state: the Photo, or None.
+        image, credit, message, gallery: what is seen.
+    """
+
+    def __init__(self, prefix: str, height: int = 300) -> None:
+        self.examples = load_examples()
+        self.state = gr.State(None)
+        self.image = gr.Image(
+            label="Photo", type="filepath", image_mode=None, sources=["upload", "clipboard"], height=height,
+            elem_id=f"{prefix}-photo", buttons=["fullscreen"],
+        )  # fmt: skip
+        self.message = gr.HTML(visible=False, elem_id=f"{prefix}-message-photo")
+        self.credit = gr.HTML(elem_id=f"{prefix}-credit", visible=False)
+        gr.HTML('<h3 class="lsn-heading">Or pick an example</h3>', visible=bool(self.examples))
+        self.gallery = gr.Gallery(
+            [(str(example.path), example.label) for example in self.examples],
+            label="Examples", show_label=False, columns=8, height="auto", object_fit="cover", allow_preview=False,
+            interactive=False, buttons=[], elem_id=f"{prefix}-examples", elem_classes="lsn-examples",
+            visible=bool(self.examples),
+        )  # fmt: skip
+        gr.HTML(credits_list(self.examples), visible=bool(self.examples))
+
+    @property
+    def outputs(self) -> list[Any]:
+        """The components that the updates below are for."""
+        return [self.state, self.image, self.credit, self.message]
+
+    def upload(self, payload: dict[str, Any]) -> tuple[Photo | None, dict[Any, Any]]:
+        """An uploaded photo and what shows it; None where the file cannot be used, which is then said."""
+        path, name = file_of(payload)
+        shown: dict[Any, Any] = {self.credit: gr.update(visible=False), self.message: gr.update(visible=False)}
+        try:
+            photo = read_photo(path, name)
+            if Path(name).suffix.lower() in _NOT_SHOWN_BY_BROWSERS:
+                preview = open_image(path, name=name)
+                preview.thumbnail(_PREVIEW)
+                shown[self.image] = preview
+        except UserError as error:
+            return None, self.refuse(str(error))
+        return photo, shown | {self.state: photo}
+
+    def example(self, example: Example) -> tuple[Photo, dict[Any, Any]]:
+        """An example photo and what shows it."""
+        photo = read_photo(str(example.path), example.path.name)
+        credit = f'<p class="lsn-credit">Photo: {example.credit()}</p>'
+        return photo, {
+            self.state: photo,
+            self.image: str(example.path),
+            self.credit: gr.update(value=credit, visible=True),
+            self.message: gr.update(visible=False),
+        }
+
+    def refuse(self, sentence: str) -> dict[Any, Any]:
+        """No photo, and the reason."""
+        return self.drop() | {self.image: None, self.message: gr.update(value=words.problem(sentence), visible=True)}
+
+    def drop(self) -> dict[Any, Any]:
+        """No photo."""
+        return {self.state: None, self.credit: gr.update(visible=False), self.message: gr.update(visible=False)}
+
+    def find(self, file_name: str) -> Example | None:
+        """The example of that file name."""
+        return next((example for example in self.examples if example.path.name == file_name), None)
+
+
+def file_of(payload: dict[str, Any]) -> tuple[str, str]:
+    """Path and original name of an uploaded file, from Gradio's description of it."""
+    path = str(payload.get("path") or "")
+    return path, Path(str(payload.get("orig_name") or path)).name

@@ -1,0 +1,326 @@
+"""The tab on "not": which text CLIP chooses when one of them says no, for one photo and for many."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from typing import Any
+
+import gradio as gr
+from gradio.data_classes import FileData
+
+from lsn_app import probe_words, words
+from lsn_app.photo import PhotoInput, file_of
+from lsn_app.probe_answers import (
+    PRESETS,
+    Preset,
+    Round,
+    ask_negated,
+    ask_texts,
+    open_prompts,
+    play,
+    probe_line,
+)
+from lsn_app.probe_many import SHARED, ManyPhotos, shown_if
+from lsn_app.questions import ZERO_SHOT, Problem, at, open_detector
+from lsn_app.store import Encoder, Photo, Store
+from lsn_core import UserError
+from lsn_core.probe import NegationTable, negation_table
+
+DEFAULT_CLASSES = "cat, dog, elephant, flamingo, zebra"
+DEFAULT_TEXTS = ("a photo of a dog", "not a photo of a dog")
+
+
+def build(store: Store, page: gr.Blocks) -> None:
+    """Fills the tab and adds the public endpoint `/probe`."""
+    _ProbeTab(store).connect(page)
+
+    def probe(image: FileData, texts: list[str]) -> dict[str, Any]:
+        """Has CLIP choose the text that describes a photo, such as one with and one without "not".
+
+        Args:
+            image: the photo: JPEG, PNG, WebP, BMP, GIF or TIFF.
+            texts: two or more texts to choose from.
+
+        Returns:
+            file, texts, cosines and probabilities (at the model's own temperature) in the order of the texts, chosen
+            (the text that fits best), error (a sentence where there is no choice, else null).
+        """
+        given: Any = image  # Gradio hands over the plain dictionary
+        return probe_line(store, *file_of(given if isinstance(given, dict) else given.model_dump()), texts)
+
+    gr.api(probe, api_name="probe", concurrency_id="model", concurrency_limit=2)
+
+
+class _ProbeTab:
+    """The tab's components, and the functions that its events call."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.messages: dict[str, gr.HTML] = {}
+        gr.Markdown(
+            "Give CLIP a photo and two texts, and it chooses the one that fits better. Put a “not” into one of them, "
+            "and see whether it still chooses right."
+        )
+        self._build_presets()
+        with gr.Row():
+            with gr.Column(scale=2, min_width=300):
+                self.photo = PhotoInput("not", height=260)
+                self.messages["photo"] = self.photo.message
+            with gr.Column(scale=3, min_width=300):
+                self._build_texts()
+        _heading(
+            "One photo, many ways to say no",
+            "Every class with and without “not”, asked of the photo above; the best fit stands first. A text is marked "
+            "wrong where a false one fits at least as well as a true one.",
+        )
+        self._build_table()
+        _heading(
+            "Many photos at once",
+            "Each photo chooses between “a photo of a X” and “not a photo of a X” for every class X above "
+            "(Figures 9 to 12 of the paper).",
+        )
+        self.many = ManyPhotos(store)
+
+    def _build_presets(self) -> None:
+        gr.HTML('<h3 class="lsn-heading">Ask what the paper asks: one click, with a photo of its own</h3>')
+        with gr.Row():
+            self.presets = [
+                gr.Button(
+                    f"Figure {preset.figure}: {preset.title}", size="sm", min_width=160,
+                    elem_id=f"not-figure-{preset.figure}",
+                )
+                for preset in PRESETS
+            ]  # fmt: skip
+
+    def _build_texts(self) -> None:
+        gr.HTML('<h3 class="lsn-heading">Or write two texts, and bring a photo</h3>')
+        with gr.Row():
+            self.texts = [
+                gr.Textbox(text, label=label, lines=1, max_lines=3, min_width=200, elem_id=f"not-text-{place}")
+                for place, (label, text) in enumerate(zip(("One text", "Another"), DEFAULT_TEXTS, strict=True), start=1)
+            ]
+        self._message("texts")
+        with gr.Row():
+            self.ask_button = gr.Button("Which one fits?", variant="primary", size="sm", elem_id="not-ask")
+            self.negate_button = gr.Button("Put “not” before the loser", size="sm", elem_id="not-negate")
+        self.card = gr.HTML(probe_words.nothing_yet(), elem_id="not-choice")
+
+    def _build_table(self) -> None:
+        with gr.Row():
+            with gr.Column(min_width=300):
+                self.classes = gr.Textbox(
+                    DEFAULT_CLASSES, label="Classes to ask about", info="Separated by commas or lines.",
+                    lines=1, max_lines=6, elem_id="not-classes",
+                )  # fmt: skip
+                self.own_classes = gr.HTML(visible=False, elem_id="not-own-classes")
+                self._message("classes")
+            self.truth = gr.Textbox(
+                label="What the photo shows", info="Decides which texts are true. Empty: the model's best guess.",
+                lines=1, max_lines=1, min_width=300, elem_id="not-truth",
+            )  # fmt: skip
+        with gr.Row():
+            self.detector = gr.Dropdown(
+                [("None: written prompts only", ZERO_SHOT), *((name, name) for name in self.store.detectors)],
+                value=ZERO_SHOT, label="Set beside them what a trained detector learned", min_width=300,
+                elem_id="not-detector",
+            )  # fmt: skip
+            self.backbone = gr.Dropdown(
+                self.store.choices, value=self.store.default, label="CLIP model (backbone)", min_width=300,
+                allow_custom_value=not self.store.public, elem_id="not-backbone",
+            )  # fmt: skip
+        remark = words.backbone_note(self.store.default)
+        self.backbone_note = gr.HTML(remark, visible=bool(remark), elem_id="not-backbone-note")
+        self._message("model")
+        self.marked = gr.HTML(visible=False, elem_id="not-marked")
+        with gr.Row():
+            with gr.Column(min_width=300):
+                self.written = gr.HTML(visible=False, elem_id="not-written")
+            with gr.Column(min_width=300, visible=False) as self.learned_column:
+                self.learned = gr.HTML(elem_id="not-learned")
+        self.table_link = gr.HTML(visible=False, elem_id="not-table-link")
+
+    def _message(self, place: str) -> None:
+        self.messages[place] = gr.HTML(visible=False, elem_id=f"not-message-{place}")
+
+    # -- events -------------------------------------------------------------------------------------------------------
+
+    def connect(self, page: gr.Blocks) -> None:
+        """Connects the components to what they ask for."""
+        about = [self.classes, self.truth, self.detector, self.backbone]
+        asked = [*self.texts, *about]
+        chosen = [self.card, *(self.messages[place] for place in ("photo", "texts", "model"))]
+        tables = [
+            self.marked, self.written, self.learned, self.learned_column, self.table_link,
+            *(self.messages[place] for place in ("classes", "model")),
+        ]  # fmt: skip
+        shown = list(dict.fromkeys([*self.photo.outputs, *self.texts, self.truth, *chosen, *tables]))
+        # preprocess=False: Gradio's own would open the file with Pillow; open_image is to be the only one who does.
+        self.photo.image.upload(self.take_photo, [self.photo.image, *asked], shown, preprocess=False, **SHARED)
+        self.photo.image.clear(self.drop_photo, None, shown, **SHARED)
+        self.photo.gallery.select(self.take_example, asked, shown, **SHARED)
+        for button, preset in zip(self.presets, PRESETS, strict=True):
+            button.click(lambda *asked, preset=preset: self.show_preset(preset, *asked), about, shown, **SHARED)
+        gr.on(
+            [self.ask_button.click, *(text.submit for text in self.texts)],
+            self.choose, [self.photo.state, *asked], chosen, **SHARED,
+        )  # fmt: skip
+        self.negate_button.click(self.negate, [self.photo.state, *asked], [*chosen, *self.texts], **SHARED)
+        # Only the tables wear the progress overlay: over the links it would swallow the click that left a textbox.
+        tabulating: dict[str, Any] = {
+            "fn": self.tabulate, "inputs": [self.photo.state, *about], "outputs": tables,
+            "show_progress_on": [self.written, self.learned], **SHARED,
+        }  # fmt: skip
+        counting: dict[str, Any] = self.many.counting(self.classes, self.detector, self.backbone)
+        gr.on([self.truth.submit, self.truth.blur], **tabulating)
+        gr.on([self.classes.submit, self.classes.blur], **tabulating).then(**counting)
+        choice = [self.classes, self.own_classes, self.backbone, self.backbone_note]
+        for event in (self.detector.input, self.backbone.input):
+            event(self.choose_model, [self.detector, self.backbone], choice, **SHARED).then(**tabulating).then(
+                **counting
+            )
+        self.backbone.change(self.choose_again, [self.photo.state, *asked], chosen, **SHARED)
+        self.many.files.change(
+            self.many.take_files, [self.many.files, self.classes, self.detector], self.classes,
+            preprocess=False, **SHARED,
+        ).then(**tabulating).then(**counting)  # fmt: skip
+        page.load(self.open_link, about, shown, show_progress="hidden", **SHARED)
+
+    def open_link(self, request: gr.Request, *about: Any) -> Any:
+        """What a link asks for: `?tab=not&figure=3`."""
+        wanted = str(request.query_params.get("figure"))
+        return next((self.show_preset(preset, *about) for preset in PRESETS if str(preset.figure) == wanted), gr.skip())
+
+    def drop_photo(self) -> dict[Any, Any]:
+        """The page without a photo."""
+        return {self.card: probe_words.nothing_yet(), self.truth: "", **self.tabulate(None), **self.photo.drop()}
+
+    def take_photo(self, payload: dict[str, Any], text_1: str, text_2: str, *about: Any) -> dict[Any, Any]:
+        """An uploaded photo; what it shows is not known."""
+        photo, shown = self.photo.upload(payload)
+        if photo is None:
+            return {**self.drop_photo(), **shown}
+        about = (about[0], "", *about[2:])
+        try:
+            self._encoder(*about).encode_photo(photo)
+        except UserError as error:
+            return {**self.drop_photo(), **self.photo.refuse(str(error))}
+        except Problem:
+            pass  # the model cannot be had, which the answers below say
+        return {self.truth: "", **self.tabulate(photo, *about), **shown, **self.choose(photo, text_1, text_2, *about)}
+
+    def take_example(self, event: gr.SelectData, text_1: str, text_2: str, *about: Any) -> dict[Any, Any]:
+        """The example that was clicked."""
+        example = self.photo.examples[int(event.index)]
+        photo, shown = self.photo.example(example)
+        about = (about[0], example.label, *about[2:])
+        found = {**self.tabulate(photo, *about), **shown, **self.choose(photo, text_1, text_2, *about)}
+        return {self.truth: example.label, **found}
+
+    def show_preset(self, preset: Preset, *about: Any) -> dict[Any, Any]:
+        """A figure of the paper: its photo, its texts, and what this model chooses."""
+        example = self.photo.find(preset.photo)
+        if example is None:
+            return self._said({"photo"}, Problem("photo", f"The example photo {preset.photo} is missing here."))
+        photo, shown = self.photo.example(example)
+        about = (about[0], preset.truth, *about[2:])
+        found = {self.truth: preset.truth, **self.tabulate(photo, *about), **shown}
+        try:
+            encoder = self._encoder(*about)
+            rounds = play(preset, encoder, at("photo", lambda: encoder.encode_photo(photo)))
+        except Problem as problem:
+            return {**found, **self._said({"photo", "texts", "model"}, problem)}
+        found |= dict(zip(self.texts, rounds[-1].choice.texts, strict=True))
+        return {**found, self.card: probe_words.rounds_card(rounds, preset), self.messages["texts"]: shown_if("")}
+
+    def choose(self, photo: Photo | None, text_1: str, text_2: str, *about: Any) -> dict[Any, Any]:
+        """The model's choice between the two texts."""
+        return self._choice(
+            photo,
+            lambda photo: probe_words.rounds_card([Round(ask_texts(self._encoder(*about), photo, (text_1, text_2)))]),
+        )
+
+    def choose_again(self, photo: Photo | None, *asked: Any) -> Any:
+        """The choice of another model; without a photo, nothing changes."""
+        return gr.skip() if photo is None else self.choose(photo, *asked)
+
+    def negate(self, photo: Photo | None, text_1: str, text_2: str, *about: Any) -> dict[Any, Any]:
+        """The choice before and after "not" was put before the text that lost."""
+        found: dict[Any, Any] = {}
+
+        def compare(photo: Photo) -> str:
+            before, after = ask_negated(self._encoder(*about), photo, (text_1, text_2))
+            found.update(zip(self.texts, after.texts, strict=True))
+            return probe_words.compare_choices(before, after)
+
+        return self._choice(photo, compare) | found
+
+    def _choice(self, photo: Photo | None, card: Callable[[Photo], str]) -> dict[Any, Any]:
+        places = {"photo", "texts", "model"}
+        try:
+            if photo is None:
+                raise Problem("photo", "There is no photo yet: drop one here, or pick an example.")
+            return {self.card: card(photo), **self._said(places)}
+        except Problem as problem:
+            return {self.card: probe_words.nothing_yet(), **self._said(places, problem)}
+
+    def tabulate(
+        self, photo: Photo | None, classes: str = "", truth: str = "", label: str = ZERO_SHOT, backbone: str = ""
+    ) -> dict[Any, Any]:
+        """The table of classes and wordings about a photo, beside that of the chosen detector."""
+        places = {"classes", "model"}
+        hidden = gr.update(visible=False)
+        blank = {part: hidden for part in (self.marked, self.written, self.learned_column, self.table_link)}
+        if photo is None:
+            return {**blank, **self._said(places)}
+        try:
+            written, learned, encoder = open_prompts(self.store, classes, label, backbone)
+            feature = at("photo", lambda: encoder.encode_photo(photo))
+        except Problem as problem:
+            return {**blank, **self._said(places, problem)}
+        tables = {"written": negation_table(written, feature, truth)}
+        if learned is not None:
+            # The same truth for both, so that the same texts are true.
+            tables["learned"] = negation_table(learned, feature, truth or tables["written"].truth)
+        return {
+            self.marked: shown_if(probe_words.marked_for(tables["written"]) + probe_words.tally_note()),
+            self.written: shown_if(_table_words(tables["written"], "Written by hand")),
+            self.learned: _table_words(tables["learned"], f"Learned by {label}") if "learned" in tables else "",
+            self.learned_column: gr.update(visible="learned" in tables),
+            self.table_link: shown_if(probe_words.table_link(tables, photo.name)),
+            **self._said(places),
+        }
+
+    def choose_model(self, label: str, backbone: str) -> dict[Any, Any]:
+        """Shows the inputs that the chosen detector has a use for."""
+        found: dict[Any, Any] = {
+            self.classes: gr.update(visible=label == ZERO_SHOT),
+            self.own_classes: gr.update(visible=False),
+            self.backbone: gr.update(interactive=label == ZERO_SHOT),
+        }
+        if label != ZERO_SHOT:
+            try:
+                detector, encoder = self.store.detector(label)
+            except UserError:
+                return found  # the table that follows says why
+            names = ", ".join(detector.class_names)
+            found[self.own_classes] = shown_if(words.note(f"This detector's own classes are asked about: {names}."))
+            found[self.backbone] = gr.update(value=encoder.name, interactive=False)
+            backbone = encoder.name
+        return {**found, self.backbone_note: shown_if(words.backbone_note(backbone))}
+
+    def _encoder(self, *about: Any) -> Encoder:
+        return at("model", lambda: open_detector(self.store, about[2], about[3])[1])
+
+    def _said(self, places: Collection[str], problem: Problem | None = None) -> dict[Any, Any]:
+        said = {self.messages[place]: shown_if("") for place in places}
+        if problem and problem.place in places:
+            said[self.messages[problem.place]] = shown_if(words.problem(str(problem)))
+        return said
+
+
+def _table_words(table: NegationTable, title: str) -> str:
+    return probe_words.tally_table(table.tallies, title) + probe_words.ranked_table(table, f"{title}: all texts")
+
+
+def _heading(title: str, sentence: str) -> None:
+    gr.HTML(f'<div class="not-heading"><h2>{title}</h2><p>{sentence}</p></div>')

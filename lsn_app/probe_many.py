@@ -1,0 +1,106 @@
+"""Many photos asked about "not" at once: files in, bars and a CSV out."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import gradio as gr
+
+from lsn_app import plots, probe_words, words
+from lsn_app.photo import file_of
+from lsn_app.probe_answers import MAX_PHOTOS, count_photos, find_photos, open_prompts
+from lsn_app.questions import ZERO_SHOT, Problem
+from lsn_app.store import Store
+from lsn_core.detector import NEGATIVE_TEMPLATE
+
+SHARED: dict[str, Any] = {"concurrency_id": "model", "concurrency_limit": 2, "api_visibility": "private"}
+
+
+class ManyPhotos:
+    """The components for many photos, and the functions that events call.
+
+    Attributes:
+        files: where photos or a zip are dropped.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.files = gr.File(
+            label=f"Photos, or one zip of class folders (cat/1.jpg, dog/1.jpg, …); at most {MAX_PHOTOS:,} photos",
+            file_count="multiple", file_types=["image", ".zip"], height=140, elem_id="not-files",
+        )  # fmt: skip
+        self.message = gr.HTML(visible=False, elem_id="not-message-files")
+        self.counted = gr.HTML(visible=False, elem_id="not-counted")
+        with gr.Row(visible=False) as self.bars:
+            with gr.Column(min_width=300):
+                _plot_title("Written by hand: “not a photo of a …”")
+                self.written = gr.Plot(show_label=False, elem_id="not-written-bars")
+            with gr.Column(min_width=300, visible=False) as self.learned_column:
+                _plot_title("Learned: all negative prompts together")
+                self.learned = gr.Plot(show_label=False, elem_id="not-learned-bars")
+        self.link = gr.HTML(visible=False, elem_id="not-counts-link")
+
+    def counting(self, classes: Any, detector: Any, backbone: Any) -> dict[str, Any]:
+        """Arguments of an event that counts, with the components that say what is asked."""
+        outputs = [
+            self.counted, self.bars, self.written, self.learned, self.learned_column, self.link, self.message,
+        ]  # fmt: skip
+        inputs = [self.files, classes, detector, backbone]
+        return {
+            "fn": self.count, "inputs": inputs, "outputs": outputs, "preprocess": False,
+            "show_progress_on": self.files, **SHARED,
+        }  # fmt: skip
+
+    def take_files(self, payload: Any, classes: str, label: str) -> Any:
+        """The class list for uploaded files: the folders of a zip, or else the one that stands there."""
+        try:
+            items = find_photos([file_of(item) for item in payload or ()])
+        except Problem:
+            return gr.skip()  # the count that follows says why
+        names = list(dict.fromkeys(item.truth for item in items if item.truth is not None))
+        if label != ZERO_SHOT or len(names) < 2 or any(re.search("[,;]", name) for name in names):
+            return gr.skip()
+        return ", ".join(names)
+
+    def count(
+        self,
+        payload: Any,
+        classes: str,
+        label: str,
+        backbone: str,
+        progress: gr.Progress = gr.Progress(),  # noqa: B008
+    ) -> dict[Any, Any]:
+        """How often the photos choose "not", class by class."""
+        hidden = gr.update(visible=False)
+        blank = {part: hidden for part in (self.counted, self.bars, self.link, self.message)}
+        if not payload:
+            return blank
+        try:
+            items = find_photos([file_of(item) for item in payload])
+            written, learned, encoder = open_prompts(self.store, classes, label, backbone)
+            counts = count_photos(
+                encoder, written, learned, progress.tqdm(items, desc="Asking the photos", unit="photo")
+            )
+        except Problem as problem:
+            # The table, asked before, tells of the class list and the model where they stand; files are told of here.
+            return {**blank, self.message: shown_if(words.problem(str(problem)))}
+        by_hand = [item for item in counts.written if item.wording == NEGATIVE_TEMPLATE]
+        return {
+            self.counted: shown_if(probe_words.counted(counts)),
+            self.bars: gr.update(visible=True),
+            self.written: plots.not_bars(by_hand),
+            self.learned: plots.not_bars(counts.learned) if counts.learned else None,
+            self.learned_column: gr.update(visible=bool(counts.learned)),
+            self.link: shown_if(probe_words.counts_link(counts)),
+            self.message: shown_if(""),
+        }
+
+
+def shown_if(html: str) -> Any:
+    """An update of HTML that hides the component where there is nothing to say."""
+    return gr.update(value=html, visible=bool(html))
+
+
+def _plot_title(title: str) -> None:
+    gr.HTML(f'<div class="lsn-plot-title"><h3>{title}</h3></div>')

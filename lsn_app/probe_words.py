@@ -1,0 +1,173 @@
+"""What the tab on "not" says: choices, tables and counts as HTML and CSV."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+
+from lsn_app.downloads import csv_text, download_link
+from lsn_app.probe_answers import Counts, Preset, Round
+from lsn_app.words import note, problem
+from lsn_core.probe import Choice, NegationTable, Row, Tally
+
+MAX_ROWS = 60
+_RIGHT, _WRONG = '<span class="not-ok">✓</span>', '<span class="not-bad">✕</span>'
+
+
+def nothing_yet() -> str:
+    """What stands where the choice will be, before there is a photo."""
+    return (
+        '<section class="not-rounds"><p>No photo yet: press a figure of the paper above, or bring a photo and write '
+        "two texts.</p></section>"
+    )
+
+
+def rounds_card(rounds: Sequence[Round], preset: Preset | None = None) -> str:
+    """The model's choices one after the other; for a figure of the paper with what was found there."""
+    head = ""
+    if preset:
+        said = f"The photo shows: {escape(preset.truth)}. {escape(preset.says)}"
+        head = f"<h3>Figure {preset.figure}: {escape(preset.title)}</h3><p>{said}</p>"
+    body = "".join(_round(place, len(rounds), item) for place, item in enumerate(rounds, start=1))
+    return f'<section class="not-rounds" role="status" aria-live="polite">{head}{body}</section>'
+
+
+def compare_choices(before: Choice, after: Choice) -> str:
+    """Two choices, the second one after a "not" was added to the text that lost."""
+    same = before.texts.index(before.chosen) == after.texts.index(after.chosen)
+    changed = "The choice stays the same." if same else "The model changes its choice."
+    return rounds_card([Round(before), Round(after, None, changed)])
+
+
+def marked_for(table: NegationTable) -> str:
+    """What the marks take the photo to show, as a sentence."""
+    shown = f"The marks are for a photo of: {table.truth}"
+    if not table.truth_given:
+        return note(f"{shown}. That is only the model's own best guess: write above what the photo shows.")
+    if not table.known:
+        return note(f"{shown}, which is none of the classes asked about. So every “not” is true.")
+    return note(f"{shown}.")
+
+
+def tally_table(tallies: Sequence[Tally], title: str) -> str:
+    """How often each negative wording was chosen rightly, as an HTML table."""
+    rows = "".join(
+        f'<tr><th scope="row">{escape(_blank(tally.wording))}</th>'
+        f"<td>{_share(tally.opposites, tally.opposites_wrong)}</td>"
+        f"<td>{_share(tally.rivals, tally.rivals_wrong)}</td></tr>"
+        for tally in tallies
+    )
+    return _table(title, ("Wording", "Is it, or is it not?", "Which is it not?"), rows, "not-tally")
+
+
+def ranked_table(table: NegationTable, title: str) -> str:
+    """All texts, best first, wrong choices marked, as an HTML table; the longest are cut, the CSV has all."""
+    rows = "".join(
+        f'<tr><td>{row.rank}</td><th scope="row">{escape(row.text)}<span class="not-mark">'
+        f"{'true' if row.holds else 'false'} here; {row_mark(row)}</span></th>"
+        f"<td>{row.probability:.1%}</td><td>{row.cosine:.4f}</td></tr>"
+        for row in table.rows[:MAX_ROWS]
+    )
+    heads = ("#", "Text, and whether its rank is right", "Probability", "Cosine")
+    more = note(f"The best {MAX_ROWS} of {len(table.rows):,}; the CSV has all.") if len(table.rows) > MAX_ROWS else ""
+    return _table(title, heads, rows, "not-ranked") + more
+
+
+def row_mark(row: Row) -> str:
+    """Whether the model's order is right for this text: icon and words say the same."""
+    if not row.wrong:
+        return f"{_RIGHT} right"
+    if row.holds:
+        return f"{_WRONG} wrong: loses to {row.wrong} of {row.compared} false texts"
+    return f"{_WRONG} wrong: beats {row.wrong} of {row.compared} true texts"
+
+
+def table_link(tables: dict[str, NegationTable], photo: str) -> str:
+    """A link to the tables as CSV: prompts (written, learned) -> table."""
+    header = (
+        "photo",
+        "shows",
+        "prompts",
+        "rank",
+        "text",
+        "class",
+        "wording",
+        "negated",
+        "true",
+        "probability",
+        "cosine",
+    )
+    rows = [
+        (photo, table.truth, kind, row.rank, row.text, row.class_name, row.wording, row.negated, row.holds,
+         row.probability, row.cosine, row.compared, row.wrong)
+        for kind, table in tables.items()
+        for row in table.rows
+    ]  # fmt: skip
+    return download_link(csv_text((*header, "compared", "wrong"), rows), "not-table.csv", "Download the table as CSV")
+
+
+def counts_link(counts: Counts) -> str:
+    """A link to the counts of all wordings and classes as CSV."""
+    header = ("prompts", "wording", "class", "photos", "chose_not", "photos_of_class", "chose_not_of_class", "wrong")
+    rows = [
+        (kind, item.wording, item.class_name, item.images, item.chose_not, item.images_of_class,
+         item.chose_not_of_class, item.wrong)
+        for kind, items in (("written", counts.written), ("learned", counts.learned))
+        for item in items
+    ]  # fmt: skip
+    return download_link(csv_text(header, rows), "not-counts.csv", "Download the counts as CSV")
+
+
+def counted(counts: Counts) -> str:
+    """How many photos were asked, and which could not be."""
+    text = note(f"{counts.photos:,} {'photo was' if counts.photos == 1 else 'photos were'} asked about every class.")
+    if counts.errors:
+        more = f" And {len(counts.errors) - 3} more could not be read." if len(counts.errors) > 3 else ""
+        text += problem(" ".join(counts.errors[:3]) + more)
+    return text
+
+
+def _round(place: int, of: int, item: Round) -> str:
+    texts = "".join(
+        _text(text, share, cosine, text == item.choice.chosen)
+        for text, share, cosine in zip(item.choice.texts, item.choice.probabilities, item.choice.cosines, strict=True)
+    )
+    verdict = {True: f"{_RIGHT} <b>Right.</b> ", False: f"{_WRONG} <b>Wrong.</b> ", None: ""}[item.right]
+    said = f'<p class="not-verdict">{verdict}{escape(item.why)}</p>' if verdict or item.why else ""
+    number = f"<h4>Question {place} of {of}</h4>" if of > 1 else ""
+    return f'<div class="not-round">{number}<ul>{texts}</ul>{said}</div>'
+
+
+def _text(text: str, share: float, cosine: float, chosen: bool) -> str:
+    return (
+        f'<li class="{"not-chosen" if chosen else ""}"><span class="not-words">“{escape(text)}”'
+        f"{' <b>← chosen</b>' if chosen else ''}</span>"
+        f'<span class="not-share" title="cosine {cosine:.4f}">{share:.1%}</span>'
+        f'<span class="not-bar" aria-hidden="true"><span style="width:{share:.1%}"></span></span></li>'
+    )
+
+
+def _share(count: int, wrong: int) -> str:
+    if not count:
+        return "–"
+    return f"{_WRONG if wrong else _RIGHT} {count - wrong} of {count} right"
+
+
+def tally_note() -> str:
+    """What the two columns of `tally_table` mean, as HTML."""
+    return note(
+        "“Is it, or is it not?” sets each “not” text against the positive text of its class. “Which is it not?” sets "
+        "the “not” of what is there (false) against the “not” of every other class (true)."
+    )
+
+
+def _blank(wording: str) -> str:
+    return wording.replace(": {}", "").replace("{}", "…")
+
+
+def _table(title: str, heads: Sequence[str], rows: str, kind: str) -> str:
+    head = "".join(f'<th scope="col">{escape(text)}</th>' for text in heads)
+    return (
+        f'<div class="not-scroll" tabindex="0" role="region" aria-label="{escape(title)}"><table class="{kind}">'
+        f"<caption>{escape(title)}</caption><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
+    )
