@@ -27,6 +27,7 @@ run: setup
 
 test: $(VENV)/.installed-dev
 	@scripts/ensure_browser.sh
+	@scripts/ensure_redis.sh
 	$(BIN)/python -m pytest
 
 check: $(VENV)/.installed-dev

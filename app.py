@@ -1,25 +1,54 @@
 """Starts the app: `python app.py`, then open http://127.0.0.1:7860.
 
 Environment: LSN_BACKBONE (default 'embedded'), LSN_PUBLIC (1: strangers use it, so backbones come from a fixed list;
-default: whenever the server listens on more than this machine), GRADIO_SERVER_NAME, GRADIO_SERVER_PORT.
+default: whenever the server listens on more than this machine), LSN_DATA (folder of training jobs; default
+~/.local/share/lsn), LSN_QUEUE (redis://HOST:PORT/DB; default: SQLite), LSN_JOB_THREADS (CPU threads of a job; default:
+all cores but one), LSN_JOB_MEMORY_GIB (a job that takes more fails), LSN_RESUME (0: interrupted jobs wait to be
+resumed), GRADIO_SERVER_NAME, GRADIO_SERVER_PORT.
 """
 
 import logging
 import os
+from pathlib import Path
 
 from lsn_app import Settings, build_app, launch_options
+from lsn_core.jobs import DEFAULT_FOLDER, Supervisor
 
 
 def main() -> None:
-    """Builds the page and serves it until stopped."""
+    """Builds the page, starts a worker for training jobs beside it, and serves until stopped."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
     host = os.environ.get("GRADIO_SERVER_NAME") or "127.0.0.1"
     port = int(os.environ.get("GRADIO_SERVER_PORT") or 7860)
     local = host in ("127.0.0.1", "localhost", "::1")
-    public = os.environ.get("LSN_PUBLIC", "0" if local else "1").lower() in ("1", "true", "yes")
-    page = build_app(Settings(backbone=os.environ.get("LSN_BACKBONE") or "embedded", public=public))
-    page.launch(server_name=host, server_port=port, **launch_options())
+    settings = Settings(
+        backbone=os.environ.get("LSN_BACKBONE") or "embedded",
+        public=flag("LSN_PUBLIC", not local),
+        data_dir=Path(os.environ.get("LSN_DATA") or DEFAULT_FOLDER),
+        queue_url=os.environ.get("LSN_QUEUE") or None,
+    )
+    page = build_app(settings)
+    options = ["--nice", "10", "--resume" if flag("LSN_RESUME", True) else "--no-resume"]
+    for name, option in (
+        ("LSN_QUEUE", "--queue"),
+        ("LSN_JOB_THREADS", "--threads"),
+        ("LSN_JOB_MEMORY_GIB", "--memory-gib"),
+    ):
+        if os.environ.get(name):
+            options += [option, os.environ[name]]
+    supervisor = Supervisor(settings.data_dir or DEFAULT_FOLDER, options)
+    supervisor.start()
+    try:
+        page.launch(server_name=host, server_port=port, **launch_options())
+    finally:
+        supervisor.stop()
+
+
+def flag(name: str, default: bool) -> bool:
+    """An environment variable that says yes or no."""
+    value = os.environ.get(name)
+    return default if not value else value.lower() in ("1", "true", "yes")
 
 
 if __name__ == "__main__":

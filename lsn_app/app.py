@@ -10,13 +10,14 @@ from typing import Any
 import gradio as gr
 from gradio_client.utils import is_http_url_like
 
-from lsn_app import detect, probe
+from lsn_app import detect, probe, train
 from lsn_app.examples import EXAMPLES_DIR
 from lsn_app.store import DETECTORS_DIR, Store
 from lsn_app.theme import CSS_FILE, build_theme
 from lsn_app.words import problem
 from lsn_core import UserError
 from lsn_core.backbones import EMBEDDED
+from lsn_core.jobs import Jobs
 
 log = logging.getLogger(__name__)
 
@@ -29,8 +30,9 @@ ABOUT = (
 TABS = (
     ("Detect", "detect", detect.build),
     ('Does CLIP understand "not"?', "not", probe.build),
+    ("Train", "train", train.build),
 )
-MAX_FILE_SIZE = "32mb"
+MAX_FILE_SIZE = "512mb"  # of a data set; photos have a lower limit of their own
 # So that a copied address opens the same tab. The first tab is also "selected" while the page is built, before the
 # link was looked at.
 _LINK_IS_READ = "() => { window.lsnLinkIsRead = true; }"
@@ -50,11 +52,15 @@ class Settings:
         backbone: the name of the backbone that the page starts with.
         public: whether strangers use it; then backbones are limited to a fixed list.
         detectors_dir: where the shipped detectors are.
+        data_dir: where training jobs are kept; None for a page without them.
+        queue_url: address of a Redis server for the job queue, or None for SQLite.
     """
 
     backbone: str = EMBEDDED
     public: bool = False
     detectors_dir: Path = DETECTORS_DIR
+    data_dir: Path | None = None
+    queue_url: str | None = None
 
 
 class Page(gr.Blocks):
@@ -70,12 +76,15 @@ class Page(gr.Blocks):
 def build_app(settings: Settings | None = None) -> gr.Blocks:
     """The page, with its backbone loaded. Falls back to the embedded one, and says so, where that one can't be had."""
     settings = settings or Settings()
-    store, notice = _open_store(settings)
+    jobs = None if settings.data_dir is None else Jobs(settings.data_dir, queue_url=settings.queue_url)
+    store, notice = _open_store(settings, jobs)
     # analytics_enabled: nothing is sent anywhere; delete_cache: uploads are looked for hourly and deleted after a day.
     with Page(title=TITLE, analytics_enabled=False, delete_cache=(3600, 86_400), fill_width=False) as page:
         gr.Markdown(f"# {TITLE}\n{ABOUT}", elem_id="lsn-title")
         if notice:
             gr.HTML(problem(notice), elem_id="lsn-notice")
+        if jobs is not None:
+            train.browser_token(jobs)
         with gr.Tabs(elem_id="lsn-tabs") as tabs:
             for title, name, build in TABS:
                 with gr.Tab(title, id=name) as tab:
@@ -106,8 +115,8 @@ def _tab_of_link(request: gr.Request) -> Any:
     return gr.Tabs(selected=wanted) if wanted in {name for _, name, _ in TABS} else gr.skip()
 
 
-def _open_store(settings: Settings) -> tuple[Store, str]:
-    store = Store(settings.backbone, public=settings.public, detectors_dir=settings.detectors_dir)
+def _open_store(settings: Settings, jobs: Jobs | None) -> tuple[Store, str]:
+    store = Store(settings.backbone, public=settings.public, detectors_dir=settings.detectors_dir, jobs=jobs)
     try:
         # The fingerprint reads all weights once: better now than in somebody's first question.
         log.info("backbone %s, fingerprint %s", settings.backbone, store.encoder(settings.backbone).fingerprint[:12])
@@ -117,7 +126,7 @@ def _open_store(settings: Settings) -> tuple[Store, str]:
         reason = str(error)
     if settings.backbone == EMBEDDED:
         return store, reason
-    store, worse = _open_store(replace(settings, backbone=EMBEDDED))
+    store, worse = _open_store(replace(settings, backbone=EMBEDDED), jobs)
     return store, f"{reason} {worse}" if worse else f"{reason} This page uses '{EMBEDDED}' instead."
 
 

@@ -135,7 +135,7 @@ class _DetectTab:
         asking = [self.classes.submit, self.classes.blur, self.ask_button.click]
         follow(gr.on(asking, self.answer, question, results, **_SHARED))
         choice = [self.classes, self.own_classes, self.ask_button, self.backbone, self.backbone_note, self.calibrate]
-        chosen = self.detector.input(self.choose_detector, [self.detector, self.backbone], choice, **_SHARED)
+        chosen = self.detector.change(self.choose_detector, [self.detector, self.backbone], choice, **_SHARED)
         follow(chosen.then(self.answer, question, results, **_SHARED))
         chosen = self.backbone.input(
             lambda name: _shown(words.backbone_note(name)), self.backbone, self.backbone_note, api_visibility="private"

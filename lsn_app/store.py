@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import secrets
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
@@ -21,12 +22,13 @@ from lsn_core import Backbone, Detector, UserError, load_backbone
 from lsn_core.backbones import EMBEDDED
 from lsn_core.image_tower import View, look
 from lsn_core.images import ImageLimits, open_image
+from lsn_core.jobs import Jobs
 
 log = logging.getLogger(__name__)
 
 SUGGESTED = (EMBEDDED, "ViT-B-16:openai", "ViT-B-32:laion2b_s34b_b79k", "RN50x4:openai")
 DETECTORS_DIR = Path(__file__).resolve().parent.parent / "checkpoints" / "detectors"
-_PHOTOS, _TEXTS, _BACKBONES, _DETECTORS, _VIEWS = 4096, 20_000, 3, 8, 4
+_PHOTOS, _TEXTS, _BACKBONES, _DETECTORS, _VIEWS, _LENT = 4096, 20_000, 3, 8, 4, 1024
 _LIMITS = ImageLimits()
 
 
@@ -137,14 +139,24 @@ class Store:
         public: whether strangers choose: then only the suggested backbones are loaded.
         default: the backbone that the page starts with.
         detectors: label -> file of the detectors that ship.
+        jobs: the training jobs, or None where there are none.
     """
 
-    def __init__(self, default: str = EMBEDDED, *, public: bool = False, detectors_dir: Path = DETECTORS_DIR) -> None:
+    def __init__(
+        self,
+        default: str = EMBEDDED,
+        *,
+        public: bool = False,
+        detectors_dir: Path = DETECTORS_DIR,
+        jobs: Jobs | None = None,
+    ) -> None:
         self.default = default
         self.public = public
+        self.jobs = jobs
         self.detectors = {path.stem: path for path in sorted(detectors_dir.glob("*.safetensors"))}
         self._photos, self._texts = LRU(_PHOTOS), LRU(_TEXTS)
         self._encoders, self._loaded = LRU(_BACKBONES), LRU(_DETECTORS)
+        self._lent = LRU(_LENT)
         self._locks: dict[str, threading.Lock] = {}
         self._guard = threading.Lock()
 
@@ -165,9 +177,19 @@ class Store:
             raise UserError(f"This server runs only these backbones: {', '.join(self.choices)}. Choose one of them.")
         return self._once(self._encoders, name, lambda: Encoder(self._load(name), self._photos, self._texts))
 
+    def lend(self, path: Path) -> str:
+        """Lets whoever knows the label it returns use a detector file, as if it had shipped."""
+        label = f"lent-{secrets.token_hex(12)}"
+        self._lent.put(label, path)
+        return label
+
     def detector(self, label: str) -> tuple[Detector, Encoder]:
-        """A shipped detector and its backbone, loaded at the first call. Raises UserError where it cannot be used."""
-        path = self.detectors.get(label)
+        """A shipped or lent detector and its backbone, loaded at the first call.
+
+        Raises:
+            UserError: it cannot be used.
+        """
+        path = self.detectors.get(label) or self._lent.get(label)
         if path is None:
             raise UserError(f"There is no detector called {label!r} here. Choose another.")
         try:

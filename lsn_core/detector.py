@@ -312,6 +312,8 @@ class Detector:
         Raises:
             UserError: not such a file, a damaged one, another schema, or text features of another backbone's weights.
         """
+        import lsn_core.conditional  # noqa: F401 - its kind of detector makes itself known
+
         path = Path(path)
         metadata, tensors = read_detector_file(path)
         if backbone is None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from lsn_core.errors import UserError
-from lsn_core.heatmaps import HeatMaps
+
+if TYPE_CHECKING:
+    from lsn_core.heatmaps import HeatMaps
 
 DEFAULT_OPACITY = 0.7
 # Both are safe for colour-blind eyes: dark to light for one sign, purple against orange for two.

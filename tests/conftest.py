@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import open_clip
@@ -47,3 +52,41 @@ def tiny_backbone() -> Backbone:
     )
     model.visual.preprocess_cfg = {"size": 32, "mode": "RGB", "interpolation": "bicubic", "resize_mode": "shortest"}
     return Backbone(model, "tiny (random weights)", open_clip.get_tokenizer("ViT-B-32"))
+
+
+@pytest.fixture(scope="session")
+def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a Redis server, started for the tests. Without the program: a skip, and in CI a failure."""
+    program = shutil.which("redis-server")
+    if program is None:
+        reason = "no redis-server: `apt-get install redis-server`"
+        if os.environ.get("CI", "").lower() == "true":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    folder = tmp_path_factory.mktemp("redis")
+    command = [program, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder)]
+    with (folder / "log.txt").open("w") as log:
+        server = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+    try:
+        deadline = time.monotonic() + 30
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", port), timeout=1).close()
+                break
+            except OSError:
+                if server.poll() is not None or time.monotonic() > deadline:
+                    pytest.fail(f"redis-server did not start:\n{(folder / 'log.txt').read_text()[-2000:]}")
+                time.sleep(0.05)
+        yield f"redis://127.0.0.1:{port}/0"
+    finally:
+        server.terminate()
+        server.wait(10)
+
+
+@pytest.fixture(scope="session", params=["sqlite", "redis"])
+def queue_url(request: pytest.FixtureRequest) -> str | None:
+    """Each storage of the job queue: None for SQLite, or the address of a Redis server."""
+    return request.getfixturevalue("redis_url") if request.param == "redis" else None

@@ -31,6 +31,7 @@ def app_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     environment = os.environ | {
         "GRADIO_SERVER_NAME": "127.0.0.1",
         "GRADIO_SERVER_PORT": str(port),
+        "LSN_DATA": str(tmp_path_factory.mktemp("data")),
         "LSN_BACKBONE": os.environ.get("LSN_TEST_BACKBONE", "embedded"),
     }
     with log.open("w") as output:

@@ -1,0 +1,138 @@
+"""What the Train tab says: data sets, jobs and results put into words and HTML."""
+
+from __future__ import annotations
+
+from html import escape
+
+from lsn_app.words import percent
+from lsn_core import Calibration
+from lsn_core.jobs import Job
+from lsn_core.jobs.inspection import Inspection
+
+_ROWS = 12
+_FEW = 100
+_HEADLINES = {
+    "queued": ("⏳", "Waiting for its turn"),
+    "preparing": ("◔", "Reading the photos"),
+    "training": ("◑", "Training"),
+    "evaluating": ("◕", "Measuring the detector"),
+    "done": ("✓", "Done"),
+    "stopped": ("■", "Stopped"),
+    "failed": ("✕", "Failed"),
+    "interrupted": ("…", "Interrupted; it goes on by itself as soon as there is a worker"),
+}
+
+
+def found_card(name: str, found: Inspection, shots: int, calibration_share: float) -> str:
+    """What a data set holds: classes with their counts, images that cannot be read, and what is too little.
+
+    Args:
+        shots: most images of a class that will be used.
+        calibration_share: share of them held out from training.
+    """
+    rows = sorted(found.classes.items(), key=lambda item: -item[1])
+    cells = "".join(f"<tr><td>{escape(label)}</td><td>{count:,}</td></tr>" for label, count in rows[:_ROWS])
+    if len(rows) > _ROWS:
+        cells += f"<tr><td>and {len(rows) - _ROWS} more classes</td><td></td></tr>"
+    sentences = [f"{found.images:,} photos of {len(rows)} classes."]
+    held_out = round(calibration_share * sum(min(count, shots) for count in found.classes.values()))
+    needed = Calibration.images_needed()
+    if held_out < needed:
+        sentences.append(
+            f"About {held_out} photos can be held out to calibrate the detector, and a promise of 95 % needs {needed}: "
+            "give more photos if you can."
+        )
+    if found.unreadable:
+        shown = " ".join(escape(problem) for problem in found.unreadable[:3])
+        sentences.append(
+            f"{len(found.unreadable)} of {found.checked} photos that were opened cannot be read and will be left out. "
+            f"{shown}"
+        )
+    body = "".join(f"<p>{sentence}</p>" for sentence in sentences)
+    table = f'<table class="lsn-table"><tr><th>class</th><th>photos</th></tr>{cells}</table>'
+    return f'<section class="lsn-found" role="status"><h4>{escape(name)}</h4>{body}{table}</section>'
+
+
+def job_label(job: Job, position: int | None) -> str:
+    """A job in a list, in a few words."""
+    return f"{job.name}: {job.state}{f', place {position} in the queue' if position else ''}"
+
+
+def job_card(job: Job, position: int | None, seconds_left: float | None, working: bool) -> str:
+    """One job as an HTML card.
+
+    Args:
+        position: place in the queue, from 1; None where it does not wait there.
+        seconds_left: about how long training still takes; None while that is not known.
+        working: whether there is a worker.
+    """
+    icon, title = _HEADLINES[job.state]
+    kind = {"done": "known", "failed": "unknown"}.get(job.state, "empty")
+    parts = [f"<p>{escape(sentence)}</p>" for sentence in _sentences(job, position, seconds_left, working)]
+    done, total = (job.step, job.total) if job.total else (job.prepared, job.images)
+    if job.active and total:
+        parts.append(f'<progress value="{done}" max="{total}" aria-label="progress">{done} of {total}</progress>')
+    if job.state == "done":
+        parts.append(_results(job))
+    return (
+        f'<section class="lsn-card lsn-{kind}" role="status"><span class="lsn-icon" aria-hidden="true">{icon}</span>'
+        f"<div><h2>{escape(job.name)}: {title}</h2>{''.join(parts)}</div></section>"
+    )
+
+
+def no_job_card() -> str:
+    """What stands where a job would be."""
+    return (
+        '<section class="lsn-card lsn-empty"><span class="lsn-icon" aria-hidden="true">?</span>'
+        "<div><h2>No job yet</h2><p>Jobs that you start in this browser appear here, also after you have closed the "
+        "page and come back.</p></div></section>"
+    )
+
+
+def duration(seconds: float) -> str:
+    """42.3 -> '42 s', 90 -> '2 min', 5400 -> '1.5 h'."""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 3600 else f"{seconds / 3600:.1f} h"
+
+
+def _sentences(job: Job, position: int | None, seconds_left: float | None, working: bool) -> list[str]:
+    found = []
+    if job.error:
+        found.append(job.error)
+    if job.state == "queued":
+        found.append(f"Place {position} in the queue." if position else "Its turn is about to come.")
+        if not working:
+            found.append("No worker is running just now; it will begin as soon as there is one.")
+    if job.state == "preparing" and job.images:
+        found.append(f"{job.prepared:,} of {job.images:,} photos are encoded.")
+    if job.state == "training" and job.total:
+        left = f", about {duration(seconds_left)} left" if seconds_left is not None else ""
+        found.append(f"Step {job.step:,} of {job.total:,} ({job.phase} prompts){left}.")
+    if job.state == "stopped" and job.step:
+        found.append(f"It stopped after step {job.step:,} of {job.total:,} and can go on from its last checkpoint.")
+    return found
+
+
+def _results(job: Job) -> str:
+    known, other = int(job.metrics.get("n_id") or 0), int(job.metrics.get("n_ood") or 0)
+    if not known:
+        return "<p>No photos were left to measure it with: there was one of each class.</p>"
+    rows = [("right class", "id_accuracy")]
+    where = f"Measured on {known} photos of your classes held out from training"
+    if other:
+        rows += [("AUROC", "auroc"), ("FPR95, less is better", "fpr95")]
+        where += f", against {other} photos that show none of them ({job.metrics['ood']})"
+    cells = "".join(
+        f"<tr><td>{label}</td><td>{percent(job.metrics[key])}</td><td>{percent(job.metrics[f'zero_shot_{key}'])}</td></tr>"
+        for label, key in rows
+    )
+    sentences = [f"{where}."]
+    if known < _FEW or 0 < other < _FEW:
+        sentences.append("These are few photos: take the figures as a hint.")
+    if left_out := job.metrics.get("left_out"):
+        sentences.append(
+            f"{left_out} {'photo' if left_out == 1 else 'photos'} could not be read and had no part in it."
+        )
+    head = "<tr><th></th><th>trained</th><th>hand-written prompts</th></tr>"
+    return f'<table class="lsn-table">{head}{cells}</table><p>{escape(" ".join(sentences))}</p>'

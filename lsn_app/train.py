@@ -1,0 +1,294 @@
+"""The Train tab: from a zip of photos to a detector of one's own, by a job that outlives the page."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from lsn_app import job_cards, plots, words
+from lsn_app.examples import load_examples
+from lsn_app.questions import ZERO_SHOT
+from lsn_app.store import Store
+from lsn_core import UserError
+from lsn_core.jobs import Job, Jobs
+from lsn_core.jobs.inspection import inspect
+from lsn_core.jobs.job import PENDING, RESUMABLE
+from lsn_core.training_config import METHODS, PRESETS, get_preset
+
+LAYOUT = (
+    "A **zip** with one folder for each class, named after it: `cat/1.jpg`, `cat/2.jpg`, `dog/1.jpg`, ... "
+    "(or Parquet with `image` and `label` columns). 16 to 128 photos of each class are a good number."
+)
+OOD_EXAMPLES, OOD_OWN, OOD_NONE = "the example photos", "my own photos", "nothing"
+_SECRET_FILE = "browser-secret"
+_TICK_SECONDS = 1.0
+_QUICK: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+_SLOW: dict[str, Any] = {"concurrency_id": "jobs", "concurrency_limit": 2, "api_visibility": "private"}
+
+
+def build(store: Store, page: gr.Blocks) -> None:
+    """Fills the tab; without a data directory, with a note."""
+    if store.jobs is None:
+        gr.HTML(words.note("This server keeps no training jobs. Start it with a data directory (LSN_DATA)."))
+        return
+    _TrainTab(store, store.jobs, page).connect(page)
+
+
+def browser_token(jobs: Jobs) -> gr.BrowserState:
+    """The owner's token, which lives in the browser, so that its jobs are found again after a reload or a restart.
+
+    It must stand outside the tabs: those are mounted when first opened, too late to be read when the page loads.
+    """
+    path = jobs.folder / _SECRET_FILE
+    if not path.exists():
+        path.touch(0o600)
+        path.write_text(secrets.token_hex(16))
+    return gr.BrowserState(None, storage_key="lsn-owner", secret=path.read_text())
+
+
+class _TrainTab:
+    """The tab's components, and the functions that its events call."""
+
+    def __init__(self, store: Store, jobs: Jobs, page: gr.Blocks) -> None:
+        self.store, self.jobs = store, jobs
+        self.downloads = Path(tempfile.mkdtemp(prefix="lsn-detectors-"))  # the data directory itself is never served
+        self.owner = next(block for block in page.blocks.values() if isinstance(block, gr.BrowserState))
+        self.shown = gr.State(None)
+        with gr.Row():
+            with gr.Column(scale=2, min_width=300):
+                self._build_steps()
+            with gr.Column(scale=3, min_width=300):
+                self._build_jobs()
+        self.timer = gr.Timer(_TICK_SECONDS)
+
+    def _build_steps(self) -> None:
+        gr.HTML('<h3 class="lsn-heading">1. Photos of your classes</h3>')
+        gr.Markdown(LAYOUT)
+        self.data = gr.File(label="Photos", file_types=[".zip", ".parquet"], height=140, elem_id="lsn-train-data")
+        self.data_message = gr.HTML(visible=False, elem_id="lsn-train-data-message")
+        gr.HTML('<h3 class="lsn-heading">2. What was found</h3>')
+        self.found = gr.HTML(words.note("Upload the photos first."), elem_id="lsn-train-found")
+        gr.HTML('<h3 class="lsn-heading">3. How to train</h3>')
+        self.preset = gr.Radio(
+            [("fast (minutes)", "fast"), ("as the paper prints it (hours)", "paper"),
+             ("as the authors' code does it (hours)", "reference")],
+            value="fast", label="Recipe", elem_id="lsn-train-preset",
+        )  # fmt: skip
+        self.shots = gr.Slider(
+            2, 256, value=64, step=1, label="Most photos of a class to use", elem_id="lsn-train-shots"
+        )
+        self.ood = gr.Radio(
+            [OOD_EXAMPLES, OOD_OWN, OOD_NONE], value=OOD_EXAMPLES, label="Measure the detector against",
+            info="Photos that show none of your classes.", elem_id="lsn-train-ood",
+        )  # fmt: skip
+        self.ood_file = gr.File(
+            label="Photos of none of the classes, a zip with folders", file_types=[".zip", ".parquet"], height=120,
+            visible=False, elem_id="lsn-train-ood-file",
+        )  # fmt: skip
+        with gr.Accordion("Advanced settings", open=False, elem_id="lsn-train-advanced"):
+            self.name = gr.Textbox("", label="Name of the job", placeholder="the file's name", max_length=80)
+            self.method = gr.Radio(list(METHODS), value="coop", label="Method")
+            self.sets = gr.Slider(1, 5, value=3, step=1, label="Negative prompts for each class (K)")
+            self.seed = gr.Number(0, label="Seed", precision=0, minimum=0)
+            self.backbone = gr.Dropdown(
+                self.store.choices, value=self.store.default, label="CLIP model (backbone)",
+                allow_custom_value=not self.store.public,
+            )  # fmt: skip
+        self.start = gr.Button("Start training", variant="primary", interactive=False, elem_id="lsn-train-start")
+        self.start_message = gr.HTML(visible=False, elem_id="lsn-train-message")
+
+    def _build_jobs(self) -> None:
+        gr.HTML('<h3 class="lsn-heading">My jobs</h3>')
+        self.mine = gr.Radio([], label="Jobs of this browser", visible=False, elem_id="lsn-jobs")
+        self.card = gr.HTML(job_cards.no_job_card(), elem_id="lsn-job")
+        with gr.Row():
+            self.stop = gr.Button("Stop", size="sm", visible=False, elem_id="lsn-job-stop")
+            self.resume = gr.Button("Resume", size="sm", visible=False, elem_id="lsn-job-resume")
+            self.delete = gr.Button("Delete", size="sm", variant="stop", visible=False, elem_id="lsn-job-delete")
+            self.download = gr.DownloadButton(
+                "Download the detector", size="sm", visible=False, elem_id="lsn-job-download"
+            )
+            self.use = gr.Button("Use in Detect", size="sm", variant="primary", visible=False, elem_id="lsn-job-use")
+        self.job_message = gr.HTML(visible=False, elem_id="lsn-job-message")
+        self.curves = gr.Plot(show_label=False, visible=False, elem_id="lsn-curves")
+
+    # -- events -------------------------------------------------------------------------------------------------------
+
+    def connect(self, page: gr.Blocks) -> None:
+        """Connects the components to what they ask for."""
+        asked = [self.owner, self.mine, self.shown]
+        view = [
+            self.mine, self.card, self.curves, self.stop, self.resume, self.delete, self.download, self.use, self.shown
+        ]  # fmt: skip
+        page.load(self.greet, self.owner, self.owner, **_QUICK).then(self.refresh, asked, view, **_QUICK)
+        self.timer.tick(self.refresh, asked, view, **_QUICK)
+        self.mine.input(self.refresh, asked, view, **_QUICK)
+        gr.on(
+            [self.data.change, self.shots.release], self.look, [self.data, self.shots],
+            [self.found, self.data_message, self.start], **_SLOW,
+        )  # fmt: skip
+        self.ood.input(
+            lambda choice: gr.update(visible=choice == OOD_OWN), self.ood, self.ood_file, api_visibility="private"
+        )
+        settings = [self.preset, self.shots, self.ood, self.ood_file, self.name, self.method, self.sets, self.seed,
+                    self.backbone]  # fmt: skip
+        self.start.click(
+            self.begin, [self.owner, self.data, *settings], [self.start_message, self.mine, self.shown], **_SLOW
+        ).then(self.refresh, asked, view, **_QUICK)
+        for button, act in (
+            (self.stop, self.jobs.stop),
+            (self.resume, self.jobs.resume),
+            (self.delete, self.jobs.delete),
+        ):
+            button.click(self._doing(act), [self.owner, self.mine], self.job_message, **_SLOW).then(
+                self.refresh, asked, view, **_QUICK
+            )
+        self.detector, self.tabs = _component(page, "lsn-detector"), _component(page, "lsn-tabs")
+        self.use.click(self.lend, [self.owner, self.mine], [self.detector, self.tabs, self.job_message], **_SLOW)
+
+    def greet(self, owner: str | None) -> str:
+        """The browser's token; a new one where it has none."""
+        try:
+            return _token(owner)
+        except UserError:
+            return secrets.token_urlsafe(24)
+
+    def look(self, path: str | None, shots: int) -> dict[Any, Any]:
+        """What an uploaded data set holds."""
+        nothing = {self.found: words.note("Upload the photos first."), self.start: gr.update(interactive=False)}
+        if path is None:
+            return nothing | {self.data_message: _shown("")}
+        name = Path(path).name
+        try:
+            found = inspect(Path(path), name, self.jobs.limits)
+        except UserError as error:
+            return nothing | {self.data_message: _shown(words.problem(str(error)))}
+        card = job_cards.found_card(name, found, int(shots), PRESETS["fast"].calibration_share)
+        return {self.found: card, self.data_message: _shown(""), self.start: gr.update(interactive=True)}
+
+    def begin(
+        self, owner: str, path: str | None, preset: str, shots: int, ood: str, ood_file: str | None, name: str,
+        method: str, sets: int, seed: int, backbone: str,
+    ) -> dict[Any, Any]:  # fmt: skip
+        """Takes a job in and chooses it in the list."""
+        try:
+            if path is None:
+                raise UserError("Upload the photos of your classes first.")
+            if ood == OOD_OWN and ood_file is None:
+                raise UserError("Upload the photos to measure against, or choose something else there.")
+            if self.store.public and backbone not in self.store.choices:
+                raise UserError(f"This server runs only these backbones: {', '.join(self.store.choices)}.")
+            config = get_preset(preset, method, shots=int(shots), seed=int(seed))
+            config = replace(config, negative=replace(config.negative, sets=int(sets)))
+            with self._others(Path(path), ood, ood_file) as others:
+                job = self.jobs.submit(
+                    Path(path), _token(owner), config, backbone=backbone, name=name.strip() or None, ood=others,
+                    ood_name="the example photos" if ood == OOD_EXAMPLES else None,
+                )  # fmt: skip
+        except UserError as error:
+            return {self.start_message: _shown(words.problem(str(error)))}
+        choices = [(job_cards.job_label(job, None), job.id)]
+        return {
+            self.start_message: _shown(words.note(f"{job.name} is in the queue. You may close this page.")),
+            self.mine: gr.update(choices=choices, value=job.id),
+            self.shown: None,
+        }
+
+    @contextmanager
+    def _others(self, data: Path, choice: str, own: str | None) -> Iterator[Path | None]:
+        """The photos to measure against. Examples named like one of the classes are left out."""
+        if choice != OOD_EXAMPLES:
+            yield Path(own) if own and choice == OOD_OWN else None
+            return
+        known = {name.casefold() for name in inspect(data, data.name, self.jobs.limits, most=1).classes}
+        with tempfile.TemporaryDirectory() as folder:
+            for example in load_examples():
+                if example.label.casefold() not in known:
+                    shutil.copy(example.path, folder)
+            yield Path(folder)
+
+    def refresh(self, owner: str | None, chosen: str | None, shown: Any) -> Any:
+        """The jobs and the chosen one, where anything has changed since they were shown."""
+        mine = self.jobs.list(_token(owner)) if owner else []
+        job = next((job for job in mine if job.id == chosen), mine[0] if mine else None)
+        working = self.jobs.working() if job and job.state == "queued" else True
+        places = {other.id: self.jobs.position(other.id) for other in mine if other.state == "queued"}
+        now = [[(other.id, other.state, other.name, places.get(other.id)) for other in mine], job, working]
+        if repr(now) == shown:
+            return gr.skip()
+        choices = [(job_cards.job_label(other, places.get(other.id)), other.id) for other in mine]
+        found: dict[Any, Any] = {
+            self.mine: gr.update(choices=choices, value=job.id if job else None, visible=bool(mine)),
+            self.stop: gr.update(visible=job is not None and job.state in PENDING),
+            self.resume: gr.update(visible=job is not None and job.state in RESUMABLE),
+            self.delete: gr.update(visible=job is not None),
+            self.use: gr.update(visible=job is not None and job.state == "done"),
+            self.download: self._download(job),
+            self.shown: repr(now),
+        }
+        if job is None:
+            return found | {self.card: job_cards.no_job_card(), self.curves: gr.update(visible=False)}
+        points = self.jobs.progress(job.id)
+        curves = plots.training_curves(points, job.total)
+        return found | {
+            self.card: job_cards.job_card(job, places.get(job.id), self.jobs.seconds_left(job), working),
+            self.curves: gr.update(value=curves, visible=True) if len(points) > 1 else gr.update(visible=False),
+        }
+
+    def lend(self, owner: str, job_id: str) -> dict[Any, Any]:
+        """Offers the detector of a job in the Detect tab, to this browser only, and goes there."""
+        try:
+            job = self.jobs.get(job_id, _token(owner))
+            label = self.store.lend(self.jobs.result(job.id))
+        except UserError as error:
+            return {self.job_message: _shown(words.problem(str(error)))}
+        choices = [ZERO_SHOT, *self.store.detectors, (f"{job.name} (my job)", label)]
+        return {
+            self.detector: gr.update(choices=choices, value=label),
+            self.tabs: gr.update(selected="detect"),
+            self.job_message: _shown(""),
+        }
+
+    def _doing(self, act: Callable[[str, str], object]) -> Callable[[str, str | None], Any]:
+        def do(owner: str, job_id: str | None) -> Any:
+            try:
+                act(job_id or "", _token(owner))
+            except UserError as error:
+                return _shown(words.problem(str(error)))
+            return _shown("")
+
+        return do
+
+    def _download(self, job: Job | None) -> Any:
+        if job is None or job.result is None:
+            return gr.update(visible=False, value=None)
+        name = re.sub(r"[^\w-]+", "-", Path(job.name).stem).strip("-") or "detector"
+        copy = self.downloads / job.id / f"{name}.safetensors"
+        if not copy.exists():
+            copy.parent.mkdir(exist_ok=True)
+            shutil.copy(self.jobs.files.folder(job.id) / job.result, copy)
+        return gr.update(visible=True, value=str(copy))
+
+
+def _token(owner: object) -> str:
+    # security: no token would mean the administrator, who sees all jobs.
+    if not isinstance(owner, str) or len(owner) < 16:
+        raise UserError("This browser keeps no data for the page, so its jobs cannot be told from others. Allow it to.")
+    return owner
+
+
+def _component(page: gr.Blocks, elem_id: str) -> Any:
+    return next(block for block in page.blocks.values() if getattr(block, "elem_id", None) == elem_id)
+
+
+def _shown(html: str) -> Any:
+    return gr.update(value=html, visible=bool(html))

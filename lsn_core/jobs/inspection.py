@@ -1,0 +1,63 @@
+"""A look into a data set before a job is made of it: its classes, their images, and which images cannot be read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from lsn_core.data import load_data
+from lsn_core.errors import UserError
+from lsn_core.images import open_image
+from lsn_core.jobs.files import calling, count_classes
+from lsn_core.jobs.limits import JobLimits
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What a data set holds.
+
+    Attributes:
+        classes: class name -> number of images.
+        checked: how many images were opened.
+        unreadable: what is wrong with those of them that cannot be read, as sentences.
+    """
+
+    classes: dict[str, int]
+    checked: int
+    unreadable: list[str]
+
+    @property
+    def images(self) -> int:
+        """Number of images."""
+        return sum(self.classes.values())
+
+
+def inspect(path: Path, name: str, limits: JobLimits, most: int = 200) -> Inspection:
+    """Lists the classes of a data set and opens some of its images, evenly spread.
+
+    Args:
+        name: what to call it in messages.
+        limits: what a job may take.
+        most: images to open at most.
+
+    Raises:
+        UserError: it cannot be used, or is more than a job may take.
+    """
+    with calling(path, name):
+        if path.is_file():
+            limits.check_bytes(path.stat().st_size, name)
+        data = load_data(path, limits.data())
+        classes = count_classes(data)
+        limits.check_data(classes)
+        if len(classes) < 2:
+            raise UserError(f"{name} has one class ({next(iter(classes))}); at least two are needed to tell apart.")
+        chosen = np.unique(np.linspace(0, len(data) - 1, min(most, len(data))).round().astype(int)).tolist()
+        unreadable = []
+        for index in chosen:
+            try:
+                open_image(data.read(index), name=data.names[index])
+            except UserError as error:
+                unreadable.append(str(error))
+        return Inspection(classes, len(chosen), unreadable)

@@ -1,0 +1,72 @@
+"""The process that does one job, as far as it goes without torch: what can be refused at once is."""
+
+from __future__ import annotations
+
+import errno
+import json
+import logging
+import os
+import signal
+import sqlite3
+import sys
+from pathlib import Path
+
+from lsn_core.errors import UserError
+from lsn_core.jobs.files import FEATURES, JobFiles
+from lsn_core.jobs.limits import JobLimits
+from lsn_core.jobs.registry import LostClaim, Registry
+from lsn_core.jobs.sitting import Sitting, Stopped
+from lsn_core.jobs.slots import when_parent_ends
+
+log = logging.getLogger(__name__)
+
+
+def do(sitting: Sitting) -> None:
+    """Does a job; what goes wrong is written down as its error."""
+    folder = Path(sitting.folder)
+    registry, files = Registry(folder), JobFiles(folder)
+    try:
+        job, limits = registry.get(sitting.job), JobLimits.read(folder)
+        if job is None:
+            return
+        limits.check_room(files.free())
+        if not (files.folder(job.id) / FEATURES).is_file():
+            files.open(job.dataset, job.name, limits)
+        from lsn_core.jobs.work import Work  # torch takes seconds to load
+
+        work = Work(sitting, registry, files, limits)
+        signal.signal(signal.SIGTERM, lambda *_: work.stop.set())
+        work.do(job)
+    except Stopped:
+        log.info("Stopped.")  # the worker knows why, and writes it down
+    except LostClaim:
+        log.warning("The job was taken away.")
+    except Exception as error:
+        log.exception("The job failed.")
+        registry.fail(sitting.job, sitting.claim, _sentence(error))
+
+
+def _sentence(error: Exception) -> str:
+    if isinstance(error, UserError):
+        return str(error)
+    full = isinstance(error, sqlite3.OperationalError) and "full" in str(error)
+    if full or (isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)):
+        return "The disk is full. Delete old jobs or make room, then resume the job."
+    if isinstance(error, MemoryError) or "OutOfMemory" in type(error).__name__ or "allocate memory" in str(error):
+        return "Memory ran out. Use fewer classes or a smaller memory_gib in the settings, then start the job again."
+    return f"Something unexpected went wrong ({type(error).__name__}: {error}). The job's log says more."
+
+
+def main() -> None:
+    """Entry point of the process."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    when_parent_ends(lambda: os.kill(os.getpid(), signal.SIGKILL))
+    try:
+        Path("/proc/self/oom_score_adj").write_text("800")  # if memory runs out, it had better be this process
+    except OSError:
+        log.debug("the system does not let a process offer itself")
+    do(Sitting(**json.loads(sys.argv[1])))
+
+
+if __name__ == "__main__":
+    main()

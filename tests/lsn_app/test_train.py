@@ -1,0 +1,90 @@
+"""What the Train tab says of jobs and data sets, and that a lent detector is for whoever has its label."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from lsn_app.job_cards import duration, found_card, job_card, job_label
+from lsn_app.plots import training_curves
+from lsn_app.store import Store
+from lsn_app.train import _token
+from lsn_core import Backbone, Detector, UserError
+from lsn_core.jobs import Job, Point
+from lsn_core.jobs.inspection import Inspection, inspect
+from lsn_core.jobs.limits import JobLimits
+
+JOB = Job(
+    "0123456789ab", "owner", "my <b>cats</b>", "queued", "x.zip", {"cat": 9}, None, None, "embedded", {}, 0.0, 0.0
+)
+
+
+def test_a_card_says_what_a_job_waits_for_and_how_long_it_takes() -> None:
+    assert "Place 3 in the queue." in job_card(JOB, 3, None, True)
+    assert "No worker is running" in job_card(JOB, 3, None, False)
+    training = replace(JOB, state="training", step=20, total=45, phase="negative")
+    assert "Step 20 of 45 (negative prompts), about 2 min left." in job_card(training, None, 90, True)
+    assert '<progress value="20" max="45"' in job_card(training, None, None, True)
+    failed = replace(JOB, state="failed", error="The disk is full.")
+    assert "The disk is full." in job_card(failed, None, None, True)
+    assert "<b>" not in job_card(failed, None, None, True)
+    assert job_label(JOB, 2).endswith("queued, place 2 in the queue")
+
+
+def test_results_stand_beside_hand_written_prompts_and_small_numbers_are_called_so() -> None:
+    figures = {"id_accuracy": 0.9, "auroc": 0.95, "fpr95": 0.1}
+    metrics = {**figures, **{f"zero_shot_{key}": 0.5 for key in figures}, "n_id": 14, "n_ood": 13, "ood": "<examples>"}
+    card = job_card(replace(JOB, state="done", metrics=metrics), None, None, True)
+    assert "<td>AUROC</td><td>95 %</td><td>50 %</td>" in card and "take the figures as a hint" in card
+    assert "14 photos of your classes" in card and "13 photos that show none of them (&lt;examples&gt;)" in card
+    many = job_card(replace(JOB, state="done", metrics={**metrics, "n_id": 500, "n_ood": 500}), None, None, True)
+    assert "take the figures as a hint" not in many
+    assert "No photos were left" in job_card(replace(JOB, state="done", metrics={"n_id": 0}), None, None, True)
+
+
+def test_durations_in_words() -> None:
+    assert [duration(seconds) for seconds in (7.4, 90, 5400)] == ["7 s", "2 min", "1.5 h"]
+
+
+def test_a_look_into_a_data_set_counts_classes_and_names_what_cannot_be_read(tmp_path: Path, examples: Path) -> None:
+    for name in ("cat", "dog"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "1.jpg").write_bytes((examples / f"{name}.jpg").read_bytes())
+    (tmp_path / "dog" / "2.jpg").write_text("no picture")
+    found = inspect(tmp_path, "mine", JobLimits())
+    assert found.classes == {"cat": 1, "dog": 2} and found.images == found.checked == 3
+    assert len(found.unreadable) == 1 and found.unreadable[0].startswith("dog/2.jpg")
+    card = found_card("mine", found, 64, 0.2)
+    assert "3 photos of 2 classes." in card and "dog/2.jpg" in card and "needs 19" in card
+    with pytest.raises(UserError, match="a job takes at most 2"):
+        inspect(tmp_path, "mine", JobLimits(images=2))
+    assert "and 88 more classes" in found_card("x", Inspection({f"c{i}": 9 for i in range(100)}, 0, []), 64, 0.2)
+
+
+def test_curves_have_a_line_for_each_kind_of_prompt() -> None:
+    points = [
+        Point(1, "positive", 2.0, 0.5, 0.1),
+        Point(2, "positive", 1.0, 0.6, 0.2),
+        Point(3, "negative", 3.0, 0.1, 0.3),
+    ]
+    figure = training_curves(points, 10)
+    assert [list(trace.y) for trace in figure.data] == [[2.0, 1.0], [0.5, 0.6], [3.0], [0.1]]
+    assert figure.layout.xaxis.range == (0, 10)
+
+
+def test_a_lent_detector_is_known_by_its_label_alone(tiny_backbone: Backbone, tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.setattr("lsn_app.store.load_backbone", lambda name: tiny_backbone)
+    Detector.zero_shot(tiny_backbone, ["zebra", "turtle"]).save(tmp_path / "detector.safetensors")
+    store = Store("embedded", detectors_dir=tmp_path / "none")
+    label = store.lend(tmp_path / "detector.safetensors")
+    assert store.detector(label)[0].class_names == ("zebra", "turtle") and label not in store.detectors
+    with pytest.raises(UserError, match="no detector called"):
+        store.detector("lent-0123")
+
+
+@pytest.mark.parametrize("owner", [None, "", "short", 7, ["a" * 20], {"a": 1}])
+def test_nobody_passes_for_the_administrator(owner: object) -> None:
+    with pytest.raises(UserError, match="keeps no data"):
+        _token(owner)
