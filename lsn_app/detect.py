@@ -149,7 +149,9 @@ class _DetectTab:
             self.move_threshold, question, [self.card, self.scale], show_progress="hidden",
             trigger_mode="always_last", concurrency_limit=8, api_visibility="private",
         )  # fmt: skip
-        follow(page.load(self.open_link, asked, [self.classes, *shown], show_progress="hidden", **_SHARED))
+        follow(
+            page.load(self.open_link, asked, [self.classes, self.detector, *shown], show_progress="hidden", **_SHARED)
+        )
 
     def drop_photo(self) -> dict[Any, Any]:
         """The page without a photo."""
@@ -176,12 +178,14 @@ class _DetectTab:
         return {**shown, **self.answer(photo, *asked)}
 
     def open_link(self, request: gr.Request, *asked: Any) -> Any:
-        """What a link asks for: `?classes=a,b&example=dog.jpg`."""
+        """What a link asks for: `?detector=imagenette&classes=a,b&example=dog.jpg`."""
         wanted = dict(request.query_params)
-        classes = str(wanted.get("classes") or asked[0])[:10_000]
+        classes, label = str(wanted.get("classes") or asked[0])[:10_000], str(wanted.get("detector"))
         found: dict[Any, Any] = {self.classes: classes} if "classes" in wanted else {}
+        if label in self.store.detectors:
+            found[self.detector] = label
         if example := self.photo.find(str(wanted.get("example"))):
-            found |= self._take_example(example, classes, *asked[1:])
+            found |= self._take_example(example, classes, found.get(self.detector, asked[1]), *asked[2:])
         return found or gr.skip()
 
     def choose_detector(self, label: str, backbone: str) -> dict[Any, Any]:

@@ -201,6 +201,14 @@ def test_a_link_opens_with_its_example_and_classes(browser: Browser, app_url: st
     page.close()
 
 
+def test_a_link_opens_with_a_detector(browser: Browser, app_url: str) -> None:
+    page = browser.new_page()
+    page.goto(f"{app_url}/?tab=detect&detector=imagenette&example=church.jpg")
+    expect(page.locator("#lsn-verdict h2")).to_contain_text("Known: church", timeout=30_000)
+    expect(page.locator("#lsn-own-classes")).to_contain_text("golf ball")
+    page.close()
+
+
 def test_nothing_is_wider_than_a_phone(browser: Browser, app_url: str) -> None:
     page = browser.new_page(viewport={"width": 375, "height": 800})
     page.goto(app_url)
