@@ -2,14 +2,35 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import open_clip
 import torch
+from typer.testing import CliRunner
 
+import lsn_core.cli_heatmap
+import lsn_core.cli_probe
+import lsn_core.cli_training  # noqa: F401 - they add their commands
 from lsn_core.backbones import Backbone
+from lsn_core.cli import app
 
 REPO = Path(__file__).resolve().parent.parent
+
+
+def run_command(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """The command line as its users run it: a process, its output and its exit code."""
+    command = [sys.executable, "-m", "lsn_core", *map(str, arguments)]
+    return subprocess.run(command, cwd=REPO, capture_output=True, text=True, timeout=250)
+
+
+def run_inside(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """The same in this process, for what a user may do wrong: starting one takes seconds, most of them imports."""
+    done = CliRunner().invoke(app, [*map(str, arguments)], prog_name="python -m lsn_core")
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    return subprocess.CompletedProcess(arguments, done.exit_code, done.stdout, done.stderr)
 
 
 def random_backbone(arch: str, seed: int = 0, **options: object) -> Backbone:

@@ -9,20 +9,15 @@ import sys
 from pathlib import Path
 
 import pytest
-from support import REPO
+from support import REPO, run_command, run_inside
 
 from lsn_core import Backbone, Detector
 
 CONTRACT = {"file", "verdict", "score", "threshold", "p_value", "predicted_class", "positive", "negative", "error"}
 
 
-def _run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "lsn_core", *map(str, arguments)]
-    return subprocess.run(command, cwd=REPO, capture_output=True, text=True, timeout=200)
-
-
 def test_score_prints_the_contract(examples: Path, embedded: Backbone) -> None:
-    done = _run("score", "--classes", "dog,cat,elephant", "--json", examples / "dog.jpg", examples / "cat.jpg")
+    done = run_command("score", "--classes", "dog,cat,elephant", "--json", examples / "dog.jpg", examples / "cat.jpg")
     assert done.returncode == 0, done.stderr
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     assert [line["predicted_class"] for line in lines] == ["dog", "cat"]
@@ -38,7 +33,7 @@ def test_score_prints_the_contract(examples: Path, embedded: Backbone) -> None:
 def test_a_bad_file_gets_its_own_line(examples: Path, tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes((examples / "dog.jpg").read_bytes())
     (tmp_path / "b.jpg").write_text("no picture")
-    done = _run("score", "--classes", "dog,cat", "--json", tmp_path, tmp_path / "gone.png")
+    done = run_command("score", "--classes", "dog,cat", "--json", tmp_path, tmp_path / "gone.png")
     assert done.returncode == 1
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     assert [Path(line["file"]).name for line in lines] == ["a.jpg", "b.jpg", "gone.png"]
@@ -55,8 +50,8 @@ def test_a_detector_file_and_calibration_photos(examples: Path, embedded: Backbo
     (tmp_path / "known").mkdir()
     for path in known:
         (tmp_path / "known" / path.name).write_bytes(path.read_bytes())
-    saved = _run("score", "--detector", tmp_path / "d.safetensors", "--json", "--tpr", "0.7", known[0])
-    typed = _run(
+    saved = run_command("score", "--detector", tmp_path / "d.safetensors", "--json", "--tpr", "0.7", known[0])
+    typed = run_command(
         "score", "--classes", ",".join(names), "--calibrate", tmp_path / "known", "--json", "--tpr", "0.7", known[0]
     )
     first, second = json.loads(saved.stdout), json.loads(typed.stdout)
@@ -86,7 +81,7 @@ def _open(path: Path):
     ],
 )
 def test_mistakes_are_sentences(examples: Path, arguments: list[str], words: str) -> None:
-    done = _run("score", examples / "dog.jpg", *arguments)
+    done = run_inside("score", examples / "dog.jpg", *arguments)
     assert done.returncode == 2
     assert done.stdout == ""
     assert words in done.stderr
@@ -94,19 +89,19 @@ def test_mistakes_are_sentences(examples: Path, arguments: list[str], words: str
 
 
 def test_an_empty_folder_is_said(tmp_path: Path) -> None:
-    done = _run("score", tmp_path, "--classes", "a,b")
+    done = run_inside("score", tmp_path, "--classes", "a,b")
     assert done.returncode == 2
     assert "No images" in done.stderr
 
 
 def test_doctor_reports_the_machine(embedded: Backbone) -> None:
-    done = _run("doctor", "--json")
+    done = run_command("doctor", "--json")
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
     assert report["backbone_ok"] and report["promptable"]
     assert report["weights_hash"] == embedded.weights_hash
     assert report["versions"]["torch"]
-    assert "small CLIP" in _run("doctor").stdout
+    assert "small CLIP" in run_command("doctor").stdout
 
 
 def test_the_library_never_imports_gradio() -> None:

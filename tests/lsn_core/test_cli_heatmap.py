@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from PIL import Image
-from support import REPO
+from support import REPO, run_command, run_inside
 
 DETECTOR = REPO / "checkpoints" / "detectors" / "imagenette.safetensors"
 
 
-def _run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "lsn_core", "heatmap", *map(str, arguments)]
-    return subprocess.run(command, cwd=REPO, capture_output=True, text=True, timeout=200)
-
-
 def test_a_trained_detector_draws_its_positive_and_negative_prompts(examples: Path, tmp_path: Path) -> None:
-    done = _run(examples / "church.jpg", "--detector", DETECTOR, "--out", tmp_path / "new" / "folder", "--json")
+    done = run_command(
+        "heatmap", examples / "church.jpg", "--detector", DETECTOR, "--out", tmp_path / "new" / "folder", "--json"
+    )
     assert done.returncode == 0, done.stderr
     line = json.loads(done.stdout)
     assert [one["label"] for one in line["maps"]] == ["church", "not church (1)", "not church (2)", "not church (3)"]
@@ -47,7 +42,7 @@ def test_a_trained_detector_draws_its_positive_and_negative_prompts(examples: Pa
 def test_mistakes_are_sentences_and_leave_no_pictures(
     examples: Path, tmp_path: Path, arguments: list[str], words: str
 ) -> None:
-    done = _run(examples / "dog.jpg", "--classes", "dog,cat", "--out", tmp_path / "out", *arguments)
+    done = run_inside("heatmap", examples / "dog.jpg", "--classes", "dog,cat", "--out", tmp_path / "out", *arguments)
     assert done.returncode == 2
     assert words in done.stderr and "Traceback" not in done.stderr
     assert not (tmp_path / "out").exists()

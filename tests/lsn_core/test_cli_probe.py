@@ -4,23 +4,17 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support import REPO
+from support import REPO, run_command, run_inside
 
 from lsn_core import Backbone
 from lsn_core.images import open_image
 from lsn_core.probe import NEGATIONS, choose, negation_table, written_prompts
 
 DETECTOR = REPO / "checkpoints" / "detectors" / "imagenette.safetensors"
-
-
-def _run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "lsn_core", "probe", *map(str, arguments)]
-    return subprocess.run(command, cwd=REPO, capture_output=True, text=True, timeout=200)
 
 
 def _lines(done: subprocess.CompletedProcess[str]) -> list[dict[str, Any]]:
@@ -31,7 +25,7 @@ def test_texts_classes_and_bad_files_a_line_each(examples: Path, embedded: Backb
     (tmp_path / "a.jpg").write_bytes((examples / "elephant.jpg").read_bytes())
     (tmp_path / "b.jpg").write_text("no picture")
     texts = ["not a photo of an elephant", "not a photo of a dog"]
-    done = _run(
+    done = run_command("probe", 
         tmp_path, tmp_path / "gone.png", "--classes", "elephant,dog", "--texts", texts[0], "--texts", texts[1],
         "--truth", "elephant", "--json",
     )  # fmt: skip
@@ -56,7 +50,7 @@ def test_labelled_images_are_counted_beside_a_detectors_prompts(examples: Path, 
     (tmp_path / "d" / "church" / "1.jpg").write_bytes((examples / "church.jpg").read_bytes())
     (tmp_path / "d" / "golf ball" / "1.jpg").write_bytes((examples / "dog.jpg").read_bytes())
     (tmp_path / "d" / "golf ball" / "2.jpg").write_text("no picture")
-    done = _run("--data", tmp_path / "d", "--detector", DETECTOR, "--json")
+    done = run_command("probe", "--data", tmp_path / "d", "--detector", DETECTOR, "--json")
     assert done.returncode == 1, done.stderr
     bad, *lines = _lines(done)
     assert bad["file"] == "golf ball/2.jpg" and bad["error"]
@@ -68,8 +62,16 @@ def test_labelled_images_are_counted_beside_a_detectors_prompts(examples: Path, 
 
 
 def test_photos_without_labels_are_counted_too(examples: Path) -> None:
-    done = _run(
-        examples / "dog.jpg", examples / "cat.jpg", "--classes", "dog,cat", "--template", "no {}", "--count", "--json"
+    done = run_command(
+        "probe",
+        examples / "dog.jpg",
+        examples / "cat.jpg",
+        "--classes",
+        "dog,cat",
+        "--template",
+        "no {}",
+        "--count",
+        "--json",
     )
     assert done.returncode == 0, done.stderr
     lines = _lines(done)
@@ -81,7 +83,9 @@ def test_photos_without_labels_are_counted_too(examples: Path) -> None:
 
 
 def test_readable_lines_tell_of_the_choice(examples: Path) -> None:
-    done = _run(examples / "dog.jpg", "--classes", "dog,cat", "--texts", "a dog", "--texts", "not a dog")
+    done = run_command(
+        "probe", examples / "dog.jpg", "--classes", "dog,cat", "--texts", "a dog", "--texts", "not a dog"
+    )
     assert done.returncode == 0, done.stderr
     assert "dog.jpg" in done.stdout and "chooses '" in done.stdout and "not a photo of a {}" in done.stdout
 
@@ -97,6 +101,6 @@ def test_readable_lines_tell_of_the_choice(examples: Path) -> None:
     ],
 )
 def test_mistakes_are_sentences(arguments: list[str], words: str) -> None:
-    done = _run(*arguments)
+    done = run_inside("probe", *arguments)
     assert done.returncode == 2 and done.stdout == ""
     assert words in done.stderr and "Traceback" not in done.stderr

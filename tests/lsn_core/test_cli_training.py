@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import zipfile
 from pathlib import Path
 
 import pytest
 from PIL import Image
-from support import REPO
+from support import run_command, run_inside
 
 from lsn_core import Backbone, Detector
 from lsn_core.images import open_image
-
-
-def _run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "lsn_core", *map(str, arguments)]
-    return subprocess.run(command, cwd=REPO, capture_output=True, text=True, timeout=250)
 
 
 def _crops(photo: Path, folder: Path, count: int) -> None:
@@ -42,7 +35,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory, examples: Path) -> Path:
 @pytest.fixture(scope="module")
 def trained(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, object]]:
     out = tmp_path_factory.mktemp("out") / "d.safetensors"
-    done = _run("train", photos / "known", "--out", out, "--preset", "fast", "--shots", "8", "--json")
+    done = run_command("train", photos / "known", "--out", out, "--preset", "fast", "--shots", "8", "--json")
     assert done.returncode == 0, done.stderr
     return out, json.loads(done.stdout.splitlines()[-1])
 
@@ -69,7 +62,7 @@ def test_evaluate_agrees_with_metrics_computed_apart(
     with zipfile.ZipFile(zipped, "w") as archive:
         for path in sorted((photos / "known").rglob("*.png")):
             archive.write(path, path.relative_to(photos / "known"))
-    done = _run("evaluate", "--detector", out, "--id", zipped, "--ood", f"other={photos / 'other'}", "--json")
+    done = run_command("evaluate", "--detector", out, "--id", zipped, "--ood", f"other={photos / 'other'}", "--json")
     assert done.returncode == 0, done.stderr
     lines = {line["score"]: line for line in map(json.loads, done.stdout.splitlines())}
     assert set(lines) >= {"lsn", "mcm"}
@@ -99,14 +92,14 @@ def test_evaluate_agrees_with_metrics_computed_apart(
 )
 def test_train_mistakes_are_sentences(photos: Path, tmp_path: Path, arguments: list[str], words: str) -> None:
     out = [] if "--out" in arguments else ["--out", str(tmp_path / "d.safetensors")]
-    done = _run("train", photos / "known", *out, *arguments)
+    done = run_inside("train", photos / "known", *out, *arguments)
     assert done.returncode == 2
     assert words in done.stderr and "Traceback" not in done.stderr
     assert not (tmp_path / "d.safetensors").exists()
 
 
 def test_foreign_classes_are_not_counted_as_known(trained: tuple[Path, dict[str, object]], photos: Path) -> None:
-    done = _run("evaluate", "--detector", trained[0], "--id", photos / "other", "--ood", f"x={photos / 'known'}")
+    done = run_inside("evaluate", "--detector", trained[0], "--id", photos / "other", "--ood", f"x={photos / 'known'}")
     assert done.returncode == 2
     assert "church" in done.stderr and "--ood" in done.stderr
 
@@ -115,7 +108,7 @@ def test_unreadable_photos_are_named_and_left_out(photos: Path, tmp_path: Path, 
     for name in ("cat", "zebra"):
         _crops(examples / f"{name}.jpg", tmp_path / "data" / name, 4)
     (tmp_path / "data" / "cat" / "broken.jpg").write_text("no picture")
-    done = _run("train", tmp_path / "data", "--out", tmp_path / "d.safetensors", "--json")
+    done = run_command("train", tmp_path / "data", "--out", tmp_path / "d.safetensors", "--json")
     assert done.returncode == 0, done.stderr
     assert "broken.jpg" in done.stderr
     assert json.loads(done.stdout.splitlines()[-1])["left_out"] == 1
