@@ -6,17 +6,21 @@ Starts `app.py` on a free port (or uses a running one, --url) and drives Chromiu
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
 
 REPO = Path(__file__).resolve().parent.parent
@@ -57,7 +61,12 @@ def running_app(url: str | None) -> Iterator[str]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    environment = os.environ | {"GRADIO_SERVER_NAME": "127.0.0.1", "GRADIO_SERVER_PORT": str(port)}
+    data = tempfile.TemporaryDirectory()  # of the training jobs
+    environment = os.environ | {
+        "GRADIO_SERVER_NAME": "127.0.0.1",
+        "GRADIO_SERVER_PORT": str(port),
+        "LSN_DATA": data.name,
+    }
     server = subprocess.Popen([sys.executable, str(REPO / "app.py")], cwd=REPO, env=environment)
     try:
         address = f"http://127.0.0.1:{port}"
@@ -73,6 +82,7 @@ def running_app(url: str | None) -> Iterator[str]:
     finally:
         server.terminate()
         server.wait(30)
+        data.cleanup()
 
 
 def take(browser: Browser, url: str, width: int, height: int, prepare: Callable[[Page], None], path: Path) -> None:
@@ -113,7 +123,25 @@ def ask_about_not(page: Page) -> None:
     page.wait_for_selector("#not-learned-bars .js-plotly-plot .bars path")
 
 
-TABS = {"detect": detect, "not": ask_about_not}
+def train(page: Page) -> None:
+    """A job on crops of three example photos, from the zip to its result."""
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as zipped:
+        for name in ("cat", "elephant", "zebra"):
+            photo = Image.open(REPO / "assets" / "examples" / f"{name}.jpg")
+            for i in range(12):
+                crop = io.BytesIO()
+                photo.crop((4 * i, 3 * i, photo.width - 2 * i, photo.height - 4 * i)).save(crop, "PNG")
+                zipped.writestr(f"{name}/{i}.png", crop.getvalue())
+    file = {"name": "my animals.zip", "mimeType": "application/zip", "buffer": archive.getvalue()}
+    page.wait_for_selector("#lsn-train-start")
+    page.locator("#lsn-train-data input[type=file]").set_input_files(files=[file])  # type: ignore[list-item]
+    page.wait_for_selector("#lsn-train-found table")
+    page.locator("#lsn-train-start").click()
+    page.wait_for_selector("#lsn-job h2 >> text=: Done")
+
+
+TABS = {"detect": detect, "not": ask_about_not, "train": train}
 
 if __name__ == "__main__":
     main()
