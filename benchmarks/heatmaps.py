@@ -1,6 +1,6 @@
 """Measures heat map methods: do the places they mark matter, are they on the named thing, and what do they cost?
 
-    python -m benchmarks.heatmaps --data ../shared/data            # all parts, about 40 minutes on two cores
+    python -m benchmarks.heatmaps --data ../shared/data            # all parts, about 50 minutes on two cores
     python -m benchmarks.heatmaps --data ../shared/data --parts cost,sides
 
 - faithfulness: 200 Imagenette photos, the positive prompt of the predicted class. Pixels are taken away (deletion,
