@@ -26,7 +26,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import open_clip
 import torch
 import torch.nn.functional as F
 from PIL import Image
@@ -35,6 +34,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from benchmarks.report import PAGE, RESULTS, environment, markdown_table, replace_section, write_results
+from benchmarks.training_speed import random_backbone
 from lsn_core import Backbone, Detector, load_backbone
 from lsn_core.data import LabelledImages, load_data
 from lsn_core.heatmaps import DEFAULT_METHOD, Target, fitting_methods, heat_maps, prompt_targets
@@ -57,12 +57,6 @@ class Cosine(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         return F.normalize(self.visual(pixels), dim=-1) @ self.direction
-
-
-def random_backbone(architecture: str, seed: int) -> Backbone:
-    torch.manual_seed(seed)
-    model = open_clip.create_model(architecture, pretrained=None)
-    return Backbone(model, f"{architecture} (random weights)", open_clip.get_tokenizer(architecture))
 
 
 def one_map(method: str, view: View, targets: list[Target], reference: Tensor, rng: np.random.Generator) -> np.ndarray:

@@ -168,14 +168,14 @@ def _wait(device: torch.device) -> None:
         torch.cuda.synchronize()
 
 
-def random_backbone(seed: int, device: str) -> Backbone:
+def random_backbone(architecture: str, seed: int, device: str = "cpu") -> Backbone:
     torch.manual_seed(seed)
-    model = open_clip.create_model(ARCHITECTURE, pretrained=None)
-    return Backbone(model, f"{ARCHITECTURE} (random weights)", open_clip.get_tokenizer(ARCHITECTURE), device)
+    model = open_clip.create_model(architecture, pretrained=None)
+    return Backbone(model, f"{architecture} (random weights)", open_clip.get_tokenizer(architecture), device)
 
 
 def measure(arguments: argparse.Namespace) -> list[dict[str, Any]]:
-    backbone = random_backbone(arguments.seed, arguments.device)
+    backbone = random_backbone(ARCHITECTURE, arguments.seed, arguments.device)
     rows = []
     for classes in arguments.classes:
         case = Case(backbone, classes, arguments.seed, arguments.memory_gib)
@@ -218,7 +218,7 @@ def measure(arguments: argparse.Namespace) -> list[dict[str, Any]]:
 def one_large_step(arguments: argparse.Namespace) -> None:
     """Child process: one exact step, then its peak memory as JSON."""
     torch.set_num_threads(arguments.threads)
-    backbone = random_backbone(arguments.seed, "cpu")
+    backbone = random_backbone(ARCHITECTURE, arguments.seed)
     case = Case(backbone, arguments.large, arguments.seed, arguments.memory_gib)
     seconds = case.timed(case.ours)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # kibibytes on Linux

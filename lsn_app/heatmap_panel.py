@@ -117,7 +117,7 @@ class HeatMapPanel:
         except UserError as error:
             nothing = {self.gallery: [], self.legend: "", self.download: gr.update(interactive=False)}
             return found | nothing | {self.message: gr.update(value=words.problem(str(error)), visible=True)}
-        # Named by content, so that a visitor's own name for a photo reaches no path.
+        # A folder of its own, so that neither visitors nor the name of a photo can get in the way.
         file = Path(tempfile.mkdtemp(dir=self.gallery.GRADIO_CACHE)) / "heat-maps.png"
         panel(picture, maps, opacity).save(file)
         return found | {
