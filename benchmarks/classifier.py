@@ -1,0 +1,48 @@
+"""The linear classifier of image features that post-hoc methods look at."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import torch
+from sklearn.linear_model import LogisticRegression, LogisticRegressionCV
+from torch import Tensor, nn
+
+
+class Classifier:
+    """A logistic regression of P-dimensional features that were divided by their mean length.
+
+    Attributes:
+        linear: P -> C.
+        features: of the images it learned from, shape (N, P); `labels`, shape (N,).
+    """
+
+    def __init__(self, features: Tensor, labels: Tensor) -> None:
+        self.unit = float(features.norm(dim=-1).mean())
+        self.features, self.labels = features / self.unit, labels
+        counts = np.bincount(self.labels.numpy())
+        kind: LogisticRegressionCV | LogisticRegression
+        if counts.min() >= 6:
+            strengths = np.logspace(-1, 3, 5)
+            kind = LogisticRegressionCV(Cs=strengths, cv=3, max_iter=1000, use_legacy_attributes=False, l1_ratios=(0,))
+        else:
+            kind = LogisticRegression(C=10.0, max_iter=1000)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            kind.fit(self.features.numpy(), self.labels.numpy())
+        weight, bias = np.atleast_2d(kind.coef_), np.atleast_1d(kind.intercept_)
+        if len(weight) == 1:  # two classes share one direction
+            weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
+        self.linear = nn.Linear(features.shape[1], len(weight))
+        self.linear.weight.data = torch.tensor(weight, dtype=torch.float32)
+        self.linear.bias.data = torch.tensor(bias, dtype=torch.float32)
+
+    def read(self, features: Tensor) -> Tensor:
+        """Other images' features (N, P) in its own unit."""
+        return features / self.unit
+
+    @torch.no_grad()
+    def logits(self, features: Tensor) -> Tensor:
+        """Of images' features (N, P): shape (N, C)."""
+        return self.linear(self.read(features))

@@ -1,0 +1,217 @@
+"""Known classes, a few labelled images and what is fitted to them, shared by all methods that are compared."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from open_clip.timm_model import TimmModel
+from open_clip.transformer import VisionTransformer
+from PIL import Image
+from torch import Tensor
+
+from benchmarks.classifier import Classifier
+from benchmarks.protocols import Split
+from lsn_core import Detector, train
+from lsn_core.backbones import Backbone
+from lsn_core.data import LabelledImages, few_shot, split
+from lsn_core.features import extract_features
+from lsn_core.image_tower import look
+from lsn_core.training_config import TrainConfig
+
+log = logging.getLogger(__name__)
+
+Scorer = Callable[["Images"], Tensor]
+"""Scores images, shape (N,); higher = more in-distribution."""
+
+
+class Images:
+    """Images as the backbone sees them, each kind of feature computed when it is first asked for, and cached on disk.
+
+    Attributes:
+        labels: class indices, int64, shape (N,).
+    """
+
+    def __init__(self, backbone: Backbone, data: LabelledImages, cache: Path) -> None:
+        self.backbone, self.data, self.cache = backbone, data, cache
+        self.labels = torch.from_numpy(data.labels)
+        self._cosines: dict[int, tuple[Detector, tuple[Tensor, Tensor]]] = {}
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    @cached_property
+    def embedding(self) -> Tensor:
+        """Image features in the space of the texts, shape (N, D), unit length."""
+        return extract_features(self.backbone, self.data, cache_dir=self.cache, progress=False).features
+
+    @cached_property
+    def penultimate(self) -> Tensor:
+        """Image features before the projection to the space of the texts, shape (N, P), not normalised.
+
+        What methods for image classifiers work on. Where the tower has no plain projection, the embedding.
+        """
+        if _before_projection(self.backbone) is None:
+            return self.embedding
+        rows = extract_features(_Penultimate(self.backbone), self.data, cache_dir=self.cache, progress=False).features
+        return rows[:, :-1] / rows[:, -1:]
+
+    @cached_property
+    def local(self) -> Tensor:
+        """Features of each place of the image, shape (N, places, D), unit length."""
+        rows = extract_features(
+            _Local(self.backbone), self.data, cache_dir=self.cache, batch_size=8, progress=False
+        ).features
+        return F.normalize(rows.unflatten(1, (-1, self.backbone.dim)), dim=-1)
+
+    def cosines(self, judge: Detector) -> tuple[Tensor, Tensor]:
+        """`Detector.cosines`, remembered: with CoCoOp each image costs runs of the text tower."""
+        if id(judge) not in self._cosines:
+            self._cosines[id(judge)] = judge, judge.cosines(self.embedding)
+        return self._cosines[id(judge)][1]
+
+
+class _Penultimate:
+    """Penultimate features as an `ImageEncoder`; a last coordinate of 1 keeps their length when rows are normalised."""
+
+    def __init__(self, backbone: Backbone) -> None:
+        self.backbone, self.fingerprint = backbone, f"{backbone.fingerprint}:penultimate"
+        self.tower = _before_projection(backbone)
+
+    @cached_property
+    def dim(self) -> int:
+        size = self.backbone.model.visual.preprocess_cfg.get("size", 224)
+        height, width = (size, size) if isinstance(size, int) else size
+        return self.encode_images([Image.new("RGB", (width, height))]).shape[1]
+
+    @torch.no_grad()
+    def encode_images(self, images: list[Image.Image]) -> Tensor:
+        assert self.tower is not None
+        pixels = torch.stack([self.backbone.preprocess(image) for image in images]).to(self.backbone.device)
+        features = self.tower(pixels).float().cpu()
+        return torch.cat([features, torch.ones(len(features), 1)], dim=1)
+
+
+class _Local:
+    """Features of all places of an image, one after the other, as an `ImageEncoder`."""
+
+    def __init__(self, backbone: Backbone) -> None:
+        self.backbone, self.fingerprint = backbone, f"{backbone.fingerprint}:local"
+
+    @cached_property
+    def dim(self) -> int:
+        return self.encode_images([Image.new("RGB", (224, 224))]).shape[1]
+
+    def encode_images(self, images: list[Image.Image]) -> Tensor:
+        rows = []
+        for image in images:
+            places = look(self.backbone, image).patch_features
+            if places is None:
+                raise ValueError(f"the image tower of {self.backbone.name} has no features of single places")
+            rows.append(F.normalize(places.flatten(0, 1), dim=-1).flatten().cpu())
+        return torch.stack(rows)
+
+
+def _before_projection(backbone: Backbone) -> Any:
+    visual = backbone.model.visual
+    if isinstance(visual, TimmModel) and not hasattr(visual.head, "pool"):
+        return visual.trunk
+    if isinstance(visual, VisionTransformer) and visual.proj is not None:
+        bare = copy.copy(visual)  # shares every weight but the projection
+        bare._parameters = {**visual._parameters, "proj": None}
+        return bare
+    return None
+
+
+class Standard:
+    """A score in units of its spread over known images that nothing was fitted to, their mean being 0."""
+
+    def __init__(self, scorer: Scorer, held_out: Images) -> None:
+        self.scorer = scorer
+        known = scorer(held_out).detach().double()
+        self.mean, self.spread = known.mean(), known.std().clamp_min(1e-12)
+
+    def __call__(self, images: Images) -> Tensor:
+        return (self.scorer(images).detach().double() - self.mean) / self.spread
+
+
+@dataclass
+class Setting:
+    """A split, the images drawn from its training set, and the detectors trained on them.
+
+    Attributes:
+        config: how prompts are trained; its shots, seed and calibration share also decide what other methods learn
+            from, so that all see the same images.
+        folder: where trained detectors are kept; a later table takes them from there. Image features are beside them.
+    """
+
+    backbone: Backbone
+    split: Split
+    config: TrainConfig
+    folder: Path
+    _detectors: dict[str, Detector] = field(default_factory=dict)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return self.split.train.class_names
+
+    @cached_property
+    def drawn(self) -> Images:
+        """The few labelled images, those held out for calibration included."""
+        data = self.split.train
+        return self.images(data.subset(few_shot(data, self.config.shots, self.config.seed)))
+
+    @cached_property
+    def parts(self) -> tuple[np.ndarray, np.ndarray]:
+        """Indices into `drawn`: to learn from, and held out. The same as `train` draws."""
+        return split(self.drawn.data.labels, self.config.calibration_share, self.config.seed)
+
+    @cached_property
+    def learned(self) -> Images:
+        """The images to learn from."""
+        return self.images(self.drawn.data.subset(self.parts[0]))
+
+    @cached_property
+    def held_out(self) -> Images:
+        """Images of the known classes that nothing was fitted to."""
+        return self.images(self.drawn.data.subset(self.parts[1]))
+
+    def images(self, data: LabelledImages) -> Images:
+        return Images(self.backbone, data, self.folder / "features")
+
+    @cached_property
+    def zero_shot(self) -> Detector:
+        return Detector.zero_shot(self.backbone, self.class_names)
+
+    @cached_property
+    def classifier(self) -> Classifier:
+        return Classifier(self.learned.penultimate, self.learned.labels)
+
+    def detector(self, config: TrainConfig | None = None) -> Detector:
+        """The detector that `train` makes of the drawn images; taken from the folder when it was made before.
+
+        Args:
+            config: instead of the setting's own; of the same shots and seed.
+        """
+        config = config or self.config
+        parts = [self.class_names, self.backbone.weights_hash, config.to_dict(), list(self.drawn.data.names)]
+        key = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:24]
+        if key not in self._detectors:
+            path = self.folder / "detectors" / f"{key}.safetensors"
+            if not path.is_file():
+                log.info("training %s prompts on %s", config.method, self.split.name)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                images, labels = self.drawn.embedding, self.drawn.data.labels
+                train(images, labels, self.class_names, self.backbone, config).save(path)
+            self._detectors[key] = Detector.load(path, self.backbone)
+        return self._detectors[key]
