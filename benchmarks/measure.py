@@ -107,7 +107,7 @@ def write_table(
     more: Mapping[str, Any] | None = None,
     folder: Path = RESULTS,
 ) -> None:
-    """Writes NAME.csv (one line per row of `summary`) and NAME.json, which adds how it was made."""
+    """Writes NAME.csv (a line for each row of `summary`), NAME.json (that and how it was made) and NAME_details.csv."""
     write_results(
         name,
         {
@@ -119,11 +119,13 @@ def write_table(
             "seconds": {part: round(value, 1) for part, value in seconds.items()},
             **(more or {}),
             "rows": list(summary),
-            "details": list(details),
         },
         folder,
     )
-    with open(folder / f"{name}.csv", "w", newline="") as file:
-        writer = csv.DictWriter(file, list(dict.fromkeys(key for row in summary for key in row)), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(summary)
+    for path, rows in ((folder / f"{name}.csv", summary), (folder / f"{name}_details.csv", details)):
+        if rows:
+            with open(path, "w", newline="") as file:
+                columns = list(dict.fromkeys(key for row in rows for key in row))
+                writer = csv.DictWriter(file, columns, lineterminator="\n")
+                writer.writeheader()
+                writer.writerows(rows)

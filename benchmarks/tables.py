@@ -5,9 +5,9 @@ r"""The paper's tables and figures, each by one command.
         --id-root IMAGENET --ood-root OOD --protocol ImageNet-100
 
 Without --id-root and --ood-root, the large-scale tables use small stand-ins from --data: Imagenette against flowers,
-SUN scenes, MiniPlaces and textures. Each command writes NAME.csv, NAME.json (seed, versions, backbone hash, seconds and
-every single measurement) and NAME.png to benchmarks/results/. Image features and trained detectors are kept in --cache:
-a table that is made again, or that shares detectors with another, takes them from there.
+SUN scenes, MiniPlaces and textures. Each command writes NAME.csv, NAME_details.csv (every single measurement),
+NAME.json (seed, versions, backbone hash, seconds) and NAME.png to benchmarks/results/. Image features and trained
+detectors are kept in --cache: a table that is made again, or that shares detectors with another, takes them from there.
 """
 
 from __future__ import annotations
@@ -27,7 +27,6 @@ from benchmarks.methods import METHODS, combine, predict
 from benchmarks.options import Bench, add_options, open_bench, show_progress
 from benchmarks.protocols import (
     IMAGENET,
-    STAND_INS,
     ZOC,
     Split,
     imagenet_names,
@@ -132,10 +131,7 @@ def table3(table: Maker) -> None:
 def table1(table: Maker) -> None:
     """All methods on the large-scale settings (Tables 1, 2 and 11) or their stand-in."""
     rows = run_all(table, (table.bench.setting(split) for split in table.large_scale()))
-    summary = []
-    for protocol in dict.fromkeys(row["protocol"] for row in rows):
-        members = summarise([row for row in rows if row["protocol"] == protocol], ("protocol", "ood", "method"))
-        summary += [{"protocol": protocol} | row for row in with_average(members, "ood")]
+    summary = averaged_by_protocol(rows)
     table.write("Tables 1, 2 and 11: large-scale settings", summary, rows)
     figures.methods_by_protocol(summary, "ood", table.picture(), "Tables 1, 2 and 11")
 
@@ -243,6 +239,16 @@ def run_all(table: Maker, settings: Iterable[Setting]) -> list[Row]:
     return rows
 
 
+def averaged_by_protocol(rows: list[Row]) -> list[Row]:
+    """One line for each protocol, OOD set and method, and where a protocol has several OOD sets, one for their mean."""
+    summary = []
+    for protocol in dict.fromkeys(row["protocol"] for row in rows):
+        members = summarise([row for row in rows if row["protocol"] == protocol], ("protocol", "ood", "method"))
+        several = len({row["ood"] for row in members}) > 1
+        summary += [{"protocol": protocol} | row for row in (with_average(members, "ood") if several else members)]
+    return summary
+
+
 def ablations(table: Maker, title: str, names: Iterable[str]) -> None:
     """Rows of Table 4 or 5 on the large-scale setting or its stand-in, and on the CIFAR10 splits."""
     splits = table.large_scale()
@@ -255,9 +261,8 @@ def ablations(table: Maker, title: str, names: Iterable[str]) -> None:
         rows += meter.measure("MCM", METHODS["MCM"].fit(setting))
         for name in names:
             rows += meter.measure(name, ablation(name)(setting))
-    rows = [row | {"ood": row["ood"] if row["ood"] in STAND_INS.values() else row["protocol"]} for row in rows]
-    summary = summarise(rows, ("protocol", "ood", "method"))
-    table.write(title, with_average(summary, "ood"), rows)
+    summary = averaged_by_protocol(rows)
+    table.write(title, summary, rows)
     figures.methods_by_protocol(summary, "ood", table.picture(), title)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import open_clip
 import torch
+from PIL import Image
 from typer.testing import CliRunner
 
 import lsn_core.cli_heatmap
@@ -16,6 +17,7 @@ import lsn_core.cli_training  # noqa: F401 - they add their commands
 from lsn_core.backbones import Backbone
 from lsn_core.cli import app
 
+WNIDS = ("n02123597", "n02389026", "n03095699")  # of ImageNet-10
 REPO = Path(__file__).resolve().parent.parent
 
 
@@ -38,3 +40,18 @@ def random_backbone(arch: str, seed: int = 0, **options: object) -> Backbone:
     torch.manual_seed(seed)
     model = open_clip.create_model(arch, pretrained=None, **options)
     return Backbone(model, f"{arch} (random weights)", open_clip.get_tokenizer(arch))
+
+
+def make_folders(root: Path, wnids: tuple[str, ...] = WNIDS, per_class: int = 2) -> tuple[Path, Path]:
+    """ID and OOD folders in the layout that MCM's users have, filled with plain colours."""
+    for split in ("train", "val"):
+        for i, wnid in enumerate(wnids):
+            (root / "id" / split / wnid).mkdir(parents=True)
+            for n in range(per_class):
+                colour = (40 * i + n, 255 - 40 * i, 20 * n + (split == "val"))
+                Image.new("RGB", (40, 30), colour).save(root / "id" / split / wnid / f"{n}.png")
+    for name, inner in (("iNaturalist", "images"), ("dtd", "images/banded")):
+        (root / "ood" / name / inner).mkdir(parents=True)
+        for n in range(per_class):
+            Image.new("RGB", (40, 30), (n, n, 200)).save(root / "ood" / name / inner / f"{n}.png")
+    return root / "id", root / "ood"
