@@ -9,7 +9,7 @@ from pathlib import Path
 
 from benchmarks.protocols import Split
 from benchmarks.report import RESULTS
-from benchmarks.setting import Setting
+from benchmarks.setting import COCOOP_IMAGES, Setting
 from lsn_core import get_preset, load_backbone
 from lsn_core.backbones import Backbone
 from lsn_core.training_config import TrainConfig
@@ -26,10 +26,11 @@ class Bench:
     backbone: Backbone
     config: TrainConfig
     folder: Path
+    cocoop_images: int
     arguments: str
 
     def setting(self, split: Split) -> Setting:
-        return Setting(self.backbone, split, self.config, self.folder)
+        return Setting(self.backbone, split, self.config, self.folder, self.cocoop_images)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -39,6 +40,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--preset", default="fast", help="how prompts are trained: fast, reference or paper")
     parser.add_argument("--shots", type=int, default=128, help="labelled images per class")
+    parser.add_argument(
+        "--cocoop-images", type=int, default=COCOOP_IMAGES,
+        help="most images that CoCoOp learns from, and most of either side that it is measured on",
+    )  # fmt: skip
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--cache", type=Path, default=Path("build"), help="image features and trained detectors")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
@@ -55,6 +60,9 @@ def open_bench(options: argparse.Namespace) -> Bench:
     """Loads the backbone. Raises UserError for a name, preset or weights that cannot be had."""
     config = get_preset(options.preset, shots=options.shots, seed=options.seed)
     backbone = load_backbone(options.backbone, options.device)
-    settings = {"backbone": backbone.name, "preset": config.preset, "shots": config.shots, "seed": config.seed}
+    settings = {
+        "backbone": backbone.name, "preset": config.preset, "shots": config.shots,
+        "cocoop-images": options.cocoop_images, "seed": config.seed,
+    }  # fmt: skip
     arguments = " ".join(["--data DIR", *(f"--{name} {value}" for name, value in settings.items())])
-    return Bench(backbone, config, options.cache, arguments)
+    return Bench(backbone, config, options.cache, options.cocoop_images, arguments)

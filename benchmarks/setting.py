@@ -31,6 +31,8 @@ from lsn_core.training_config import TrainConfig
 
 log = logging.getLogger(__name__)
 
+COCOOP_IMAGES = 400
+
 Scorer = Callable[["Images"], Tensor]
 """Scores images, shape (N,); higher = more in-distribution."""
 
@@ -45,10 +47,20 @@ class Images:
     def __init__(self, backbone: Backbone, data: LabelledImages, cache: Path) -> None:
         self.backbone, self.data, self.cache = backbone, data, cache
         self.labels = torch.from_numpy(data.labels)
+        self._samples: dict[int, Images] = {}
         self._cosines: dict[int, tuple[Detector, tuple[Tensor, Tensor]]] = {}
 
     def __len__(self) -> int:
         return len(self.data)
+
+    def sample(self, most: int) -> Images:
+        """At most so many of the images, evenly spaced in their order."""
+        if len(self) <= most:
+            return self
+        if most not in self._samples:
+            chosen = np.linspace(0, len(self) - 1, most).round().astype(int)
+            self._samples[most] = Images(self.backbone, self.data.subset(chosen), self.cache)
+        return self._samples[most]
 
     @cached_property
     def embedding(self) -> Tensor:
@@ -152,6 +164,8 @@ class Setting:
     Attributes:
         config: how prompts are trained; its shots, seed and calibration share also decide what other methods learn
             from, so that all see the same images.
+        cocoop_images: most labelled images that CoCoOp learns from, and most test images of either side that it is
+            measured on: it costs runs of the text tower for each image.
         folder: where trained detectors are kept; a later table takes them from there. Image features are beside them.
     """
 
@@ -159,6 +173,7 @@ class Setting:
     split: Split
     config: TrainConfig
     folder: Path
+    cocoop_images: int = COCOOP_IMAGES
     _detectors: dict[str, Detector] = field(default_factory=dict)
 
     @property

@@ -124,10 +124,14 @@ def coop_config(setting: Setting) -> TrainConfig:
 
 
 def cocoop_config(setting: Setting) -> TrainConfig:
-    """CoCoOp + LSN, of the same preset, shots and seed."""
-    config = setting.config
+    """CoCoOp + LSN, of the same preset and seed, from at most `setting.cocoop_images` labelled images in all.
+
+    Every image has prompts of its own, so that a pass over the images costs as many runs of the text tower.
+    """
+    config, share = setting.config, setting.cocoop_images // len(setting.class_names)
+    shots = share if config.shots is None else min(config.shots, share)
     return get_preset(
-        config.preset, "cocoop", shots=config.shots, seed=config.seed, calibration_share=config.calibration_share
+        config.preset, "cocoop", shots=shots, seed=config.seed, calibration_share=config.calibration_share
     )
 
 
