@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import logging
+import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -38,9 +39,7 @@ class Meter:
             predict: gives the class index of images, for the ID accuracy.
         """
         begun = time.process_time()
-        most = (
-            self.setting.cocoop_images if "CoCoOp" in name else len(self.known) + max(map(len, self.unknown.values()))
-        )
+        most = self.setting.cocoop_images if "CoCoOp" in name else sys.maxsize
         known_images = self.known.sample(most)
         known = scorer(known_images).detach()
         right = None if predict is None else accuracy(predict(known_images).numpy(), known_images.labels.numpy())

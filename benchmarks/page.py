@@ -115,17 +115,17 @@ def shots(summary: Sequence[Row]) -> str:
 def not_counts(summary: Sequence[Row]) -> str:
     """How often a class's denial is chosen."""
     lines = [
-        [row["ood"], str(row["images"]), str(row["classes"]), f"{row['chose_not']:.1f} %", f"{row['classes_mostly_not']:.1f} %"]
+        [row["ood"], row["images"], row["classes"], f"{row['chose_not']:.1f} %", f"{row['classes_mostly_not']:.1f} %"]
         for row in summary
-    ]  # fmt: skip
-    return markdown_table(["images of", "images", "classes", '"not" chosen', "classes where most choose it"], lines)
+    ]
+    header = ["images of", "images", "classes", '"not" chosen', "classes where most choose it"]
+    return markdown_table(header, [[str(value) for value in line] for line in lines])
 
 
 def combination(summary: Sequence[Row]) -> str:
     """How the combination grew."""
-    return markdown_table(
-        ["sum of", "AUROC, hidden classes"], [[r["scores"], f"{r['hidden_auroc']:.2f}"] for r in summary]
-    )
+    lines = [[row["scores"], f"{row['hidden_auroc']:.2f}"] for row in summary]
+    return markdown_table(["sum of", "AUROC, hidden classes"], lines)
 
 
 def headline(summary: Sequence[Row], paper: dict[str, Any]) -> str:
