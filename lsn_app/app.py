@@ -10,7 +10,7 @@ from typing import Any
 import gradio as gr
 from gradio_client.utils import is_http_url_like
 
-from lsn_app import detect, probe, train
+from lsn_app import detect, evaluate, probe, train
 from lsn_app.examples import EXAMPLES_DIR
 from lsn_app.store import DETECTORS_DIR, Store
 from lsn_app.theme import CSS_FILE, build_theme
@@ -31,6 +31,7 @@ TABS = (
     ("Detect", "detect", detect.build),
     ('Does CLIP understand "not"?', "not", probe.build),
     ("Train", "train", train.build),
+    ("Evaluate", "evaluate", evaluate.build),
 )
 MAX_FILE_SIZE = "512mb"  # of a data set; photos have a lower limit of their own
 # So that a copied address opens the same tab. The first tab is also "selected" while the page is built, before the
