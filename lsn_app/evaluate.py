@@ -65,6 +65,7 @@ class _EvaluateTab:
             with gr.Column(scale=2, min_width=300):
                 self._build_steps()
             with gr.Column(scale=3, min_width=300):
+                self._build_start()
                 self.card = gr.HTML(evaluate_words.nothing_yet(), elem_id="eval-card")
                 self.table = gr.HTML(visible=False, elem_id="eval-results")
                 self.links = gr.HTML(visible=False, elem_id="eval-links")
@@ -98,17 +99,25 @@ class _EvaluateTab:
         )  # fmt: skip
         self._message("model")
         _heading("2. Photos of its classes")
+        gr.HTML(
+            words.note("One zip of class folders (cat/1.jpg, dog/1.jpg, …) or Parquet file; or photos by themselves.")
+        )
         self.known = gr.File(
-            label="A zip of class folders, Parquet, or photos", file_count="multiple",
+            label="Known", file_count="multiple",
             file_types=["image", ".zip", ".parquet"], height=120, elem_id="eval-known",
         )  # fmt: skip
         self._message("known")
         _heading("3. Photos of other things")
+        gr.HTML(
+            words.note("Each zip or Parquet file is measured as a set of its own; photos by themselves make one more.")
+        )
         self.others = gr.File(
-            label="Each zip or Parquet file is a set of its own; photos make one more", file_count="multiple",
-            file_types=["image", ".zip", ".parquet"], height=120, elem_id="eval-others",
+            label="Other", file_count="multiple",
+            file_types=["image", ".zip", ".parquet"], height=160, elem_id="eval-others",
         )  # fmt: skip
         self._message("others")
+
+    def _build_start(self) -> None:
         _heading("4. What was found")
         self.found = gr.HTML(evaluate_words.found(None, []), elem_id="eval-found")
         with gr.Row():
@@ -271,7 +280,7 @@ class _EvaluateTab:
 
     def _results(self, report: Report) -> dict[Any, Any]:
         evaluation, judge = report.evaluation, report.judge
-        lines = {"keeps 95 % of these": threshold_at_tpr(evaluation.known[OURS])}
+        lines = {"keeps 95 % of these known photos": threshold_at_tpr(evaluation.known[OURS])}
         if judge.calibration is not None:
             lines["the detector's own threshold"] = judge.threshold()
         scores = {name: found[OURS] for name, found in evaluation.others.items()}

@@ -33,6 +33,7 @@ class ResultTable:
         header, rows: the table.
         facts: what made it, and what else its file says in few words.
         picture: file of its picture, or None.
+        titled: whether its file says the title; those come first.
     """
 
     title: str
@@ -40,6 +41,7 @@ class ResultTable:
     rows: list[list[Any]]
     facts: dict[str, str]
     picture: Path | None = None
+    titled: bool = False
 
 
 def load_results(folder: Path = RESULTS_DIR) -> list[ResultTable]:
@@ -53,7 +55,7 @@ def load_results(folder: Path = RESULTS_DIR) -> list[ResultTable]:
             found += _load(folder, stem)
         except (OSError, ValueError, csv.Error) as error:
             log.warning("results/%s cannot be shown: %s", stem, error)
-    return sorted(found, key=lambda table: table.title)
+    return sorted(found, key=lambda table: (not table.titled, table.title))
 
 
 class BenchmarkBrowser:
@@ -104,19 +106,20 @@ def _load(folder: Path, stem: str) -> list[ResultTable]:
         content = json.loads((folder / f"{stem}.json").read_text(encoding="utf-8"))
         about = content if isinstance(content, dict) else {"rows": content}
     picture = folder / f"{stem}.png"
+    titled = bool(about.get("title"))
     title = str(about.get("title") or stem.replace("_", " ").capitalize())
     facts = _facts(about)
     shown = picture if picture.is_file() else None
     if (folder / f"{stem}.csv").is_file():
         with (folder / f"{stem}.csv").open(newline="", encoding="utf-8-sig") as file:
             header, *rows = list(csv.reader(file)) or [[]]
-        return [ResultTable(title, header, [[_number(cell) for cell in row] for row in rows], facts, shown)]
+        return [ResultTable(title, header, [[_number(cell) for cell in row] for row in rows], facts, shown, titled)]
     lists = _lists(about)
     if not lists:
-        return [ResultTable(title, ["what", "value"], [list(item) for item in facts.items()], {}, shown)]
+        return [ResultTable(title, ["what", "value"], [list(item) for item in facts.items()], {}, shown, titled)]
     return [
         ResultTable(title if name == "rows" or len(lists) == 1 else f"{title}: {name.replace('_', ' ')}",
-                    *_table(rows), facts, shown)
+                    *_table(rows), facts, shown, titled)
         for name, rows in lists.items()
     ]  # fmt: skip
 
@@ -158,7 +161,7 @@ def _facts(about: Mapping[str, Any]) -> dict[str, str]:
 
 def _plain(value: Any) -> Any:
     if isinstance(value, list):
-        return ", ".join(str(item) for item in value)
+        return ", ".join(f"{item:.{_DIGITS}g}" if isinstance(item, float) else str(item) for item in value)
     return json.dumps(value) if isinstance(value, dict) else value
 
 

@@ -31,7 +31,7 @@ def score_histograms(
     inside = np.asarray(known, dtype=np.float64)
     both = np.concatenate([inside, *(np.asarray(scores, dtype=np.float64) for scores in others.values())])
     smallest = min(inside.size, *(len(scores) for scores in others.values()))
-    bins = int(np.clip(round(2 * np.sqrt(smallest)), 8, 40))
+    bins = int(np.clip(round(2 * np.sqrt(smallest)), 16, 40))
     edges = np.histogram_bin_edges(both, bins=bins)
     figure = _rows(others)
     for row, scores in enumerate(others.values(), start=1):

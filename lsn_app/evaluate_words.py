@@ -37,7 +37,7 @@ def stopped() -> str:
 def failed() -> str:
     """What stands there when something has to be put right first."""
     return _card(
-        "empty", "!", "Nothing measured", ["Something needs to be put right first: see the message on the left."]
+        "empty", "!", "Nothing measured", ["Something needs to be put right first: see the message by the input."]
     )
 
 
@@ -94,11 +94,10 @@ def _lead(report: Report, theirs: Row) -> str:
         f"FPR95 {percent(theirs.metrics.fpr95)}. "
     )
     if abs(lead) < 0.05 and abs(low) < 0.05 and abs(high) < 0.05:
-        return sentence + "There is no difference in AUROC."
+        return f"{sentence}There is no difference in AUROC."
     verdict = "so it is unlikely to be chance" if low > 0 or high < 0 else "so it may well be chance"
-    return (
-        sentence + f"The difference in AUROC is {lead:+.1f} points (range {low:+.1f} to {high:+.1f}), {verdict}."
-    ).replace("-", "−")
+    values = f"{lead:+.1f} points (range {low:+.1f} to {high:+.1f})".replace("-", "−")
+    return f"{sentence}The difference in AUROC is {values}, {verdict}."
 
 
 def _few(few: int, ours: Row, report: Report) -> str:
@@ -111,9 +110,9 @@ def _few(few: int, ours: Row, report: Report) -> str:
 
 
 def table(report: Report) -> str:
-    """All rows as an HTML table, averages last, with ranges and photos left out."""
+    """All rows as an HTML table, averages first, with ranges and photos left out."""
     averages = report.evaluation.averages if len(report.others) > 1 else []
-    rows = "".join(_row(row) for row in [*report.evaluation.rows, *averages])
+    rows = "".join(_row(row) for row in [*averages, *report.evaluation.rows])
     head = "".join(f'<th scope="col">{text}</th>' for text in _HEADS)
     left_out = [error for one in (report.known, *report.others) for error in one.errors]
     said = ""
@@ -123,7 +122,7 @@ def table(report: Report) -> str:
             f"{_photos(len(left_out))} could not be read and had no part in it. {' '.join(left_out[:3])}{more}"
         )
     return (
-        '<div class="not-scroll" tabindex="0" role="region" aria-label="Results"><table class="eval-table">'
+        '<div class="not-scroll eval-scroll" tabindex="0" role="region" aria-label="Results"><table class="eval-table">'
         f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>{said}"
     )
 
