@@ -27,7 +27,7 @@ REPEATS, SEED = 1000, 0  # of the bootstrap
 OURS, OWN_MCM, WRITTEN_MCM = "This detector", "MCM, its own prompts", "MCM, hand-written prompts"
 _ARCHIVES = (".zip", ".parquet")
 _LIMITS = DataLimits(max_entries=4 * MAX_IMAGES, max_total_bytes=4 * 2**30)
-_OPENED = 100
+OPENED = 200  # of a set, before anything starts
 _BATCH = 16  # so that the bar moves and a stop is heard about twice a second on two cores
 
 
@@ -56,9 +56,9 @@ class ImageSet:
         return dict(Counter(self.classes or ()))
 
     def unreadable(self) -> list[str]:
-        """What is wrong with those of up to 100 images, evenly spread, that cannot be read."""
+        """What is wrong with those of up to OPENED images, evenly spread, that cannot be read."""
         found = []
-        for index in np.unique(np.linspace(0, len(self) - 1, min(_OPENED, len(self))).round().astype(int)).tolist():
+        for index in np.unique(np.linspace(0, len(self) - 1, min(OPENED, len(self))).round().astype(int)).tolist():
             try:
                 open_image(self.read(index), name=self.names[index])
             except UserError as error:
@@ -79,7 +79,9 @@ def open_known(files: Sequence[tuple[str, str]]) -> ImageSet | None:
         return None
     archives = [file for file in files if _is_archive(file)]
     if archives and len(files) > 1:
-        raise Problem("known", "Give either photos or one zip or Parquet file of known classes, not both.")
+        raise Problem(
+            "known", "Give one zip or Parquet file of the known classes, or photos by themselves; remove the others."
+        )
     return at("known", lambda: _open_archive(*archives[0], labelled=True) if archives else _loose(files))
 
 

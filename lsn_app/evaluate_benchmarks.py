@@ -68,6 +68,7 @@ class BenchmarkBrowser:
             return
         first, choices = self.tables[0], [(table.title, place) for place, table in enumerate(self.tables)]
         self.choice = gr.Dropdown(choices, value=0, label="Result", elem_id="eval-benchmark")
+        gr.HTML(words.note("A column's menu (⋮) sorts the table."))
         self.table = gr.Dataframe(
             _cells(first), headers=first.header, datatype=_kinds(first), interactive=False, max_height=480,
             show_label=False, elem_id="eval-benchmark-table", buttons=["fullscreen"],

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from html import escape
 
 from lsn_app.downloads import csv_text, download_link
-from lsn_app.evaluate_answers import REPEATS, SEED, WRITTEN_MCM, ImageSet, Report
+from lsn_app.evaluate_answers import OPENED, REPEATS, SEED, WRITTEN_MCM, ImageSet, Report
 from lsn_app.words import note, percent, problem
 from lsn_core.evaluation import AVERAGE, Row
 from lsn_core.metrics import OODMetrics
@@ -62,7 +62,7 @@ def _found_one(kind: str, images: ImageSet) -> str:
     bad = images.unreadable()
     body = "".join(f"<p>{escape(sentence)}</p>" for sentence in sentences)
     if bad:
-        opened = min(len(images), 100)
+        opened = min(len(images), OPENED)
         body += problem(
             f"{len(bad)} of {opened} that were opened cannot be read and will be left out. {' '.join(bad[:3])}"
         )

@@ -110,7 +110,7 @@ def test_files_become_sets_whatever_they_are(files: dict[str, tuple[str, str]], 
 def test_mistakes_are_told_of_at_the_input_they_belong_to(
     files: dict[str, tuple[str, str]], judge: Detector, tmp_path: Path
 ) -> None:
-    with pytest.raises(Problem, match="not both") as caught:
+    with pytest.raises(Problem, match="one zip or Parquet file") as caught:
         open_known([files["known"], files["others"]])
     assert caught.value.place == "known"
     (tmp_path / "x").write_bytes(b"PK\x03\x04 and then nothing")
