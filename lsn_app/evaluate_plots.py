@@ -47,7 +47,7 @@ def score_histograms(
                 name=name,
                 legendgroup=name,
                 showlegend=row == 1,
-                opacity=0.65,
+                opacity=0.8,
                 marker={"color": colour, "pattern": {"shape": shape, "solidity": 0.35}},
                 customdata=counts,
                 hovertemplate=f"%{{customdata}} of {values.size:,} {name}<br>score about %{{x:.4f}}<extra></extra>",

@@ -57,15 +57,15 @@ def test_the_examples_are_measured_in_one_click(browser: Browser, app_url: str) 
     expect(page.locator("#eval-start")).to_be_disabled()
     page.locator("#eval-example").click()
     expect(page.locator("#eval-card h2")).to_contain_text("AUROC", timeout=PATIENCE)
-    expect(page.locator("#eval-card")).to_contain_text("As few as 7 photos are too few for firm numbers")
-    expect(page.locator("#eval-found")).to_contain_text("9 photos")
+    expect(page.locator("#eval-card")).to_contain_text("As few as 8 photos are too few for firm numbers")
+    expect(page.locator("#eval-found")).to_contain_text("Other: the other example photos8 photos")
     expect(page.locator("#eval-results tbody tr")).to_have_count(2)
     page.wait_for_selector("#eval-histograms .js-plotly-plot .bars path", state="attached")
     expect(page.locator("#eval-roc .js-plotly-plot .scatterlayer path.js-line")).to_have_count(3)
 
     table = download(page, "Download the table as CSV")
     shown = page.locator("#eval-results tbody tr").first.inner_text()
-    assert f"{100 * float(table[0]['auroc']):.3g} %" in shown and (table[0]["n_id"], table[0]["n_ood"]) == ("7", "9")
+    assert f"{100 * float(table[0]['auroc']):.3g} %" in shown and (table[0]["n_id"], table[0]["n_ood"]) == ("8", "8")
     scores = download(page, "Download all scores as CSV")
     assert (
         len(scores) == 16

@@ -158,6 +158,8 @@ def test_mcm_is_that_of_hand_written_prompts_and_of_the_detectors_own(
     assert known is not None and sorted(known.names) == ["cat.jpg", "zebra.jpg"] and len(others[0]) == 14
     shown = measure(encoder.zero_shot(("zebra", "cat")), encoder, known, others, tmp_path, lambda done, total: None)
     assert list(shown.evaluation.known) == [OURS, WRITTEN_MCM]  # no learned prompts, so none of their own
+    assert shown.evaluation.averages[0].metrics.fpr95 == 0
+    assert "None of the others passed here, yet up to 19 % could" in evaluate_words.result_card(shown)
     assert split_examples(load_examples(), ["gas pump", "golf ball"])[0] is None
 
 
