@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 import threading
 from pathlib import Path
@@ -59,6 +60,7 @@ class _EvaluateTab:
         self.stops: dict[str | None, threading.Event] = {}  # by session, while it measures
         self.cache = store.jobs.files.cache if store.jobs else Path(tempfile.mkdtemp(prefix="lsn-features-"))
         self.lent: dict[str, str] = {}  # job -> label
+        self.called: dict[str, str] = {}  # label -> name
         self.owner = next((block for block in page.blocks.values() if isinstance(block, gr.BrowserState)), None)
         self.messages: dict[str, gr.HTML] = {}
         self.example = gr.State(False)
@@ -105,7 +107,10 @@ class _EvaluateTab:
         self._message("model")
         _heading("2. Photos of its classes")
         gr.HTML(
-            words.note("One zip of class folders (cat/1.jpg, dog/1.jpg, …) or Parquet file; or photos by themselves.")
+            words.note(
+                "One zip of class folders (cat/1.jpg, dog/1.jpg, …) or Parquet file; or photos by themselves. Not those "
+                "that the detector was trained on: they would flatter it."
+            )
         )
         self.known = gr.File(
             label="Known", file_count="multiple",
@@ -147,7 +152,7 @@ class _EvaluateTab:
             files.change(
                 self.take_files, [*asked], [self.example, self.classes], preprocess=False, **_QUICK
             ).then(**looking)  # fmt: skip
-        self.detector.change(self.choose_detector, self.detector, chosen, **_QUICK).then(**looking)
+        self.detector.change(self.choose_detector, asked, chosen, preprocess=False, **_QUICK).then(**looking)
         gr.on([self.classes.submit, self.classes.blur, self.backbone.input], **looking)
         begun = {"fn": self.begin, "outputs": [self.start, self.stop, self.card], "js": _TO_RESULT, **_QUICK}
         run = {"fn": self.run, "inputs": asked, "outputs": shown, "preprocess": False, "show_progress_on": self.card}
@@ -180,19 +185,22 @@ class _EvaluateTab:
             choices += [(f"{job.name} (my job)", self._lend(job)) for job in self.store.jobs.list(owner) if job.result]
         known = {value for _, value in choices}
         if in_detect and in_detect not in known:
-            choices.append(("the one in Detect", in_detect))
+            choices.append((self.called.setdefault(in_detect, "The one in Detect"), in_detect))
         return gr.update(choices=choices, value=chosen)
 
-    def take_files(self, known: Any, others: Any, example: bool, label: str, classes: str, backbone: str) -> Any:
-        """Whether the examples still are what is measured, and the class list: the folders of the known photos."""
-        found: dict[Any, Any] = {self.example: example and not known and not others}
+    def take_files(self, known: Any, others: Any, example: bool, *about: Any) -> dict[Any, Any]:
+        """Whether the examples still are what is measured, and the class list."""
+        example = example and not known and not others
+        return {self.example: example, **self._class_list(known, about[0])}
+
+    def _class_list(self, known: Any, label: str) -> dict[Any, Any]:
+        # The folders of the known photos, where they have some.
         try:
             images = open_known([file_of(item) for item in known or ()])
         except Problem:
-            return found  # the look that follows says why
-        if images and label == ZERO_SHOT and len(images.counts) > 1 and not set(",;") & set("".join(images.counts)):
-            found[self.classes] = ", ".join(images.counts)
-        return found
+            return {}  # the look that follows says why
+        names = list(images.counts) if images and label == ZERO_SHOT else []
+        return {self.classes: ", ".join(names)} if len(names) > 1 and not set(",;") & set("".join(names)) else {}
 
     def take_example(self) -> dict[Any, Any]:
         """The example photos, of which half are known."""
@@ -201,20 +209,20 @@ class _EvaluateTab:
             self.classes: EXAMPLE_CLASSES,
         }  # fmt: skip
 
-    def choose_detector(self, label: str) -> dict[Any, Any]:
+    def choose_detector(self, known: Any, others: Any, example: bool, label: str, *about: Any) -> dict[Any, Any]:
         """Shows the inputs that the chosen detector has a use for."""
         zero_shot = label == ZERO_SHOT
-        found: dict[Any, Any] = {
-            component: gr.update(visible=zero_shot) for component in (self.classes, self.backbone, self.own_classes)
-        }
+        found: dict[Any, Any] = {part: gr.update(visible=zero_shot) for part in (self.classes, self.backbone)}
         found[self.own_classes] = gr.update(visible=False)
-        if not zero_shot:
-            try:
-                detector, _ = self.store.detector(label)
-                names = ", ".join(detector.class_names)
-                found[self.own_classes] = gr.update(value=words.note(f"This detector knows: {names}."), visible=True)
-            except UserError:
-                pass  # the look that follows says why
+        if zero_shot:
+            for part, names in self._class_list(known, label).items():
+                found[part] = gr.update(value=names, visible=True)
+            return found
+        try:
+            names = ", ".join(self.store.detector(label)[0].class_names)
+            found[self.own_classes] = gr.update(value=words.note(f"This detector knows: {names}."), visible=True)
+        except UserError:
+            pass  # the look that follows says why
         return found
 
     def look(self, known: Any, others: Any, example: bool, label: str, classes: str, backbone: str) -> dict[Any, Any]:
@@ -281,17 +289,17 @@ class _EvaluateTab:
             return {**hidden, **self._idle(), **self._said(problem), self.card: evaluate_words.failed()}
         finally:
             self.stops.pop(request.session_hash, None)
-        return {**self._idle(), **self._said(None), **self._results(report)}
+        return {**self._idle(), **self._said(None), **self._results(report, self.called.get(label, label))}
 
-    def _results(self, report: Report) -> dict[Any, Any]:
+    def _results(self, report: Report, name: str) -> dict[Any, Any]:
         evaluation, judge = report.evaluation, report.judge
         lines = {"keeps 95 % of these known photos": threshold_at_tpr(evaluation.known[OURS])}
-        if judge.calibration is not None:
+        if judge.calibration is not None and math.isfinite(judge.threshold()):
             lines["the detector's own threshold"] = judge.threshold()
         scores = {name: found[OURS] for name, found in evaluation.others.items()}
         label = "score" if judge.score_name == "lsn" else f"score ({judge.score_name})"
         return {
-            self.card: evaluate_words.result_card(report),
+            self.card: evaluate_words.result_card(report, name),
             self.table: gr.update(value=evaluate_words.table(report), visible=True),
             self.links: gr.update(value=evaluate_words.links(report), visible=True),
             self.figures: gr.update(visible=True),
@@ -310,6 +318,7 @@ class _EvaluateTab:
         assert self.store.jobs is not None
         if job.id not in self.lent:
             self.lent[job.id] = self.store.lend(self.store.jobs.result(job.id))
+            self.called[self.lent[job.id]] = job.name
         return self.lent[job.id]
 
     def _idle(self) -> dict[Any, Any]:

@@ -69,8 +69,12 @@ def _found_one(kind: str, images: ImageSet) -> str:
     return f"<h4>{kind}: {escape(images.name)}</h4>{body}"
 
 
-def result_card(report: Report) -> str:
-    """The averages in sentences: what they mean, the lead over MCM, and how sure the numbers are."""
+def result_card(report: Report, name: str) -> str:
+    """The averages in sentences: what they mean, the lead over MCM, and how sure the numbers are.
+
+    Args:
+        name: of the detector.
+    """
     ours, theirs = report.evaluation.averages[0], report.evaluation.averages[-1]
     start = f"On average over {len(report.others)} sets a" if len(report.others) > 1 else "A"
     sentences = [
@@ -84,7 +88,8 @@ def result_card(report: Report) -> str:
     few = min(ours.n_id, *(len(one.kept) for one in report.others))
     if few < _FEW:
         sentences.append(_few(few, ours, report))
-    return _card("known", "✓", f"AUROC {percent(ours.metrics.auroc)}, FPR95 {percent(ours.metrics.fpr95)}", sentences)
+    title = f"{name}: AUROC {percent(ours.metrics.auroc)}, FPR95 {percent(ours.metrics.fpr95)}"
+    return _card("known", "✓", title, sentences)
 
 
 def _lead(report: Report, theirs: Row) -> str:

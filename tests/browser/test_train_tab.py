@@ -76,7 +76,7 @@ def test_from_a_zip_to_a_detector_in_use(browser: Browser, app_url: str, archive
 
     page.get_by_role("tab", name="Evaluate").click()
     page.locator("#eval-detector input").click()
-    page.get_by_role("option", name="my animals (my job)").click()
+    page.get_by_role("option", name="my animals.zip (my job)").click()
     expect(page.locator("#eval-own-classes")).to_contain_text("cat, elephant, zebra")
 
     page.get_by_role("tab", name="Train").click()

@@ -159,7 +159,7 @@ def test_mcm_is_that_of_hand_written_prompts_and_of_the_detectors_own(
     shown = measure(encoder.zero_shot(("zebra", "cat")), encoder, known, others, tmp_path, lambda done, total: None)
     assert list(shown.evaluation.known) == [OURS, WRITTEN_MCM]  # no learned prompts, so none of their own
     assert shown.evaluation.averages[0].metrics.fpr95 == 0
-    assert "None of the others passed here, yet up to 19 % could" in evaluate_words.result_card(shown)
+    assert "None of the others passed here, yet up to 19 % could" in evaluate_words.result_card(shown, "x")
     assert split_examples(load_examples(), ["gas pump", "golf ball"])[0] is None
 
 
@@ -177,9 +177,10 @@ def test_a_stop_is_heard_while_photos_are_read(
 
 
 def test_what_is_said_names_the_lead_and_how_unsure_few_photos_are(report: Report) -> None:
-    card = evaluate_words.result_card(report)
+    card = evaluate_words.result_card(report, "my <detector>")
     average = report.evaluation.averages[0].metrics
     assert f"in {100 * average.auroc:.3g} % of all pairs" in card and "On average over 2 sets" in card
+    assert "<h2>my &lt;detector&gt;: AUROC" in card
     assert "As few as 4 photos are too few for firm numbers" in card
     table = evaluate_words.table(report)
     assert table.count("<tr>") == 1 + 3 + 6 and "cat/broken.jpg" in table
