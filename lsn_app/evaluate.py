@@ -108,8 +108,8 @@ class _EvaluateTab:
         _heading("2. Photos of its classes")
         gr.HTML(
             words.note(
-                "One zip of class folders (cat/1.jpg, dog/1.jpg, …) or Parquet file; or photos by themselves. Not those "
-                "that the detector was trained on: they would flatter it."
+                "One zip of class folders (cat/1.jpg, dog/1.jpg, …) or Parquet file; or photos by themselves. Not "
+                "those that the detector was trained on: they would flatter it."
             )
         )
         self.known = gr.File(

@@ -151,10 +151,10 @@ def _facts(about: Mapping[str, Any]) -> dict[str, str]:
     found = {}
     for key in order:
         value = about[key]
-        if key == "versions" and isinstance(value, dict):
-            found[key] = ", ".join(f"{name} {version}" for name, version in value.items())
+        if isinstance(value, dict) and value and not any(isinstance(part, dict | list) for part in value.values()):
+            found[key.replace("_", " ")] = ", ".join(f"{name} {_plain(part)}" for name, part in value.items())
         elif isinstance(value, str | int | float) or (
-            isinstance(value, list) and not any(isinstance(x, dict) for x in value)
+            isinstance(value, list) and not any(isinstance(part, dict) for part in value)
         ):
             found[key.replace("_", " ")] = str(_plain(value))
     return found
@@ -182,13 +182,10 @@ def _cells(table: ResultTable) -> list[list[Any]]:
 
 
 def _kinds(table: ResultTable) -> Any:
-    columns = [[row[i] for row in table.rows if i < len(row)] for i in range(len(table.header))]
-    return [
-        "number"
-        if column and all(isinstance(cell, int | float) and not isinstance(cell, bool) for cell in column)
-        else "str"
-        for column in columns
+    columns = [
+        [row[i] for row in table.rows if i < len(row) and row[i] not in ("", None)] for i in range(len(table.header))
     ]
+    return ["number" if column and all(type(cell) in (int, float) for cell in column) else "str" for column in columns]
 
 
 def _picture(table: ResultTable) -> Any:

@@ -11,6 +11,7 @@ import zipfile
 from dataclasses import replace
 from pathlib import Path
 
+import gradio as gr
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -18,6 +19,7 @@ import pytest
 from PIL import Image
 from support import REPO, run_inside
 
+from benchmarks.measure import write_table
 from lsn_app import evaluate_plots, evaluate_words
 from lsn_app.evaluate_answers import (
     OURS,
@@ -30,7 +32,7 @@ from lsn_app.evaluate_answers import (
     open_others,
     split_examples,
 )
-from lsn_app.evaluate_benchmarks import facts_list, load_results
+from lsn_app.evaluate_benchmarks import BenchmarkBrowser, facts_list, load_results
 from lsn_app.examples import load_examples
 from lsn_app.questions import Problem
 from lsn_app.store import LRU, Encoder
@@ -227,17 +229,27 @@ def test_every_committed_result_is_shown_with_what_made_it() -> None:
     assert faithful.rows[0][:2] == ["zero-shot", "mcm"] and faithful.facts["seed"] == "0"
 
 
-def test_results_come_as_pairs_as_lists_or_not_at_all(tmp_path: Path) -> None:
+def test_results_come_as_pairs_as_lists_or_not_at_all(tmp_path: Path, tiny_backbone: Backbone) -> None:
     assert load_results(tmp_path / "none") == []
-    about = {"title": "Table 3: <splits>", "command": "python -m x", "seed": 0, "versions": {"torch": "2"}, "rows": []}
-    (tmp_path / "table3.json").write_text(json.dumps(about))
-    (tmp_path / "table3.csv").write_text("method,auroc,note\nMCM,0.5,\nours,1e-1,x\n")
+    rows = [{"method": "MCM", "auroc": 50.5, "auroc_std": None}, {"method": "ours", "auroc": 99, "auroc_std": 0.1}]
+    write_table(
+        "table3", "Table 3: <splits>", "python -m x --y <z>", rows, backbone=tiny_backbone, seed=7,
+        seconds={"all": 1.5}, details=[{"split": 0}], folder=tmp_path,
+    )  # fmt: skip
     Image.new("RGB", (8, 8)).save(tmp_path / "table3.png")
     (tmp_path / "bad.json").write_text("{")
     (tmp_path / "lists.json").write_text(json.dumps({"cost": [{"a": 1, "b": [1.5]}], "sides": {"x": {"n": 2}}}))
     tables = load_results(tmp_path)
     assert [table.title for table in tables] == ["Table 3: <splits>", "Lists: cost", "Lists: sides"]
-    assert tables[0].rows == [["MCM", 0.5, ""], ["ours", 0.1, "x"]] and tables[0].picture == tmp_path / "table3.png"
+    assert tables[0].header == ["method", "auroc", "auroc_std"] and tables[0].picture == tmp_path / "table3.png"
+    assert tables[0].rows == [["MCM", 50.5, ""], ["ours", 99, 0.1]]
     assert tables[1].rows == [[1, "1.5"]] and tables[2].rows == [["x", 2]]
-    facts = facts_list(replace(tables[0], facts={**tables[0].facts, "command": "<x>"}))
-    assert "&lt;x&gt;" in facts and "torch 2" in facts
+    facts = facts_list(tables[0])
+    for fact in ("python -m x --y &lt;z&gt;", ">7<", "torch ", "all 1.5", tiny_backbone.weights_hash):
+        assert fact in facts
+    with gr.Blocks():
+        browser = BenchmarkBrowser(tmp_path)
+        shown = browser.show(0)
+        assert shown[browser.table]["datatype"] == ["str", "number", "number"]  # an empty cell is no text
+        assert shown[browser.picture]["visible"] and not browser.show(1)[browser.picture]["visible"]
+        BenchmarkBrowser(tmp_path / "none")  # as in an installed package: a note, no error
