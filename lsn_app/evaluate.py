@@ -60,7 +60,7 @@ class _EvaluateTab:
         self.stops: dict[str | None, threading.Event] = {}  # by session, while it measures
         self.cache = store.jobs.files.cache if store.jobs else Path(tempfile.mkdtemp(prefix="lsn-features-"))
         self.lent: dict[str, str] = {}  # job -> label
-        self.called: dict[str, str] = {}  # label -> name
+        self.called = {ZERO_SHOT: "Zero-shot"}  # label -> name
         self.owner = next((block for block in page.blocks.values() if isinstance(block, gr.BrowserState)), None)
         self.messages: dict[str, gr.HTML] = {}
         self.example = gr.State(False)
@@ -149,9 +149,8 @@ class _EvaluateTab:
                  *self.messages.values()]  # fmt: skip
         looking: dict[str, Any] = {"fn": self.look, "inputs": asked, "outputs": looked, "preprocess": False, **_LOOK}
         for files in (self.known, self.others):
-            files.change(
-                self.take_files, [*asked], [self.example, self.classes], preprocess=False, **_QUICK
-            ).then(**looking)  # fmt: skip
+            taken = files.change(self.take_files, asked, [self.example, self.classes], preprocess=False, **_QUICK)
+            taken.then(**looking)
         self.detector.change(self.choose_detector, asked, chosen, preprocess=False, **_QUICK).then(**looking)
         gr.on([self.classes.submit, self.classes.blur, self.backbone.input], **looking)
         begun = {"fn": self.begin, "outputs": [self.start, self.stop, self.card], "js": _TO_RESULT, **_QUICK}
@@ -248,7 +247,7 @@ class _EvaluateTab:
         }
 
     def halt(self, request: gr.Request) -> dict[Any, Any]:
-        """Stops what this page has measured."""
+        """Stops what this page measures; what still waits for its turn is cancelled."""
         self.leave(request)
         return {**self._idle(), self.card: evaluate_words.stopped()}
 
@@ -285,7 +284,8 @@ class _EvaluateTab:
             report = measure(judge, encoder, inside, outside, self.cache, tell)
         except _Stopped:
             return {**hidden, **self._idle(), **self._said(None), self.card: evaluate_words.stopped()}
-        except Problem as problem:
+        except (Problem, UserError) as error:
+            problem = error if isinstance(error, Problem) else Problem("model", str(error))
             return {**hidden, **self._idle(), **self._said(problem), self.card: evaluate_words.failed()}
         finally:
             self.stops.pop(request.session_hash, None)
@@ -310,9 +310,8 @@ class _EvaluateTab:
     def _sets(self, known: Any, others: Any, example: bool, judge: Detector) -> tuple[ImageSet | None, list[ImageSet]]:
         if example:
             return split_examples(self.examples, judge.class_names)
-        return open_known([file_of(item) for item in known or ()]), open_others(
-            [file_of(item) for item in others or ()]
-        )
+        inside, outside = ([file_of(item) for item in files or ()] for files in (known, others))
+        return open_known(inside), open_others(outside)
 
     def _lend(self, job: Job) -> str:
         assert self.store.jobs is not None

@@ -106,7 +106,7 @@ def _lead(report: Report, theirs: Row) -> str:
 
 
 def _few(few: int, ours: Row, report: Report) -> str:
-    sentence = f"As few as {few} photos are too few for firm numbers: take them as a hint."
+    sentence = f"{_photos(few)} {'is' if few == 1 else 'are'} too few for firm numbers: take them as a hint."
     if ours.metrics.fpr95 == 0:
         # Clopper and Pearson's upper end for no case among n: at 95 %, about 3 / n.
         most = 1 - 0.05 ** (1 / min(len(one.kept) for one in report.others))

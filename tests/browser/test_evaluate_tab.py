@@ -13,7 +13,7 @@ from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 
 PATIENCE = 90_000  # it takes seconds, but the machine may be busy
-MANY = 120
+MANY = 200  # enough for a stop to come in time
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,7 @@ def test_the_examples_are_measured_in_one_click(browser: Browser, app_url: str) 
     expect(page.locator("#eval-start")).to_be_disabled()
     page.locator("#eval-example").click()
     expect(page.locator("#eval-card h2")).to_contain_text("AUROC", timeout=PATIENCE)
-    expect(page.locator("#eval-card")).to_contain_text("As few as 8 photos are too few for firm numbers")
+    expect(page.locator("#eval-card")).to_contain_text("8 photos are too few for firm numbers")
     expect(page.locator("#eval-found")).to_contain_text("Other: the other example photos8 photos")
     expect(page.locator("#eval-results tbody tr")).to_have_count(2)
     page.wait_for_selector("#eval-histograms .js-plotly-plot .bars path", state="attached")
@@ -76,7 +76,7 @@ def test_the_examples_are_measured_in_one_click(browser: Browser, app_url: str) 
     page.locator("#eval-classes textarea").press("Enter")
     expect(page.locator("#eval-found")).to_contain_text("13 photos", timeout=PATIENCE)
     page.locator("#eval-start").click()
-    expect(page.locator("#eval-card")).to_contain_text("As few as 3 photos", timeout=PATIENCE)
+    expect(page.locator("#eval-card")).to_contain_text("3 photos are", timeout=PATIENCE)
     page.close()
 
 
@@ -98,8 +98,6 @@ def test_own_files_are_looked_into_stopped_and_measured(
     expect(page.locator("#eval-found")).to_contain_text("Other: things", timeout=PATIENCE)
     page.locator("#eval-start").click()
     page.locator("#eval-stop").click()
-    expect(page.locator("#eval-card")).to_contain_text("Stopped")
-    page.wait_for_timeout(1500)  # a result would overwrite it
     expect(page.locator("#eval-card")).to_contain_text("Stopped")
     expect(page.locator("#eval-results")).to_be_hidden()
     page.locator("#eval-start").click()
