@@ -13,7 +13,7 @@ from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 
 PATIENCE = 90_000  # it takes seconds, but the machine may be busy
-MANY = 200  # enough for a stop to come in time
+MANY = 160  # enough for a stop to come in time, and few enough to be opened all before the start
 
 
 @pytest.fixture(scope="module")
