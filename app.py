@@ -4,7 +4,7 @@ Environment: LSN_BACKBONE (default 'embedded'), LSN_PUBLIC (1: strangers use it,
 default: whenever the server listens on more than this machine), LSN_DATA (folder of training jobs; default
 ~/.local/share/lsn), LSN_QUEUE (redis://HOST:PORT/DB; default: SQLite), LSN_JOB_THREADS (CPU threads of a job; default:
 all cores but one), LSN_JOB_MEMORY_GIB (a job that takes more fails), LSN_RESUME (0: interrupted jobs wait to be
-resumed), GRADIO_SERVER_NAME, GRADIO_SERVER_PORT.
+resumed), LSN_MCP (1: the public endpoints are MCP tools, too), GRADIO_SERVER_NAME, GRADIO_SERVER_PORT.
 """
 
 import logging
@@ -12,6 +12,7 @@ import os
 from pathlib import Path
 
 from lsn_app import Settings, build_app, launch_options
+from lsn_core import UserError
 from lsn_core.jobs import DEFAULT_FOLDER, Supervisor
 
 
@@ -28,6 +29,10 @@ def main() -> None:
         data_dir=Path(os.environ.get("LSN_DATA") or DEFAULT_FOLDER),
         queue_url=os.environ.get("LSN_QUEUE") or None,
     )
+    try:
+        launching = launch_options(mcp=flag("LSN_MCP", False))
+    except UserError as error:
+        raise SystemExit(str(error)) from error
     page = build_app(settings)
     options = ["--nice", "10", "--resume" if flag("LSN_RESUME", True) else "--no-resume"]
     for name, option in (
@@ -40,7 +45,7 @@ def main() -> None:
     supervisor = Supervisor(settings.data_dir or DEFAULT_FOLDER, options)
     supervisor.start()
     try:
-        page.launch(server_name=host, server_port=port, **launch_options())
+        page.launch(server_name=host, server_port=port, **launching)
     finally:
         supervisor.stop()
 

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from gradio_client.utils import is_http_url_like
 
-from lsn_app import detect, probe, train
+from lsn_app import detect, evaluate, probe, train
 from lsn_app.examples import EXAMPLES_DIR
 from lsn_app.store import DETECTORS_DIR, Store
 from lsn_app.theme import CSS_FILE, build_theme
+from lsn_app.tools import check_mcp, uploads_only
 from lsn_app.words import problem
 from lsn_core import UserError
 from lsn_core.backbones import EMBEDDED
@@ -31,6 +31,7 @@ TABS = (
     ("Detect", "detect", detect.build),
     ('Does CLIP understand "not"?', "not", probe.build),
     ("Train", "train", train.build),
+    ("Evaluate", "evaluate", evaluate.build),
 )
 MAX_FILE_SIZE = "512mb"  # of a data set; photos have a lower limit of their own
 # So that a copied address opens the same tab. The first tab is also "selected" while the page is built, before the
@@ -67,9 +68,11 @@ class Page(gr.Blocks):
     """Blocks that take uploaded files only."""
 
     async def preprocess_data(self, block_fn: Any, inputs: list[Any], *args: Any, **kwargs: Any) -> Any:
-        # security: Gradio would download an address given in the place of an uploaded file.
-        if _holds_address(inputs):
-            raise gr.Error("Files must be uploaded; web addresses are not fetched.", print_exception=False)
+        # security: Gradio would download an address given in the place of an uploaded file, and read a bare path.
+        try:
+            inputs = uploads_only(inputs)
+        except UserError as error:
+            raise gr.Error(str(error), print_exception=False) from error
         return await super().preprocess_data(block_fn, inputs, *args, **kwargs)
 
 
@@ -97,8 +100,17 @@ def build_app(settings: Settings | None = None) -> gr.Blocks:
     return page
 
 
-def launch_options() -> dict[str, Any]:
-    """Keyword arguments for `launch`: looks, and what may be read and sent."""
+def launch_options(*, mcp: bool = False) -> dict[str, Any]:
+    """Keyword arguments for `launch`: looks, and what may be read and sent.
+
+    Args:
+        mcp: whether the public endpoints are tools of an MCP server, too.
+
+    Raises:
+        UserError: the package that MCP needs is not installed.
+    """
+    if mcp:
+        check_mcp()
     return {
         "theme": build_theme(),
         "css_paths": CSS_FILE,
@@ -107,6 +119,7 @@ def launch_options() -> dict[str, Any]:
         "enable_monitoring": False,
         "ssr_mode": False,
         "footer_links": ["api", "settings"],
+        "mcp_server": mcp,
     }
 
 
@@ -128,12 +141,3 @@ def _open_store(settings: Settings, jobs: Jobs | None) -> tuple[Store, str]:
         return store, reason
     store, worse = _open_store(replace(settings, backbone=EMBEDDED), jobs)
     return store, f"{reason} {worse}" if worse else f"{reason} This page uses '{EMBEDDED}' instead."
-
-
-def _holds_address(value: Any) -> bool:
-    if isinstance(value, dict):
-        path = value.get("path")
-        if isinstance(path, str) and "meta" in value and is_http_url_like(path):
-            return True
-        return any(_holds_address(item) for item in value.values())
-    return isinstance(value, list | tuple) and any(_holds_address(item) for item in value)

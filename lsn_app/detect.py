@@ -30,7 +30,7 @@ def build(store: Store, page: gr.Blocks) -> None:
         """Tells whether a photo shows one of the given classes, with the default backbone and zero-shot prompts.
 
         Args:
-            image: the photo: JPEG, PNG, WebP, BMP, GIF or TIFF.
+            image: the photo (JPEG, PNG, WebP, BMP, GIF or TIFF), uploaded here or as a data URL; no address is fetched.
             classes: names of the known classes, separated by commas or line ends; at least two.
             tpr: wanted true positive rate, between 0 and 1; of effect only for a calibrated detector.
 

@@ -160,7 +160,7 @@ def build_endpoint(store: Store, default_classes: str) -> None:
         """Shows which places of a photo raise or lower the cosine to a class's zero-shot prompts.
 
         Args:
-            image: the photo: JPEG, PNG, WebP, BMP, GIF or TIFF.
+            image: the photo (JPEG, PNG, WebP, BMP, GIF or TIFF), uploaded here or as a data URL; no address is fetched.
             classes: names of the known classes, separated by commas or line ends; at least two.
             class_name: whose prompts; empty for the class that fits best.
             method: grad-cam, grad-cam++, layer-cam, eigen-cam, legrad or clip-surgery.

@@ -106,7 +106,7 @@ def score_scale(
         tickvals=list(range(0, int(top) + 1, counts_step)),
         showgrid=False,
     )
-    return _finish(figure, 270 if counted.size else 190, top_margin=34)
+    return finish(figure, 270 if counted.size else 190, top_margin=34)
 
 
 def positive_bars(cosines: Mapping[str, float], temperature: float, top: int = TOP) -> go.Figure:
@@ -128,7 +128,7 @@ def positive_bars(cosines: Mapping[str, float], temperature: float, top: int = T
         text=[f"{values[name]:.0%}" for name in names],
         textposition="outside",
         cliponaxis=False,
-        customdata=[[_plain(name), cosines[name]] for name in names],
+        customdata=[[plain(name), cosines[name]] for name in names],
         hovertemplate="%{customdata[0]}<br>probability %{x:.2%}<br>cosine %{customdata[1]:.4f}<extra></extra>",
     )
     return _finish_bars(figure, names, 1, "probability of the class")
@@ -158,7 +158,7 @@ def negative_bars(
             text=[f"{values[name]:.0%}" for name in names],
             textposition="outside",
             cliponaxis=False,
-            customdata=[[_plain(name), negative[name][k]] for name in names],
+            customdata=[[plain(name), negative[name][k]] for name in names],
             hovertemplate="not %{customdata[0]}<br>probability %{x:.2%}<br>cosine %{customdata[1]:.4f}<extra></extra>",
         )
     figure.update_layout(showlegend=sets > 1, barmode="group")
@@ -193,7 +193,7 @@ def training_curves(points: Sequence[Point], total: int) -> go.Figure:
     figure.update_yaxes(title="loss", rangemode="tozero", row=1, col=1)
     figure.update_yaxes(title="accuracy", range=[-0.03, 1.03], tickformat=".0%", row=2, col=1)
     figure.update_layout(showlegend=True)
-    return _finish(figure, 380, top_margin=34)
+    return finish(figure, 380, top_margin=34)
 
 
 def not_bars(counts: Sequence[NotCount]) -> go.Figure:
@@ -229,7 +229,7 @@ def not_bars(counts: Sequence[NotCount]) -> go.Figure:
             text=[f"{k / n:.0%}" if n else "" for n, k in pairs],
             textposition="outside",
             cliponaxis=False,
-            customdata=[[_plain(name), f"{k} of {n}"] for name, (n, k) in zip(names, pairs, strict=True)],
+            customdata=[[plain(name), f"{k} of {n}"] for name, (n, k) in zip(names, pairs, strict=True)],
             hovertemplate="%{customdata[0]}<br>“not” chosen %{customdata[1]} times<extra></extra>",
         )
     figure.update_layout(showlegend=labelled, barmode="group", legend={"traceorder": "normal"})
@@ -262,7 +262,7 @@ def _region(figure: go.Figure, start: float, end: float, colour: str) -> None:
     )
 
 
-def _plain(name: str) -> str:
+def plain(name: str) -> str:
     # Plotly reads a few HTML tags, links among them, in its texts, and class names come from visitors.
     return name.replace("&", "&amp;").replace("<", "&lt;")
 
@@ -274,14 +274,14 @@ def _finish_bars(figure: go.Figure, names: Sequence[str], rows_each: float, titl
     figure.update_yaxes(
         range=[len(names) - 0.5, -0.5],
         tickvals=list(range(len(names))),
-        ticktext=[_plain(name) for name in short],
+        ticktext=[plain(name) for name in short],
         showgrid=False,
     )
     height = int(90 + _BAR_HEIGHT * len(names) * rows_each)
-    return _finish(figure, height, top_margin=34 if figure.layout.showlegend else 8)
+    return finish(figure, height, top_margin=34 if figure.layout.showlegend else 8)
 
 
-def _finish(figure: go.Figure, height: int, top_margin: int) -> go.Figure:
+def finish(figure: go.Figure, height: int, top_margin: int) -> go.Figure:
     """Transparent, so that the page's own light or dark shows; the page's css colours the text."""
     figure.update_layout(
         template="none",

@@ -38,7 +38,7 @@ def build(store: Store, page: gr.Blocks) -> None:
         """Has CLIP choose the text that describes a photo, such as one with and one without "not".
 
         Args:
-            image: the photo: JPEG, PNG, WebP, BMP, GIF or TIFF.
+            image: the photo (JPEG, PNG, WebP, BMP, GIF or TIFF), uploaded here or as a data URL; no address is fetched.
             texts: two or more texts to choose from.
 
         Returns:

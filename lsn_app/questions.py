@@ -13,7 +13,7 @@ from lsn_app.words import parse_classes
 from lsn_core import Detector, Prediction, UserError
 
 ZERO_SHOT = "Zero-shot from the class names"
-Place = Literal["photo", "texts", "classes", "model", "calibration", "files"]
+Place = Literal["photo", "texts", "classes", "model", "calibration", "files", "known", "others"]
 
 
 class Problem(Exception):

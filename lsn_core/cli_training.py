@@ -106,8 +106,9 @@ def evaluate(
     from lsn_core.backbones import load_backbone
     from lsn_core.data import load_data
     from lsn_core.detector import Detector
+    from lsn_core.evaluation import Method, class_targets
+    from lsn_core.evaluation import evaluate as measure
     from lsn_core.features import extract_features
-    from lsn_core.metrics import accuracy, ood_metrics
 
     sets: dict[str, Path] = {}
     for item in ood:
@@ -126,28 +127,14 @@ def evaluate(
         return images, found.features, images.labels[found.kept]
 
     images, id_features, id_labels = features(known)
-    place = {name.lower(): i for i, name in enumerate(judge.class_names)}
-    unknown = sorted({images.class_names[i] for i in id_labels if images.class_names[i].lower() not in place})
-    if unknown:
-        raise UserError(
-            f"{known.name} has images of {len(unknown)} classes that the detector does not know "
-            f"({', '.join(unknown[:5])}): in-distribution images must show its classes. "
-            "Take them out, or give them with --ood."
-        )
-    targets = [place[images.class_names[i].lower()] for i in id_labels]
-    id_accuracy = accuracy(judge.classify_features(id_features).numpy(), targets)
-    for ood_name, path in sets.items():
-        _, ood_features, _ = features(path)
-        for kind in scores:
-            found = ood_metrics(
-                judge.score_features(id_features, kind).numpy(), judge.score_features(ood_features, kind).numpy()
-            )
-            line = {"ood": ood_name, "score": kind, **found.as_dict(), "id_accuracy": id_accuracy}
-            line |= {"n_id": len(id_features), "n_ood": len(ood_features)}
-            shown = "  ".join(f"{name.upper()} {value:.4f}" for name, value in found.as_dict().items())
-            typer.echo(json.dumps(line) if as_json else f"{ood_name:>16} {kind:>16}  {shown}")
+    targets = class_targets([images.class_names[i] for i in id_labels], judge, known.name)
+    others = {name: features(path)[1] for name, path in sets.items()}
+    found = measure([Method(kind, judge, kind) for kind in scores], id_features, targets, others)
+    for row in found.rows:
+        shown = "  ".join(f"{name.upper()} {value:.4f}" for name, value in row.metrics.as_dict().items())
+        typer.echo(json.dumps(row.as_dict()) if as_json else f"{row.ood:>16} {row.score:>16}  {shown}")
     if not as_json:
-        typer.echo(f"ID accuracy {id_accuracy:.4f} on {len(id_features)} images")
+        typer.echo(f"ID accuracy {found.rows[0].id_accuracy:.4f} on {len(id_features)} images")
 
 
 def _folder(path: Path | None) -> Path | None:

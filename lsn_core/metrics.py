@@ -8,6 +8,8 @@ import torch
 
 from lsn_core.errors import UserError
 
+_BOOTSTRAP_CELLS = 2_000_000  # draws x images held at a time
+
 Scores = np.ndarray | torch.Tensor | Sequence[float]
 
 
@@ -117,6 +119,37 @@ def roc_curve(id_scores: Scores, ood_scores: Scores) -> tuple[np.ndarray, np.nda
     return fpr, tpr, np.concatenate(([np.inf], thresholds))
 
 
+def bootstrap_metrics(id_scores: Scores, ood_sets: Sequence[Scores], repeats: int = 1000, seed: int = 0) -> np.ndarray:
+    """AUROC, FPR95 and AUPR of images drawn again and again, with replacement, from those there are (Efron, 1979).
+
+    All OOD sets meet the same draw of ID images, and scores of the same shapes the same draws, so that differences
+    between methods on the same images are paired.
+
+    Args:
+        id_scores: shape (N,), finite.
+        ood_sets: scores of S >= 1 out-of-distribution sets, each of shape (M,), finite.
+        repeats: number of draws B, at least 1.
+        seed: at least 0.
+
+    Returns:
+        Shape (B, S, 3), in the order of `OODMetrics`; each in [0, 1].
+
+    Raises:
+        UserError: as `ood_metrics` does.
+    """
+    sides = [_both(id_scores, scores) for scores in ood_sets]
+    random = [np.random.default_rng([seed, place]) for place in range(1 + len(sides))]
+    found = np.empty((repeats, len(sides), 3))
+    step = max(1, _BOOTSTRAP_CELLS // max((inside.size + outside.size for inside, outside in sides), default=1))
+    for start in range(0, repeats, step):
+        rows = min(step, repeats - start)
+        drawn = _draw(random[0], rows, sides[0][0].size)
+        for place, (inside, outside) in enumerate(sides):
+            counts = _draw(random[1 + place], rows, outside.size)
+            found[start : start + rows, place] = _weighted_metrics(inside, outside, drawn, counts)
+    return found
+
+
 def accuracy(predicted: Scores, labels: Scores) -> float:
     """Share of predictions that equal the label.
 
@@ -159,3 +192,29 @@ def _counts(inside: np.ndarray, outside: np.ndarray) -> tuple[np.ndarray, np.nda
     last = np.flatnonzero(np.append(scores[1:] != scores[:-1], True))  # the last index of each run of equal scores
     true_positives = np.cumsum(positive)[last]
     return true_positives, last + 1 - true_positives, scores[last]
+
+
+def _draw(random: np.random.Generator, rows: int, size: int) -> np.ndarray:
+    """How often each of `size` images is drawn when `size` are drawn with replacement, shape (rows, size)."""
+    chosen = random.integers(size, size=(rows, size)) + size * np.arange(rows)[:, None]
+    return np.bincount(chosen.ravel(), minlength=rows * size).reshape(rows, size)
+
+
+def _weighted_metrics(
+    inside: np.ndarray, outside: np.ndarray, drawn_in: np.ndarray, drawn_out: np.ndarray
+) -> np.ndarray:
+    """The three metrics where image i counts drawn[b, i] times, shape (B, 3)."""
+    levels, place = np.unique(-np.concatenate((inside, outside)), return_inverse=True)  # highest score first
+    order = np.argsort(place, kind="stable")
+    starts = np.searchsorted(place[order], np.arange(levels.size))
+    weights_in = np.concatenate((drawn_in, np.zeros_like(drawn_out)), axis=1)[:, order]
+    weights_out = np.concatenate((np.zeros_like(drawn_in), drawn_out), axis=1)[:, order]
+    gained = np.add.reduceat(weights_in, starts, axis=1)  # (B, levels)
+    passed = np.add.reduceat(weights_out, starts, axis=1)
+    true_positives, false_positives = gained.cumsum(axis=1), passed.cumsum(axis=1)
+    below = outside.size - false_positives + passed / 2
+    area = (gained * below).sum(axis=1) / (inside.size * outside.size)
+    first = np.argmax(true_positives / inside.size >= 0.95, axis=1)
+    fpr = false_positives[np.arange(len(first)), first] / outside.size
+    precision = true_positives / np.maximum(true_positives + false_positives, 1)
+    return np.stack((area, fpr, (gained * precision).sum(axis=1) / inside.size), axis=1)

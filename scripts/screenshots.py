@@ -141,7 +141,17 @@ def train(page: Page) -> None:
     page.wait_for_selector("#lsn-job h2 >> text=: Done")
 
 
-TABS = {"detect": detect, "not": ask_about_not, "train": train}
+def evaluate(page: Page) -> None:
+    """The example photos measured, and a benchmark result below."""
+    page.locator("#eval-example").click()
+    page.wait_for_selector("#eval-results table")
+    page.wait_for_selector("#eval-histograms .js-plotly-plot .bars path", state="attached")
+    page.wait_for_selector("#eval-roc .js-plotly-plot .scatterlayer path.js-line")
+    page.locator("#eval-benchmarks > button").click()
+    page.wait_for_selector("#eval-benchmark-table .virtual-row")
+
+
+TABS = {"detect": detect, "not": ask_about_not, "train": train, "evaluate": evaluate}
 
 if __name__ == "__main__":
     main()

@@ -74,6 +74,11 @@ def test_from_a_zip_to_a_detector_in_use(browser: Browser, app_url: str, archive
     page.locator("#lsn-examples button").filter(has_text=re.compile(r"^\s*zebra\s*$")).click()
     expect(page.locator("#lsn-verdict h2")).to_contain_text("zebra", timeout=PATIENCE)
 
+    page.get_by_role("tab", name="Evaluate").click()
+    page.locator("#eval-detector input").click()
+    page.get_by_role("option", name="my animals.zip (my job)").click()
+    expect(page.locator("#eval-own-classes")).to_contain_text("cat, elephant, zebra")
+
     page.get_by_role("tab", name="Train").click()
     page.locator("#lsn-job-delete").click()
     expect(page.locator("#lsn-job")).to_contain_text("No job yet")

@@ -1,0 +1,163 @@
+"""How well detectors tell known images from others, beside one another on the same images, and how sure that is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lsn_core.detector import Detector
+from lsn_core.errors import UserError
+from lsn_core.metrics import OODMetrics, accuracy, bootstrap_metrics, ood_metrics
+
+AVERAGE = "average"
+LEVEL = 0.95
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way to score images: a detector's prompts, and a registered score of them; `name` is what to call it."""
+
+    name: str
+    detector: Detector
+    score: str
+
+
+@dataclass(frozen=True)
+class Row:
+    """One method on one OOD set, or its average over all of them, where `n_ood` counts the images of all sets.
+
+    Attributes:
+        ood: name of the OOD set; AVERAGE for the average.
+        method, score: name of the method and of its score.
+        metrics: AUROC, FPR95 and AUPR.
+        id_accuracy: share of ID images given their class, in [0, 1]; None where their classes are not known.
+        n_id, n_ood: number of images on each side.
+        intervals: metric -> lower and upper end of the bootstrap interval at LEVEL; empty where none was asked for.
+    """
+
+    ood: str
+    method: str
+    score: str
+    metrics: OODMetrics
+    id_accuracy: float | None
+    n_id: int
+    n_ood: int
+    intervals: dict[str, tuple[float, float]]
+
+    def as_dict(self) -> dict[str, str | float | int | None]:
+        """The line that the command `evaluate` prints as JSON."""
+        line: dict[str, str | float | int | None] = {"ood": self.ood, "score": self.score, **self.metrics.as_dict()}
+        return line | {"id_accuracy": self.id_accuracy, "n_id": self.n_id, "n_ood": self.n_ood}
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What methods reach on the same images.
+
+    Attributes:
+        rows: OOD set by OOD set, methods in their order.
+        averages: over the OOD sets, one a method.
+        known: method -> scores of the ID images, shape (N,).
+        others: OOD set -> method -> scores, shape (M,).
+        lead: metric -> (difference, lower, upper end) of the first method's average over the last's, from the same
+            draws of images; empty without intervals or with one method.
+    """
+
+    rows: list[Row]
+    averages: list[Row]
+    known: dict[str, Floats]
+    others: dict[str, dict[str, Floats]]
+    lead: dict[str, tuple[float, float, float]]
+
+
+def class_targets(class_names: Sequence[str], detector: Detector, where: str) -> list[int]:
+    """Indices into the detector's classes.
+
+    Args:
+        class_names: the class of each ID image; case does not matter.
+        where: what to call the image set in messages.
+
+    Raises:
+        UserError: there are classes that the detector does not know.
+    """
+    place = {name.lower(): i for i, name in enumerate(detector.class_names)}
+    unknown = sorted({name for name in class_names if name.lower() not in place})
+    if unknown:
+        raise UserError(
+            f"{where} has images of {len(unknown)} classes that the detector does not know "
+            f"({', '.join(unknown[:5])}): in-distribution images must show its classes. "
+            "Take them out, or give them as out-of-distribution images."
+        )
+    return [place[name.lower()] for name in class_names]
+
+
+def evaluate(
+    methods: Sequence[Method],
+    known: Tensor,
+    targets: Sequence[int] | None,
+    others: Mapping[str, Tensor],
+    *,
+    repeats: int = 0,
+    seed: int = 0,
+) -> Evaluation:
+    """Measures every method on every OOD set.
+
+    Args:
+        methods: of different names; their detectors share a backbone and its classes.
+        known: features of the ID images, shape (N, D).
+        targets: index of each ID image's class, or None where that is not known.
+        others: name of an OOD set -> features, shape (M, D).
+        repeats: bootstrap draws behind each interval; 0 for none.
+        seed: of the draws.
+
+    Raises:
+        UserError: there are no images on one side, or a score cannot be computed.
+    """
+    if not others:
+        raise UserError("Give at least one set of out-of-distribution images to measure against.")
+    known_scores = {method.name: _scores(method, known) for method in methods}
+    other_scores = {name: {method.name: _scores(method, found) for method in methods} for name, found in others.items()}
+    columns, averages, lead = [], [], {}
+    drawn: list[Floats] = []
+    for method in methods:
+        inside, outside = known_scores[method.name], {name: found[method.name] for name, found in other_scores.items()}
+        right = None
+        if targets is not None:
+            right = accuracy(method.detector.classify_features(known).numpy(), targets)
+        draws = (
+            bootstrap_metrics(inside, [*outside.values()], repeats, seed) if repeats else np.zeros((0, len(others), 3))
+        )
+        drawn.append(draws.mean(axis=1))
+        found = {name: ood_metrics(inside, scores) for name, scores in outside.items()}
+        columns.append(
+            [
+                Row(name, method.name, method.score, metrics, right, len(inside), len(outside[name]), _intervals(ends))
+                for (name, metrics), ends in zip(found.items(), draws.transpose(1, 0, 2), strict=True)
+            ]
+        )
+        mean, images = OODMetrics(*np.mean([*found.values()], axis=0).tolist()), sum(map(len, outside.values()))
+        averages.append(
+            Row(AVERAGE, method.name, method.score, mean, right, len(inside), images, _intervals(drawn[-1]))
+        )
+    if repeats and len(methods) > 1:
+        ends = _intervals(drawn[0] - drawn[-1])
+        for name, here, there in zip(OODMetrics._fields, averages[0].metrics, averages[-1].metrics, strict=True):
+            lead[name] = (here - there, *ends[name])
+    rows = [row for of_one_set in zip(*columns, strict=True) for row in of_one_set]
+    return Evaluation(rows, averages, known_scores, other_scores, lead)
+
+
+def _scores(method: Method, features: Tensor) -> Floats:
+    return method.detector.score_features(features, method.score).double().numpy()
+
+
+def _intervals(draws: Floats) -> dict[str, tuple[float, float]]:
+    if not len(draws):
+        return {}
+    low, high = np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
+    return {name: (float(low[i]), float(high[i])) for i, name in enumerate(OODMetrics._fields)}
