@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,22 @@ class PhotoInput:
     def upload(self, payload: dict[str, Any]) -> tuple[Photo | None, dict[Any, Any]]:
         """An uploaded photo and what shows it; None where the file cannot be used, which is then said."""
         path, name = file_of(payload)
-        shown: dict[Any, Any] = {self.credit: gr.update(visible=False), self.message: gr.update(visible=False)}
+        photo, shown = self.take(path, name)
+        if shown.get(self.image) == path:
+            del shown[self.image]  # it is there already
+        return photo, shown
+
+    def take(self, path: str, name: str, credit: str = "") -> tuple[Photo | None, dict[Any, Any]]:
+        """A photo by its path and what shows it; None where it cannot be used, which is then said.
+
+        Args:
+            credit: what to say of where it is from, as HTML.
+        """
+        shown: dict[Any, Any] = {
+            self.image: path,
+            self.credit: gr.update(value=f'<p class="lsn-credit">{credit}</p>', visible=bool(credit)),
+            self.message: gr.update(visible=False),
+        }
         try:
             photo = read_photo(path, name)
             if Path(name).suffix.lower() in _NOT_SHOWN_BY_BROWSERS:
@@ -67,9 +83,9 @@ class PhotoInput:
         return photo, shown | {self.state: photo}
 
     def example(self, example: Example) -> tuple[Photo, dict[Any, Any]]:
-        """An example photo and what shows it."""
+        """An example photo and what shows it; the address of the page reads from it which one it is."""
         photo = read_photo(str(example.path), example.path.name)
-        credit = f'<p class="lsn-credit">Photo: {example.credit()}</p>'
+        credit = f'<p class="lsn-credit" data-example="{escape(example.path.name)}">Photo: {example.credit()}</p>'
         return photo, {
             self.state: photo,
             self.image: str(example.path),

@@ -9,6 +9,7 @@ import gradio as gr
 from gradio.data_classes import FileData
 
 from lsn_app import probe_words, words
+from lsn_app.feedback import shown_if
 from lsn_app.photo import PhotoInput, file_of
 from lsn_app.probe_answers import (
     PRESETS,
@@ -20,7 +21,7 @@ from lsn_app.probe_answers import (
     play,
     probe_line,
 )
-from lsn_app.probe_many import SHARED, ManyPhotos, shown_if
+from lsn_app.probe_many import SHARED, ManyPhotos
 from lsn_app.questions import ZERO_SHOT, Problem, at, open_detector
 from lsn_app.store import Encoder, Photo, Store
 from lsn_core import UserError

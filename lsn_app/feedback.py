@@ -1,0 +1,25 @@
+"""How events answer while and after they work: a progress bar that is counted, messages that hide when empty."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import gradio as gr
+
+
+def shown_if(html: str) -> Any:
+    """An update of HTML that hides the component where there is nothing to say."""
+    return gr.update(value=html, visible=bool(html))
+
+
+def counter(progress: gr.Progress, total: int, doing: str) -> Callable[[int], None]:
+    """A function that moves the progress bar on by so many photos of `total`."""
+    done = 0
+
+    def advance(count: int) -> None:
+        nonlocal done
+        done += count
+        progress((done, total), desc=doing, unit="photos")
+
+    return advance
