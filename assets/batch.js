@@ -1,5 +1,5 @@
 // The table of many photos: built once for a set of photos, then only its verdicts change. Runs inside a gr.HTML.
-const HEADS = [["Photo", 0], ["Verdict", 1], ["Class", 2], ["Score", 3], ["p-value", 4]];
+const HEADS = [["Photo", 0], ["Verdict", 1], ["Closest class", 2], ["Score", 3], ["p-value", 4]];
 const VERDICTS = { ID: ["known", "✓"], OOD: ["unknown", "✕"], error: ["not readable", "!"] };
 const FILTERS = [["all", "All"], ["ID", "Known"], ["OOD", "Unknown"], ["error", "Not readable"]];
 const body = element.querySelector("tbody"), heads = element.querySelector("thead tr");
@@ -103,7 +103,7 @@ FILTERS.forEach(([kind, title]) => {
 });
 
 function update() {
-  const rows = props.rows ?? [];
+  const rows = props.value ?? [];
   if (rows.length !== lines.length) return; // the verdicts are on their way
   rows.forEach((row, place) => show(lines.find((line) => line.place === place), row));
   arrange();
@@ -116,5 +116,31 @@ function build() {
 }
 
 watch("photos", build);
-watch("rows", update);
+watch("value", update);
 build();
+
+// Gradio takes dropped files but not dropped folders: those are opened here, and their files handed on.
+async function filesBelow(entry) {
+  if (entry.isFile) return entry.name.startsWith(".") ? [] : [await new Promise((done, fail) => entry.file(done, fail))];
+  const reader = entry.createReader(), found = [];
+  for (;;) {
+    const some = await new Promise((done, fail) => reader.readEntries(done, fail)); // at most a hundred at a time
+    if (!some.length) return found;
+    for (const inner of some) found.push(...await filesBelow(inner));
+  }
+}
+
+async function openFolders(event) {
+  const input = event.target.closest("#lsn-batch-files")?.querySelector("input[type=file]");
+  const entries = [...event.dataTransfer.items].map((item) => item.webkitGetAsEntry?.()).filter(Boolean);
+  if (!input || !entries.some((entry) => entry.isDirectory)) return;
+  event.preventDefault();
+  event.stopPropagation();
+  const basket = new DataTransfer();
+  for (const entry of entries) for (const file of await filesBelow(entry)) basket.items.add(file);
+  input.files = basket.files;
+  input.dispatchEvent(new Event("change"));
+}
+
+// On the whole page, as the place for files may be drawn after this table.
+document.addEventListener("drop", openFolders, true);

@@ -192,8 +192,7 @@ def _trust(detector: Detector, tpr: float) -> str:
         )
     return (
         f"The threshold {threshold:.4f}, set from {count} photos, keeps at least {words.percent(tpr)} of known photos. "
-        "The p-value is the share of known photos expected to score this low. Move the slider above to be more or less "
-        "strict."
+        "The p-value is the share of known photos expected to score this low."
     )
 
 

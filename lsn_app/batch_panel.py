@@ -13,12 +13,14 @@ from torch import Tensor
 
 from lsn_app import words
 from lsn_app.batch import MAX_PHOTOS, Batch, csv_link, find_items, judge, rows, summary
+from lsn_app.calibration_panel import HIGHEST, LOWEST
 from lsn_app.examples import Example
 from lsn_app.feedback import counter, shown_if
 from lsn_app.photo import file_of
 from lsn_app.questions import Problem, at, open_detector, open_judge
 from lsn_app.store import Encoder, Photo, Store
 from lsn_core import Detector, Prediction
+from lsn_core.calibration import DEFAULT_TPR
 
 _ASSETS = Path(__file__).resolve().parent.parent / "assets"
 _TABLE = """
@@ -29,7 +31,11 @@ _TABLE = """
 """
 # A slow model must not keep other visitors' single photos waiting, so batches wait for each other only.
 _SHARED: dict[str, Any] = {"concurrency_id": "batch", "concurrency_limit": 4, "api_visibility": "private"}
-_SAVE = "() => document.querySelector('#lsn-batch-link a')?.click()"
+_SAVE = """(html) => {
+    const place = document.createElement("div");
+    place.innerHTML = html;
+    place.querySelector("a").click();
+}"""
 
 
 class BatchPanel:
@@ -41,6 +47,7 @@ class BatchPanel:
 
     Attributes:
         table: tells by `select` which photo was picked, as `index`.
+        near: the same slider as for one photo, near the table that it changes.
         state: the Batch, or None.
     """
 
@@ -58,7 +65,7 @@ class BatchPanel:
             with gr.Column(scale=3, min_width=300):
                 self.files = gr.File(
                     label=f"Photos, a folder or zips of them; at most {MAX_PHOTOS:,} photos",
-                    file_count="multiple", file_types=["image", ".zip"], height=140, elem_id="lsn-batch-files",
+                    file_count="multiple", height=140, elem_id="lsn-batch-files",
                 )  # fmt: skip
             with gr.Column(scale=1, min_width=200):
                 self.folder = gr.UploadButton(
@@ -70,9 +77,14 @@ class BatchPanel:
                 )  # fmt: skip
         self.messages["batch"] = gr.HTML(visible=False, elem_id="lsn-message-batch")
         self.summary = gr.HTML(visible=False, elem_id="lsn-batch-summary")
+        self.near = gr.Slider(
+            LOWEST, HIGHEST, value=DEFAULT_TPR, step=0.01, label="Share of known photos to keep", visible=False,
+            elem_id="lsn-batch-tpr",
+        )  # fmt: skip
+        # "hidden", not False: what Gradio does not draw loses its photos to the update that comes after.
         self.table = gr.HTML(
-            html_template=_TABLE, js_on_load=(_ASSETS / "batch.js").read_text(encoding="utf-8"), visible=False,
-            apply_default_css=False, elem_id="lsn-batch", photos=[], rows=[],
+            html_template=_TABLE, js_on_load=(_ASSETS / "batch.js").read_text(encoding="utf-8"), visible="hidden",
+            apply_default_css=False, elem_id="lsn-batch", photos=[], value=[],
         )  # fmt: skip
         self.save = gr.Button("Download the verdicts as CSV", size="sm", visible=False, elem_id="lsn-batch-csv")
         self.link = gr.HTML(visible="hidden", elem_id="lsn-batch-link")
@@ -80,7 +92,7 @@ class BatchPanel:
     def connect(self) -> None:
         """Connects the components to what they ask for."""
         question, about = [self.state, *self.asked], self.asked[1:3]
-        taken = [self.state, self.table, self.summary, self.save, self.messages["batch"]]
+        taken = [self.state, self.table, self.summary, self.near, self.save, self.messages["batch"]]
         for event, fn, inputs in (
             (self.files.upload, self.take, [self.files, *about]),
             (self.files.delete, self.take, [self.files, *about]),
@@ -89,15 +101,13 @@ class BatchPanel:
         ):
             self.ask_after(event(fn, inputs, taken, preprocess=False, show_progress_on=self.files, **_SHARED))
         self.files.clear(self.drop, None, taken, api_visibility="private")
-        self.tpr.input(
-            self.move_threshold, question, [self.table, self.summary], show_progress="hidden",
-            trigger_mode="always_last", concurrency_limit=8, api_visibility="private",
-        )  # fmt: skip
-        self.save.click(self.write, question, self.link, **_SHARED).success(None, js=_SAVE, api_visibility="private")
+        self.save.click(self.write, question, self.link, **_SHARED).success(
+            None, self.link, js=_SAVE, api_visibility="private"
+        )
 
     def ask_after(self, event: Any) -> Any:
         """Judges the photos at hand after an event that changed them or what is asked."""
-        outputs = [self.table, self.summary, self.save, self.tpr, *self.messages.values()]
+        outputs = [self.table, self.summary, self.near, self.save, self.tpr, *self.messages.values()]
         return event.then(
             self.ask, [self.state, *self.asked], outputs, show_progress_on=self.summary, **_SHARED
         )  # fmt: skip
@@ -106,8 +116,8 @@ class BatchPanel:
         """No photos, and the reason where there is one."""
         hidden = gr.update(visible=False)
         return {
-            self.state: None, self.table: gr.update(visible=False, photos=[], rows=[]), self.summary: hidden,
-            self.save: hidden, self.messages["batch"]: gr.update(value=sentence, visible=bool(sentence)),
+            self.state: None, self.table: gr.update(visible="hidden", photos=[], value=[]), self.summary: hidden,
+            self.near: hidden, self.save: hidden, self.messages["batch"]: shown_if(sentence),
         }  # fmt: skip
 
     def take(self, payload: Any, label: str, backbone: str, progress: gr.Progress = gr.Progress()) -> dict[Any, Any]:  # noqa: B008
@@ -129,7 +139,7 @@ class BatchPanel:
             return self.drop(words.problem(str(problem)))
         batch.finish_thumbnails()
         photos = [{"name": item.name, "thumb": batch.thumbnails.get(i)} for i, item in enumerate(batch.items)]
-        return {self.state: batch, self.table: gr.update(photos=photos, rows=[]), self.messages["batch"]: shown_if("")}
+        return {self.state: batch, self.table: gr.update(photos=photos, value=[]), self.messages["batch"]: shown_if("")}
 
     def ask(
         self, batch: Batch | None, classes: str, label: str, backbone: str, tpr: float, calibration: tuple[Photo, ...],
@@ -148,10 +158,11 @@ class BatchPanel:
                 self.messages[problem.place]: shown_if(words.problem(str(problem))),
             }  # fmt: skip
         return {
-            self.table: gr.update(visible=True, rows=rows(predictions)),
+            self.table: gr.update(visible=True, value=rows(predictions)),
             self.summary: shown_if(summary(batch, predictions, detector, float(tpr))),
             self.save: gr.update(visible=True),
             self.tpr: gr.update(interactive=detector.calibration is not None),
+            self.near: gr.update(value=tpr, visible=detector.calibration is not None),
         }
 
     def move_threshold(self, batch: Batch | None, *asked: Any) -> Any:
@@ -168,12 +179,15 @@ class BatchPanel:
         source = f"{escape(item.name)}, {place + 1} of {len(batch.items)}"
         return str(path), item.name, f'Photo: {source}. <a href="#lsn-many">Back to the table</a>'
 
-    def write(self, batch: Batch | None, *asked: Any) -> str:
+    def write(
+        self, batch: Batch | None, classes: str, label: str, backbone: str, tpr: float, calibration: tuple[Photo, ...],
+        progress: gr.Progress = gr.Progress(),  # noqa: B008
+    ) -> str:  # fmt: skip
         """The link to the CSV, which is made when it is asked for."""
         if batch is None:
             raise gr.Error("There are no photos to write about.", print_exception=False)
         try:
-            return csv_link(batch, self._judge(batch, *asked)[0])
+            return csv_link(batch, self._judge(batch, classes, label, backbone, tpr, calibration, progress)[0])
         except Problem as problem:
             raise gr.Error(str(problem), print_exception=False) from problem
 

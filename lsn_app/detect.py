@@ -60,8 +60,7 @@ class _DetectTab:
         self.store = store
         with gr.Row():
             with gr.Column(scale=2, min_width=300):
-                self.photo = PhotoInput("lsn")
-                gr.HTML('<p class="lsn-note"><a href="#lsn-many">Or judge many photos at once</a></p>')
+                self.photo = PhotoInput("lsn", hint='<a href="#lsn-many">Many photos at once? See below.</a>')
             with gr.Column(scale=3, min_width=300):
                 self.choice = DetectorChoice(store)
                 self.card = gr.HTML(words.empty_card(), elem_id="lsn-verdict")
@@ -143,11 +142,15 @@ class _DetectTab:
             [self.calibration.state, self.calibration.note], preprocess=False, **_SHARED,
         )  # fmt: skip
         question_event(taken.success(self.answer, question, results, **_SHARED))
-        moved = self.tpr.input(
-            self.move_threshold, question, [self.card, self.scale], show_progress="hidden",
-            trigger_mode="always_last", concurrency_limit=8, api_visibility="private",
-        )  # fmt: skip
-        self.address.follow(moved)
+        live: dict[str, Any] = {
+            "show_progress": "hidden", "trigger_mode": "always_last", "concurrency_limit": 8,
+            "api_visibility": "private",
+        }  # fmt: skip
+        for slider, other in ((self.tpr, many.near), (many.near, self.tpr)):
+            self.address.follow(slider.input(None, slider, other, js="(rate) => rate", api_visibility="private"))
+            moved = [slider if part is self.tpr else part for part in asked]
+            slider.input(self.move_threshold, [self.photo.state, *moved], [self.card, self.scale], **live)
+            slider.input(many.move_threshold, [many.state, *moved], [many.table, many.summary], **live)
         many.connect()
         opened = page.load(
             self.open_link, asked, list(dict.fromkeys([*asked[:4], choice.backbone_note, *shown])),

@@ -23,6 +23,7 @@ class PhotoInput:
 
     Args:
         prefix: what the components' ids begin with.
+        hint: a line below the photo, as HTML.
         height: of the photo, pixels.
 
     Attributes:
@@ -30,7 +31,7 @@ class PhotoInput:
         image, credit, message, gallery: what is seen.
     """
 
-    def __init__(self, prefix: str, height: int = 300) -> None:
+    def __init__(self, prefix: str, height: int = 300, hint: str = "") -> None:
         self.examples = load_examples()
         self.state = gr.State(None)
         self.image = gr.Image(
@@ -39,6 +40,7 @@ class PhotoInput:
         )  # fmt: skip
         self.message = gr.HTML(visible=False, elem_id=f"{prefix}-message-photo")
         self.credit = gr.HTML(elem_id=f"{prefix}-credit", visible=False)
+        gr.HTML(f'<p class="lsn-note">{hint}</p>', visible=bool(hint))
         gr.HTML('<h3 class="lsn-heading">Or pick an example</h3>', visible=bool(self.examples))
         self.gallery = gr.Gallery(
             [(str(example.path), example.label) for example in self.examples],
