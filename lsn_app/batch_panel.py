@@ -64,7 +64,7 @@ class BatchPanel:
         with gr.Row():
             with gr.Column(scale=3, min_width=300):
                 self.files = gr.File(
-                    label=f"Photos, a folder or zips of them; at most {MAX_PHOTOS:,} photos",
+                    label=f"Photos, folder or zip (at most {MAX_PHOTOS:,})",
                     file_count="multiple", height=140, elem_id="lsn-batch-files",
                 )  # fmt: skip
             with gr.Column(scale=1, min_width=200):

@@ -147,7 +147,8 @@ class _DetectTab:
             "api_visibility": "private",
         }  # fmt: skip
         for slider, other in ((self.tpr, many.near), (many.near, self.tpr)):
-            self.address.follow(slider.input(None, slider, other, js="(rate) => rate", api_visibility="private"))
+            slider.input(None, slider, other, js="(rate) => rate", api_visibility="private")
+            self.address.follow_slider("tpr", slider)
             moved = [slider if part is self.tpr else part for part in asked]
             slider.input(self.move_threshold, [self.photo.state, *moved], [self.card, self.scale], **live)
             slider.input(many.move_threshold, [many.state, *moved], [many.table, many.summary], **live)

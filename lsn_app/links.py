@@ -51,10 +51,17 @@ class Address:
         Args:
             fixed: name -> value, None for one that no longer holds.
         """
+        self._connect(event.then, [component for component, _ in self.fields.values()], fixed)
+
+    def follow_slider(self, name: str, slider: Any) -> None:
+        """Brings the address in line with a slider while it moves, which stands in for the component of that name."""
+        inputs = [slider if field == name else component for field, (component, _) in self.fields.items()]
+        self._connect(slider.input, inputs, {})
+
+    def _connect(self, listener: Any, inputs: list[Any], fixed: Mapping[str, str | None]) -> None:
         usual = [str(value) for _, value in self.fields.values()]
         settings = json.dumps([self.tab, list(self.fields), usual, self.example, self.selector, fixed])
-        inputs = [component for component, _ in self.fields.values()]
-        event.then(None, inputs, None, js=_FOLLOW % settings, api_visibility="private")
+        listener(None, inputs, None, js=_FOLLOW % settings, api_visibility="private")
 
 
 def read_rate(text: object, lowest: float, highest: float) -> float | None:
