@@ -273,7 +273,8 @@ class Store:
             detector, encoder = self._open_detector(path)
             detector.predict_features(encoder.encode_texts(["a photo"]))  # its parts may still not fit each other
         except UserError as error:
-            raise UserError(str(error).replace(path.name, name)) from error
+            said = str(error).replace(path.name, name)
+            raise UserError(said if name in said else f"{name}: {said}") from error
         except Exception as error:  # security: a file from anywhere can be wrong in any way that tensors can
             log.info("an uploaded detector does not work", exc_info=True)
             raise UserError(f"{name} is not a usable detector file: its parts do not fit each other.") from error
