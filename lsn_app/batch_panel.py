@@ -38,6 +38,13 @@ _SAVE = """(html) => {
 }"""
 
 
+def way_here(text: str) -> str:
+    """A link to the panel, as HTML."""
+    # A bare "#lsn-many" would load the page anew, as its base is another address once it has a query.
+    go = "document.getElementById('lsn-many').scrollIntoView(); return false"
+    return f'<a href="#lsn-many" onclick="{go}">{escape(text)}</a>'
+
+
 class BatchPanel:
     """The components for many photos, and the functions that events call.
 
@@ -92,11 +99,11 @@ class BatchPanel:
     def connect(self) -> None:
         """Connects the components to what they ask for."""
         question, about = [self.state, *self.asked], self.asked[1:3]
-        taken = [self.state, self.table, self.summary, self.near, self.save, self.messages["batch"]]
+        taken = [self.files, self.state, self.table, self.summary, self.near, self.save, self.messages["batch"]]
         for event, fn, inputs in (
             (self.files.upload, self.take, [self.files, *about]),
             (self.files.delete, self.take, [self.files, *about]),
-            (self.folder.upload, self.take, [self.folder, *about]),
+            (self.folder.upload, self.take_folder, [self.folder, *about]),
             (self.sample.click, self.take_examples, about),
         ):
             self.ask_after(event(fn, inputs, taken, preprocess=False, show_progress_on=self.files, **_SHARED))
@@ -124,10 +131,14 @@ class BatchPanel:
         """Reads and encodes uploaded photos."""
         return self._take([file_of(item) for item in payload or ()], label, backbone, progress)
 
+    def take_folder(self, payload: Any, label: str, backbone: str, progress: gr.Progress = gr.Progress()) -> Any:  # noqa: B008
+        """The photos of a folder; other files that were uploaded before make room."""
+        return {self.files: None, **self.take(payload, label, backbone, progress)}
+
     def take_examples(self, label: str, backbone: str, progress: gr.Progress = gr.Progress()) -> dict[Any, Any]:  # noqa: B008
         """The examples as many photos."""
         files = [(str(example.path), example.path.name) for example in self.examples]
-        return self._take(files, label, backbone, progress)
+        return {self.files: None, **self._take(files, label, backbone, progress)}
 
     def _take(self, files: list[tuple[str, str]], label: str, backbone: str, progress: gr.Progress) -> dict[Any, Any]:
         if not files:
@@ -177,7 +188,7 @@ class BatchPanel:
         path = Path(tempfile.mkdtemp(dir=self.files.GRADIO_CACHE)) / f"photo{Path(item.name).suffix.lower()}"
         path.write_bytes(item.read())
         source = f"{escape(item.name)}, {place + 1} of {len(batch.items)}"
-        return str(path), item.name, f'Photo: {source}. <a href="#lsn-many">Back to the table</a>'
+        return str(path), item.name, f"Photo: {source}. {way_here('Back to the table')}"
 
     def write(
         self, batch: Batch | None, classes: str, label: str, backbone: str, tpr: float, calibration: tuple[Photo, ...],

@@ -8,7 +8,7 @@ import gradio as gr
 from gradio.data_classes import FileData
 
 from lsn_app import plots, words
-from lsn_app.batch_panel import BatchPanel
+from lsn_app.batch_panel import BatchPanel, way_here
 from lsn_app.calibration_panel import HIGHEST, LOWEST, CalibrationPanel
 from lsn_app.detector_choice import DEFAULT_CLASSES, DetectorChoice
 from lsn_app.examples import Example
@@ -60,7 +60,7 @@ class _DetectTab:
         self.store = store
         with gr.Row():
             with gr.Column(scale=2, min_width=300):
-                self.photo = PhotoInput("lsn", hint='<a href="#lsn-many">Many photos at once? See below.</a>')
+                self.photo = PhotoInput("lsn", hint=way_here("Many photos at once? See below."))
             with gr.Column(scale=3, min_width=300):
                 self.choice = DetectorChoice(store)
                 self.card = gr.HTML(words.empty_card(), elem_id="lsn-verdict")
