@@ -20,7 +20,7 @@ from PIL import Image
 from lsn_app import words
 from lsn_app.downloads import csv_text, download_link
 from lsn_app.questions import Problem
-from lsn_app.store import Encoder, Item, read_photo
+from lsn_app.store import Encoder, Item, read_file
 from lsn_core import Calibration, Detector, Prediction, UserError
 from lsn_core.data_sources import DataLimits, ZipSource
 from lsn_core.images import IMAGE_SUFFIXES, is_clutter, open_image
@@ -29,6 +29,7 @@ MAX_PHOTOS = 1000
 MAX_BYTES = 2**30
 ZIP_LIMITS = DataLimits(max_entries=4 * MAX_PHOTOS, max_total_bytes=MAX_BYTES)
 _THUMBNAIL = (64, 64)
+_AT_ONCE = 256  # text features may depend on the image, so that all at once could take more memory than there is
 COLUMNS = (
     "file", "verdict", "score", "threshold", "calibrated", "p_value", "predicted_class", "positive", "negative", "error"
 )  # fmt: skip
@@ -115,13 +116,6 @@ def find_items(files: Sequence[tuple[str, str]]) -> Batch:
     return found
 
 
-def read_file(path: str, name: str) -> bytes:
-    """The bytes of an uploaded file. Raises UserError for one that is too large or gone."""
-    read_photo(path, name)
-    with open(path, "rb") as file:
-        return file.read()
-
-
 def _is_picture(name: str) -> bool:
     # Formats that are not read here count too: whoever gives a HEIC photo is to be told so.
     return Path(name).suffix.lower() in IMAGE_SUFFIXES or str(mimetypes.guess_type(name)[0]).startswith("image/")
@@ -138,17 +132,13 @@ def judge(batch: Batch, detector: Detector, features: dict[int, torch.Tensor], t
     found = [
         Prediction(None, None, None, calibrated, None, None, error=batch.errors.get(i)) for i in range(len(batch.items))
     ]
-    if features:
-        # Text features may depend on the image, so that all at once could take more memory than there is.
-        for part in _parts(list(features), 256):
-            stacked = torch.cat([features[place] for place in part])
-            for place, prediction in zip(part, detector.predict_features(stacked, tpr), strict=True):
-                found[place] = prediction
+    places = list(features)
+    for start in range(0, len(places), _AT_ONCE):
+        part = places[start : start + _AT_ONCE]
+        stacked = torch.cat([features[place] for place in part])
+        for place, prediction in zip(part, detector.predict_features(stacked, tpr), strict=True):
+            found[place] = prediction
     return found
-
-
-def _parts(places: list[int], size: int) -> list[list[int]]:
-    return [places[start : start + size] for start in range(0, len(places), size)]
 
 
 def rows(predictions: Sequence[Prediction]) -> list[list[Any]]:

@@ -210,8 +210,12 @@ class _ProbeTab:
         label = query["prompts"] if query.get("prompts") in self.store.detectors else about[2]
         texts = query.get("text1", text_1), query.get("text2", text_2)
         about = (query.get("about", about[0]), query.get("shows", about[1]), label, about[3])
-        found: dict[Any, Any] = {**dict(zip(self.texts, texts, strict=True)), self.detector: label}
-        found |= {**self.choose_model(label, about[3]), self.truth: about[1]}
+        found: dict[Any, Any] = {
+            **dict(zip(self.texts, texts, strict=True)),
+            self.detector: label,
+            self.truth: about[1],
+        }
+        found |= self.choose_model(label, about[3])
         found[self.classes] = {**found[self.classes], "value": about[0]}
         if example := self.photo.find(query.get("photo", "")):
             photo, shown = self.photo.example(example)

@@ -46,11 +46,16 @@ class Photo:
 
 
 def read_photo(path: str, name: str) -> Photo:
-    """A photo by its path. Raises ImageError for a file that is too large or gone; it is decoded when first encoded."""
+    """A photo by its path; it is decoded when first encoded. Raises UserError as `read_file` does."""
+    return Photo(path, name, hashlib.sha256(read_file(path, name)).hexdigest())
+
+
+def read_file(path: str, name: str) -> bytes:
+    """The bytes of a file that was uploaded as a photo. Raises UserError for one that is too large or gone."""
     try:
         if Path(path).stat().st_size > _LIMITS.max_bytes:
             raise UserError(f"{name}: the file is larger than the limit of {_LIMITS.max_bytes / 2**20:.3g} MiB.")
-        return Photo(path, name, hashlib.sha256(Path(path).read_bytes()).hexdigest())
+        return Path(path).read_bytes()
     except OSError as error:
         raise UserError(f"{name}: the photo is no longer on the server. Upload it again.") from error
 
