@@ -15,7 +15,7 @@ from lsn_app import words
 from lsn_app.batch import MAX_PHOTOS, Batch, csv_link, find_items, judge, rows, summary
 from lsn_app.calibration_panel import HIGHEST, LOWEST
 from lsn_app.examples import Example
-from lsn_app.feedback import counter, shown_if
+from lsn_app.feedback import counter, heading, shown_if
 from lsn_app.photo import file_of
 from lsn_app.questions import Problem, at, open_detector, open_judge
 from lsn_app.store import Encoder, Photo, Store
@@ -64,9 +64,8 @@ class BatchPanel:
         self.store, self.examples, self.asked, self.messages = store, examples, asked, messages
         self.tpr = asked[3]
         self.state = gr.State(None)
-        gr.HTML(
-            '<div class="not-heading" id="lsn-many"><h2>Many photos at once</h2><p>Judged with the classes, the '
-            "detector and the threshold above.</p></div>"
+        heading(
+            "Many photos at once", "Judged with the classes, the detector and the threshold above.", elem_id="lsn-many"
         )
         with gr.Row():
             with gr.Column(scale=3, min_width=300):

@@ -1,4 +1,4 @@
-"""How events answer while and after they work: a progress bar that is counted, messages that hide when empty."""
+"""Small parts that tabs share: headings, messages that hide when empty, a progress bar that is counted."""
 
 from __future__ import annotations
 
@@ -6,6 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 import gradio as gr
+
+
+def heading(title: str, sentence: str, elem_id: str | None = None) -> None:
+    """The heading of a part of a tab, and a sentence on it."""
+    gr.HTML(f'<div class="not-heading"><h2>{title}</h2><p>{sentence}</p></div>', elem_id=elem_id)
 
 
 def shown_if(html: str) -> Any:

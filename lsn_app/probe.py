@@ -10,7 +10,7 @@ import gradio as gr
 from gradio.data_classes import FileData
 
 from lsn_app import probe_words, words
-from lsn_app.feedback import shown_if
+from lsn_app.feedback import heading, shown_if
 from lsn_app.links import Address
 from lsn_app.photo import PhotoInput, file_of
 from lsn_app.probe_answers import (
@@ -71,13 +71,13 @@ class _ProbeTab:
                 self.messages["photo"] = self.photo.message
             with gr.Column(scale=3, min_width=300):
                 self._build_texts()
-        _heading(
+        heading(
             "One photo, many ways to say no",
             "Every class with and without “not”, asked of the photo above; the best fit stands first. A text is marked "
             "wrong where a false one fits at least as well as a true one.",
         )
         self._build_table()
-        _heading(
+        heading(
             "Many photos at once",
             "Each photo chooses between “a photo of a X” and “not a photo of a X” for every class X above "
             "(Figures 9 to 12 of the paper).",
@@ -202,19 +202,16 @@ class _ProbeTab:
     def open_link(self, request: gr.Request, text_1: str, text_2: str, *about: Any) -> Any:
         """What a link asks for: `?tab=not&figure=3`, or `?tab=not&text1=...&text2=...&about=cat,dog&photo=cat.jpg`."""
         query = {name: str(value)[:10_000] for name, value in request.query_params.items()}
-        for preset in PRESETS:
-            if str(preset.figure) == query.get("figure"):
-                return self.show_preset(preset, *about)
+        if preset := {str(preset.figure): preset for preset in PRESETS}.get(query.get("figure", "")):
+            return self.show_preset(preset, *about)
         if query.get("tab") != "not":
             return gr.skip()
         label = query["prompts"] if query.get("prompts") in self.store.detectors else about[2]
         texts = query.get("text1", text_1), query.get("text2", text_2)
         about = (query.get("about", about[0]), query.get("shows", about[1]), label, about[3])
-        found: dict[Any, Any] = {
-            **dict(zip(self.texts, texts, strict=True)),
-            self.detector: label,
-            self.truth: about[1],
-        }
+        found: dict[Any, Any] = dict(
+            zip([*self.texts, self.truth, self.detector], [*texts, about[1], label], strict=True)
+        )
         found |= self.choose_model(label, about[3])
         found[self.classes] = {**found[self.classes], "value": about[0]}
         if example := self.photo.find(query.get("photo", "")):
@@ -350,7 +347,3 @@ class _ProbeTab:
         if problem and problem.place in places:
             said[self.messages[problem.place]] = shown_if(words.problem(str(problem)))
         return said
-
-
-def _heading(title: str, sentence: str) -> None:
-    gr.HTML(f'<div class="not-heading"><h2>{title}</h2><p>{sentence}</p></div>')
