@@ -1,4 +1,4 @@
-"""The Detect tab: one photo, the known classes, and whether the photo shows one of them."""
+"""The Detect tab: one photo or many, the known classes, and whether a photo shows one of them."""
 
 from __future__ import annotations
 
@@ -8,17 +8,26 @@ import gradio as gr
 from gradio.data_classes import FileData
 
 from lsn_app import plots, words
+from lsn_app.batch_panel import BatchPanel, way_here
+from lsn_app.calibration_panel import HIGHEST, LOWEST, CalibrationPanel
+from lsn_app.detector_choice import DEFAULT_CLASSES, DetectorChoice
 from lsn_app.examples import Example
+from lsn_app.feedback import shown_if
 from lsn_app.heatmap_panel import HeatMapPanel, build_endpoint
+from lsn_app.links import Address, read_rate
 from lsn_app.photo import PhotoInput, file_of
-from lsn_app.questions import ZERO_SHOT, Answer, Problem, Question, ask, open_detector, score_line
-from lsn_app.store import Photo, Store, read_photo
+from lsn_app.questions import ZERO_SHOT, Answer, Problem, Question, ask, score_line
+from lsn_app.store import Photo, Store
 from lsn_core import UserError
+from lsn_core.calibration import DEFAULT_TPR
 
-DEFAULT_CLASSES = "dog, cat, elephant, flamingo"
-MAX_CALIBRATION = 500
 _SHARED: dict[str, Any] = {"concurrency_id": "model", "concurrency_limit": 2, "api_visibility": "private"}
 _PLACES = ("photo", "classes", "model", "calibration")
+_GO_TO_PHOTO = """() => {
+    const narrow = window.innerWidth < 700, calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
+    document.querySelector(narrow ? "#lsn-verdict" : "#lsn-photo").scrollIntoView(
+        {behavior: calm ? "auto" : "smooth", block: narrow ? "center" : "start"});
+}"""
 
 
 def build(store: Store, page: gr.Blocks) -> None:
@@ -49,17 +58,14 @@ class _DetectTab:
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        self.calibration_state = gr.State(())
-        self.messages: dict[str, gr.HTML] = {}
         with gr.Row():
             with gr.Column(scale=2, min_width=300):
-                self.photo = PhotoInput("lsn")
-                self.messages["photo"] = self.photo.message
+                self.photo = PhotoInput("lsn", hint=way_here("Many photos at once? See below."))
             with gr.Column(scale=3, min_width=300):
-                self._build_question()
+                self.choice = DetectorChoice(store)
                 self.card = gr.HTML(words.empty_card(), elem_id="lsn-verdict")
                 self.scale = gr.Plot(show_label=False, visible=False, elem_id="lsn-scale")
-                self._build_calibration()
+                self.calibration = CalibrationPanel(store)
         with gr.Row(visible=False) as self.reasons:
             with gr.Column(min_width=300):
                 _plot_title(
@@ -74,84 +80,85 @@ class _DetectTab:
                     "have a short bar; CLIP overlooks the “not” until negative prompts are learned.",
                 )
                 self.negative = gr.Plot(show_label=False, elem_id="lsn-negative")
-
-    def _build_question(self) -> None:
-        self.classes = gr.Textbox(
-            DEFAULT_CLASSES, label="Known classes", info="Separated by commas or lines. Press Enter to ask again.",
-            lines=1, max_lines=6, elem_id="lsn-classes",
+        self.tpr = self.calibration.tpr
+        self.messages = {
+            "photo": self.photo.message, **self.choice.messages, "calibration": self.calibration.message,
+        }  # fmt: skip
+        model = [self.choice.classes, self.choice.detector, self.choice.backbone]
+        self.asked = [*model, self.tpr, self.calibration.state]
+        self.heat_maps = HeatMapPanel(store, [self.photo.state, *model])
+        self.many = BatchPanel(store, self.photo.examples, self.asked, self.messages)
+        self.address = Address(
+            "detect", "example", "#lsn-credit",
+            {
+                "detector": (self.choice.detector, ZERO_SHOT), "classes": (self.choice.classes, DEFAULT_CLASSES),
+                "backbone": (self.choice.backbone, store.default), "tpr": (self.tpr, DEFAULT_TPR),
+            },
         )  # fmt: skip
-        self.own_classes = gr.HTML(visible=False, elem_id="lsn-own-classes")
-        self._message("classes")
-        self.ask_button = gr.Button("Ask again with these classes", size="sm", elem_id="lsn-ask")
-        with gr.Row():
-            self.detector = gr.Dropdown(
-                [ZERO_SHOT, *self.store.detectors],
-                value=ZERO_SHOT,
-                label="Detector",
-                min_width=200,
-                elem_id="lsn-detector",
-            )
-            self.backbone = gr.Dropdown(
-                self.store.choices, value=self.store.default, label="CLIP model (backbone)", min_width=200,
-                allow_custom_value=not self.store.public, elem_id="lsn-backbone",
-            )  # fmt: skip
-        note = words.backbone_note(self.store.default)
-        self.backbone_note = gr.HTML(note, visible=bool(note), elem_id="lsn-backbone-note")
-        self._message("model")
-
-    def _build_calibration(self) -> None:
-        self.tpr = gr.Slider(
-            0.80, 0.99, value=0.95, step=0.01, label="Share of known photos to keep (true positive rate)",
-            info="Moves the threshold; works once the detector is calibrated.", interactive=False, elem_id="lsn-tpr",
-        )  # fmt: skip
-        with gr.Accordion("Calibrate with your own photos", open=False, elem_id="lsn-calibrate") as self.calibrate:
-            gr.Markdown(
-                "Upload photos that **do** show your known classes (19 or more for a rate of 95 %). Their scores tell "
-                "how low a known photo can score, and the threshold is set there."
-            )
-            self.files = gr.File(
-                label="Calibration photos", file_count="multiple", file_types=["image"], height=140, elem_id="lsn-files"
-            )
-            self.calibration_note = gr.HTML(visible=False, elem_id="lsn-calibration-note")
-            self._message("calibration")
-
-    def _message(self, place: str) -> None:
-        self.messages[place] = gr.HTML(visible=False, elem_id=f"lsn-message-{place}")
 
     # -- events -------------------------------------------------------------------------------------------------------
 
     def connect(self, page: gr.Blocks) -> None:
         """Connects the components to what they ask for."""
-        asked = [self.classes, self.detector, self.backbone, self.tpr, self.calibration_state]
+        asked, choice, many = self.asked, self.choice, self.many
         results = [self.card, self.scale, self.positive, self.negative, self.reasons, self.tpr, *self.messages.values()]
         shown = [*self.photo.outputs[:-1], *results]  # the photo's message is among the results
-        follow = HeatMapPanel(self.store, [self.photo.state, self.classes, self.detector, self.backbone]).follow
-        # preprocess=False: Gradio's own would open the file with Pillow; open_image is to be the only one who does.
-        follow(self.photo.image.upload(self.take_photo, [self.photo.image, *asked], shown, preprocess=False, **_SHARED))
-        # The photo's own value is still the old one when it is cleared.
-        follow(self.photo.image.clear(self.drop_photo, None, shown, **_SHARED))
-        follow(self.photo.gallery.select(self.take_example, asked, shown, **_SHARED))
         question = [self.photo.state, *asked]
-        asking = [self.classes.submit, self.classes.blur, self.ask_button.click]
-        follow(gr.on(asking, self.answer, question, results, **_SHARED))
-        choice = [self.classes, self.own_classes, self.ask_button, self.backbone, self.backbone_note, self.calibrate]
-        chosen = self.detector.change(self.choose_detector, [self.detector, self.backbone], choice, **_SHARED)
-        follow(chosen.then(self.answer, question, results, **_SHARED))
-        chosen = self.backbone.input(
-            lambda name: _shown(words.backbone_note(name)), self.backbone, self.backbone_note, api_visibility="private"
+
+        def photo_event(event: Any) -> None:
+            self.heat_maps.follow(event)
+            self.address.follow(event)
+
+        def question_event(event: Any) -> None:
+            photo_event(event)
+            many.ask_after(event)
+
+        # preprocess=False: Gradio's own would open the file with Pillow; open_image is to be the only one who does.
+        photo_event(
+            self.photo.image.upload(self.take_photo, [self.photo.image, *asked], shown, preprocess=False, **_SHARED)
         )
-        follow(chosen.then(self.answer, question, results, **_SHARED))
-        self.files.change(
-            self.take_calibration, [self.files, self.detector, self.backbone],
-            [self.calibration_state, self.calibration_note], preprocess=False, **_SHARED,
-        ).success(self.answer, question, results, **_SHARED)  # fmt: skip
-        self.tpr.input(
-            self.move_threshold, question, [self.card, self.scale], show_progress="hidden",
-            trigger_mode="always_last", concurrency_limit=8, api_visibility="private",
+        # The photo's own value is still the old one when it is cleared.
+        photo_event(self.photo.image.clear(self.drop_photo, None, shown, **_SHARED))
+        photo_event(self.photo.gallery.select(self.take_example, asked, shown, **_SHARED))
+        photo_event(many.table.select(self.pick_photo, [many.state, *asked], shown, **_SHARED))
+        many.table.select(None, js=_GO_TO_PHOTO, api_visibility="private")
+
+        asking = [choice.classes.submit, choice.classes.blur, choice.ask_button.click]
+        question_event(gr.on(asking, self.answer, question, results, **_SHARED))
+        chosen = choice.detector.change(
+            self.choose_detector, choice.detector, [*choice.shown, self.calibration.box], **_SHARED
+        )
+        question_event(chosen.then(self.answer, question, results, **_SHARED))
+        choice.upload.upload(
+            choice.take_file, choice.upload, [choice.detector, self.messages["model"]], preprocess=False, **_SHARED
+        )
+        chosen = choice.backbone.input(
+            lambda name: shown_if(words.backbone_note(name)), choice.backbone, choice.backbone_note,
+            api_visibility="private",
         )  # fmt: skip
-        follow(
-            page.load(self.open_link, asked, [self.classes, self.detector, *shown], show_progress="hidden", **_SHARED)
-        )
+        question_event(chosen.then(self.answer, question, results, **_SHARED))
+        taken = self.calibration.files.change(
+            self.calibration.take, [self.calibration.files, choice.detector, choice.backbone],
+            [self.calibration.state, self.calibration.note], preprocess=False, **_SHARED,
+        )  # fmt: skip
+        question_event(taken.success(self.answer, question, results, **_SHARED))
+        live: dict[str, Any] = {
+            "show_progress": "hidden", "trigger_mode": "always_last", "concurrency_limit": 8,
+            "api_visibility": "private",
+        }  # fmt: skip
+        for slider, other in ((self.tpr, many.near), (many.near, self.tpr)):
+            slider.input(None, slider, other, js="(rate) => rate", api_visibility="private")
+            self.address.follow_slider("tpr", slider)
+            moved = [slider if part is self.tpr else part for part in asked]
+            slider.input(self.move_threshold, [self.photo.state, *moved], [self.card, self.scale], **live)
+            slider.input(many.move_threshold, [many.state, *moved], [many.table, many.summary], **live)
+        many.connect()
+        opened = page.load(
+            self.open_link, asked, list(dict.fromkeys([*asked[:4], choice.backbone_note, *shown])),
+            show_progress="hidden", **_SHARED,
+        )  # fmt: skip
+        self.heat_maps.follow(opened)
+        self.address.begin(opened)
 
     def drop_photo(self) -> dict[Any, Any]:
         """The page without a photo."""
@@ -159,7 +166,19 @@ class _DetectTab:
 
     def take_photo(self, payload: dict[str, Any], *asked: Any) -> dict[Any, Any]:
         """An uploaded photo."""
-        photo, shown = self.photo.upload(payload)
+        return self._take_photo(*self.photo.upload(payload), *asked)
+
+    def pick_photo(self, event: gr.SelectData, batch: Any, *asked: Any) -> Any:
+        """One of many photos, which was picked in their table."""
+        if batch is None:
+            return gr.skip()
+        try:
+            taken = self.photo.take(*self.many.pick(batch, int(event.index)))
+        except UserError as error:
+            taken = None, self.photo.refuse(str(error))
+        return self._take_photo(*taken, *asked)
+
+    def _take_photo(self, photo: Photo | None, shown: dict[Any, Any], *asked: Any) -> dict[Any, Any]:
         if photo is None:
             return {self.card: words.failed_card(), **self._nothing(), **self._said(None), **shown}
         try:
@@ -178,65 +197,35 @@ class _DetectTab:
         return {**shown, **self.answer(photo, *asked)}
 
     def open_link(self, request: gr.Request, *asked: Any) -> Any:
-        """What a link asks for: `?detector=imagenette&classes=a,b&example=dog.jpg`."""
+        """What a link asks for: `?detector=imagenette&classes=a,b&backbone=embedded&tpr=0.9&example=dog.jpg`."""
         wanted = dict(request.query_params)
-        classes, label = str(wanted.get("classes") or asked[0])[:10_000], str(wanted.get("detector"))
-        found: dict[Any, Any] = {self.classes: classes} if "classes" in wanted else {}
-        if label in self.store.detectors:
-            found[self.detector] = label
+        if wanted.get("tab", "detect") != "detect":
+            return gr.skip()
+        found: dict[Any, Any] = {}
+        if "classes" in wanted:
+            found[self.choice.classes] = str(wanted["classes"])[:10_000]
+        if wanted.get("detector") in self.store.detectors:
+            found[self.choice.detector] = wanted["detector"]
+        if wanted.get("backbone") in self.store.choices:
+            found[self.choice.backbone] = wanted["backbone"]
+            found[self.choice.backbone_note] = shown_if(words.backbone_note(wanted["backbone"]))
+        rate = read_rate(wanted.get("tpr"), LOWEST, HIGHEST)
+        if rate is not None:
+            found[self.tpr] = rate
+            asked = (*asked[:3], rate, *asked[4:])
         if example := self.photo.find(str(wanted.get("example"))):
-            found |= self._take_example(example, classes, found.get(self.detector, asked[1]), *asked[2:])
+            model = (found.get(part, value) for part, value in zip(self.asked[:3], asked, strict=False))
+            answer = self._take_example(example, *model, *asked[3:])
+            if rate is not None:
+                answer[self.tpr] = {**answer.get(self.tpr, gr.update()), "value": rate}
+            found |= answer
         return found or gr.skip()
 
-    def choose_detector(self, label: str, backbone: str) -> dict[Any, Any]:
+    def choose_detector(self, label: str) -> dict[Any, Any]:
         """Shows the inputs that the chosen detector has a use for."""
-        zero_shot = label == ZERO_SHOT
-        found: dict[Any, Any] = {
-            component: gr.update(visible=zero_shot) for component in (self.classes, self.ask_button, self.calibrate)
-        }
-        found[self.own_classes] = gr.update(visible=False)
-        found[self.backbone] = gr.update(interactive=True)
-        if zero_shot:
-            return found
-        try:
-            detector, encoder = self.store.detector(label)
-        except UserError:
-            return found  # the answer that follows says why
-        names = ", ".join(detector.class_names)
-        found[self.own_classes] = gr.update(value=words.note(f"This detector knows: {names}."), visible=True)
-        found[self.calibrate] = gr.update(visible=detector.calibration is None)
-        found[self.backbone] = gr.update(value=encoder.name, interactive=False)
-        found[self.backbone_note] = _shown(words.backbone_note(encoder.name))
-        return found
-
-    def take_calibration(
-        self,
-        payload: Any,
-        label: str,
-        backbone: str,
-        progress: gr.Progress = gr.Progress(),  # noqa: B008
-    ) -> Any:
-        """Reads and encodes the calibration photos; unusable ones are named and left out."""
-        files = [file_of(item) for item in payload or ()]
-        used, refused = [], []
-        try:
-            if len(files) > MAX_CALIBRATION:
-                raise UserError(f"{len(files)} photos were given; at most {MAX_CALIBRATION} are taken. Give fewer.")
-            encoder = open_detector(self.store, label, backbone)[1]
-        except UserError as error:
-            return {self.calibration_state: (), self.calibration_note: _shown(words.problem(str(error)))}
-        for path, name in progress.tqdm(files, desc="Reading calibration photos", unit="photo"):
-            try:
-                photo = read_photo(path, name)
-                encoder.encode_photo(photo)
-                used.append(photo)
-            except UserError as error:
-                refused.append(str(error))
-        text = words.note(f"{len(used)} of {len(files)} photos are used for calibration.") if files else ""
-        if refused:
-            more = f" And {len(refused) - 3} more could not be read." if len(refused) > 3 else ""
-            text += words.problem(" ".join(refused[:3]) + more)
-        return {self.calibration_state: tuple(used), self.calibration_note: _shown(text)}
+        detector, found = self.choice.choose(label)
+        calibrated = detector is not None and detector.calibration is not None
+        return {**found, self.calibration.box: gr.update(visible=not calibrated)}
 
     def answer(self, photo: Photo | None, *asked: Any) -> dict[Any, Any]:
         """Everything that is shown about a photo; without one, nothing changes, as one may just be on its way."""
@@ -286,11 +275,7 @@ class _DetectTab:
         said = {place: "" for place in _PLACES}
         if problem:
             said[problem.place] = words.problem(str(problem))
-        return {self.messages[place]: _shown(text) for place, text in said.items()}
-
-
-def _shown(html: str) -> Any:
-    return gr.update(value=html, visible=bool(html))
+        return {self.messages[place]: shown_if(text) for place, text in said.items()}
 
 
 def _plot_title(title: str, sentence: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ class PhotoInput:
 
     Args:
         prefix: what the components' ids begin with.
+        hint: a line below the photo, as HTML.
         height: of the photo, pixels.
 
     Attributes:
@@ -29,7 +31,7 @@ class PhotoInput:
         image, credit, message, gallery: what is seen.
     """
 
-    def __init__(self, prefix: str, height: int = 300) -> None:
+    def __init__(self, prefix: str, height: int = 300, hint: str = "") -> None:
         self.examples = load_examples()
         self.state = gr.State(None)
         self.image = gr.Image(
@@ -38,6 +40,7 @@ class PhotoInput:
         )  # fmt: skip
         self.message = gr.HTML(visible=False, elem_id=f"{prefix}-message-photo")
         self.credit = gr.HTML(elem_id=f"{prefix}-credit", visible=False)
+        gr.HTML(f'<p class="lsn-note">{hint}</p>', visible=bool(hint))
         gr.HTML('<h3 class="lsn-heading">Or pick an example</h3>', visible=bool(self.examples))
         self.gallery = gr.Gallery(
             [(str(example.path), example.label) for example in self.examples],
@@ -55,7 +58,22 @@ class PhotoInput:
     def upload(self, payload: dict[str, Any]) -> tuple[Photo | None, dict[Any, Any]]:
         """An uploaded photo and what shows it; None where the file cannot be used, which is then said."""
         path, name = file_of(payload)
-        shown: dict[Any, Any] = {self.credit: gr.update(visible=False), self.message: gr.update(visible=False)}
+        photo, shown = self.take(path, name)
+        if shown.get(self.image) == path:
+            del shown[self.image]  # it is there already
+        return photo, shown
+
+    def take(self, path: str, name: str, credit: str = "") -> tuple[Photo | None, dict[Any, Any]]:
+        """A photo by its path and what shows it; None where it cannot be used, which is then said.
+
+        Args:
+            credit: what to say of where it is from, as HTML.
+        """
+        shown: dict[Any, Any] = {
+            self.image: path,
+            self.credit: gr.update(value=f'<p class="lsn-credit">{credit}</p>', visible=bool(credit)),
+            self.message: gr.update(visible=False),
+        }
         try:
             photo = read_photo(path, name)
             if Path(name).suffix.lower() in _NOT_SHOWN_BY_BROWSERS:
@@ -67,9 +85,9 @@ class PhotoInput:
         return photo, shown | {self.state: photo}
 
     def example(self, example: Example) -> tuple[Photo, dict[Any, Any]]:
-        """An example photo and what shows it."""
+        """An example photo and what shows it; the address of the page reads from it which one it is."""
         photo = read_photo(str(example.path), example.path.name)
-        credit = f'<p class="lsn-credit">Photo: {example.credit()}</p>'
+        credit = f'<p class="lsn-credit" data-example="{escape(example.path.name)}">Photo: {example.credit()}</p>'
         return photo, {
             self.state: photo,
             self.image: str(example.path),

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from functools import partial
 from typing import Any
 
 import gradio as gr
 from gradio.data_classes import FileData
 
 from lsn_app import probe_words, words
+from lsn_app.feedback import heading, shown_if
+from lsn_app.links import Address
 from lsn_app.photo import PhotoInput, file_of
 from lsn_app.probe_answers import (
     PRESETS,
@@ -20,11 +23,11 @@ from lsn_app.probe_answers import (
     play,
     probe_line,
 )
-from lsn_app.probe_many import SHARED, ManyPhotos, shown_if
+from lsn_app.probe_many import SHARED, ManyPhotos
 from lsn_app.questions import ZERO_SHOT, Problem, at, open_detector
 from lsn_app.store import Encoder, Photo, Store
 from lsn_core import UserError
-from lsn_core.probe import NegationTable, negation_table
+from lsn_core.probe import negation_table
 
 DEFAULT_CLASSES = "cat, dog, elephant, flamingo, zebra"
 DEFAULT_TEXTS = ("a photo of a dog", "not a photo of a dog")
@@ -68,18 +71,26 @@ class _ProbeTab:
                 self.messages["photo"] = self.photo.message
             with gr.Column(scale=3, min_width=300):
                 self._build_texts()
-        _heading(
+        heading(
             "One photo, many ways to say no",
             "Every class with and without “not”, asked of the photo above; the best fit stands first. A text is marked "
             "wrong where a false one fits at least as well as a true one.",
         )
         self._build_table()
-        _heading(
+        heading(
             "Many photos at once",
             "Each photo chooses between “a photo of a X” and “not a photo of a X” for every class X above "
             "(Figures 9 to 12 of the paper).",
         )
         self.many = ManyPhotos(store)
+        self.address = Address(
+            "not", "photo", "#not-credit",
+            {
+                "text1": (self.texts[0], DEFAULT_TEXTS[0]), "text2": (self.texts[1], DEFAULT_TEXTS[1]),
+                "about": (self.classes, DEFAULT_CLASSES), "shows": (self.truth, ""),
+                "prompts": (self.detector, ZERO_SHOT),
+            },
+        )  # fmt: skip
 
     def _build_presets(self) -> None:
         gr.HTML('<h3 class="lsn-heading">Ask what the paper asks: one click, with a photo of its own</h3>')
@@ -155,40 +166,58 @@ class _ProbeTab:
         ]  # fmt: skip
         shown = list(dict.fromkeys([*self.photo.outputs, *self.texts, self.truth, *chosen, *tables]))
         # preprocess=False: Gradio's own would open the file with Pillow; open_image is to be the only one who does.
-        self.photo.image.upload(self.take_photo, [self.photo.image, *asked], shown, preprocess=False, **SHARED)
-        self.photo.image.clear(self.drop_photo, None, shown, **SHARED)
-        self.photo.gallery.select(self.take_example, asked, shown, **SHARED)
+        follow = partial(self.address.follow, figure=None)
+        follow(self.photo.image.upload(self.take_photo, [self.photo.image, *asked], shown, preprocess=False, **SHARED))
+        follow(self.photo.image.clear(self.drop_photo, None, shown, **SHARED))
+        follow(self.photo.gallery.select(self.take_example, asked, shown, **SHARED))
         for button, preset in zip(self.presets, PRESETS, strict=True):
-            button.click(lambda *asked, preset=preset: self.show_preset(preset, *asked), about, shown, **SHARED)
-        gr.on(
-            [self.ask_button.click, *(text.submit for text in self.texts)],
-            self.choose, [self.photo.state, *asked], chosen, **SHARED,
-        )  # fmt: skip
-        self.negate_button.click(self.negate, [self.photo.state, *asked], [*chosen, *self.texts], **SHARED)
+            pressed = button.click(lambda *asked, p=preset: self.show_preset(p, *asked), about, shown, **SHARED)
+            self.address.follow(pressed, figure=str(preset.figure), text1=None, text2=None, shows=None, photo=None)
+        asking = [self.ask_button.click, *(text.submit for text in self.texts)]
+        follow(gr.on(asking, self.choose, [self.photo.state, *asked], chosen, **SHARED))
+        follow(self.negate_button.click(self.negate, [self.photo.state, *asked], [*chosen, *self.texts], **SHARED))
         # Only the tables wear the progress overlay: over the links it would swallow the click that left a textbox.
         tabulating: dict[str, Any] = {
             "fn": self.tabulate, "inputs": [self.photo.state, *about], "outputs": tables,
             "show_progress_on": [self.written, self.learned], **SHARED,
         }  # fmt: skip
         counting: dict[str, Any] = self.many.counting(self.classes, self.detector, self.backbone)
-        gr.on([self.truth.submit, self.truth.blur], **tabulating)
-        gr.on([self.classes.submit, self.classes.blur], **tabulating).then(**counting)
+        follow(gr.on([self.truth.submit, self.truth.blur], **tabulating))
+        asked_about = gr.on([self.classes.submit, self.classes.blur], **tabulating)
+        follow(asked_about)
+        asked_about.then(**counting)
         choice = [self.classes, self.own_classes, self.backbone, self.backbone_note]
         for event in (self.detector.input, self.backbone.input):
-            event(self.choose_model, [self.detector, self.backbone], choice, **SHARED).then(**tabulating).then(
-                **counting
-            )
+            picked = event(self.choose_model, [self.detector, self.backbone], choice, **SHARED)
+            follow(picked)
+            picked.then(**tabulating).then(**counting)
         self.backbone.change(self.choose_again, [self.photo.state, *asked], chosen, **SHARED)
         self.many.files.change(
             self.many.take_files, [self.many.files, self.classes, self.detector], self.classes,
             preprocess=False, **SHARED,
         ).then(**tabulating).then(**counting)  # fmt: skip
-        page.load(self.open_link, about, shown, show_progress="hidden", **SHARED)
+        linked = list(dict.fromkeys([*choice, self.detector, *shown]))
+        self.address.begin(page.load(self.open_link, asked, linked, show_progress="hidden", **SHARED))
 
-    def open_link(self, request: gr.Request, *about: Any) -> Any:
-        """What a link asks for: `?tab=not&figure=3`."""
-        wanted = str(request.query_params.get("figure"))
-        return next((self.show_preset(preset, *about) for preset in PRESETS if str(preset.figure) == wanted), gr.skip())
+    def open_link(self, request: gr.Request, text_1: str, text_2: str, *about: Any) -> Any:
+        """What a link asks for: `?tab=not&figure=3`, or `?tab=not&text1=...&text2=...&about=cat,dog&photo=cat.jpg`."""
+        query = {name: str(value)[:10_000] for name, value in request.query_params.items()}
+        if preset := {str(preset.figure): preset for preset in PRESETS}.get(query.get("figure", "")):
+            return self.show_preset(preset, *about)
+        if query.get("tab") != "not":
+            return gr.skip()
+        label = query["prompts"] if query.get("prompts") in self.store.detectors else about[2]
+        texts = query.get("text1", text_1), query.get("text2", text_2)
+        about = (query.get("about", about[0]), query.get("shows", about[1]), label, about[3])
+        found: dict[Any, Any] = dict(
+            zip([*self.texts, self.truth, self.detector], [*texts, about[1], label], strict=True)
+        )
+        found |= self.choose_model(label, about[3])
+        found[self.classes] = {**found[self.classes], "value": about[0]}
+        if example := self.photo.find(query.get("photo", "")):
+            photo, shown = self.photo.example(example)
+            found |= {**self.tabulate(photo, *about), **shown, **self.choose(photo, *texts, *about)}
+        return found
 
     def drop_photo(self) -> dict[Any, Any]:
         """The page without a photo."""
@@ -283,8 +312,10 @@ class _ProbeTab:
             tables["learned"] = negation_table(learned, feature, truth or tables["written"].truth)
         return {
             self.marked: shown_if(probe_words.marked_for(tables["written"]) + probe_words.tally_note()),
-            self.written: shown_if(_table_words(tables["written"], "Written by hand")),
-            self.learned: _table_words(tables["learned"], f"Learned by {label}") if "learned" in tables else "",
+            self.written: shown_if(probe_words.both_tables(tables["written"], "Written by hand")),
+            self.learned: probe_words.both_tables(tables["learned"], f"Learned by {label}")
+            if "learned" in tables
+            else "",
             self.learned_column: gr.update(visible="learned" in tables),
             self.table_link: shown_if(probe_words.table_link(tables, photo.name)),
             **self._said(places),
@@ -316,11 +347,3 @@ class _ProbeTab:
         if problem and problem.place in places:
             said[self.messages[problem.place]] = shown_if(words.problem(str(problem)))
         return said
-
-
-def _table_words(table: NegationTable, title: str) -> str:
-    return probe_words.tally_table(table.tallies, title) + probe_words.ranked_table(table, f"{title}: all texts")
-
-
-def _heading(title: str, sentence: str) -> None:
-    gr.HTML(f'<div class="not-heading"><h2>{title}</h2><p>{sentence}</p></div>')

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, cast
 
 import torch
 from torch import Tensor
 
+from lsn_app.batch import MAX_PHOTOS, ZIP_LIMITS
 from lsn_app.questions import Problem, at, open_detector
-from lsn_app.store import Encoder, Photo, Store, read_photo
+from lsn_app.store import Encoder, Item, Photo, Store, read_file, read_photo
 from lsn_app.words import parse_classes
 from lsn_core import Backbone, Detector, UserError
-from lsn_core.data import DataLimits, load_data
+from lsn_core.data import load_data
 from lsn_core.detector import NEGATIVE_TEMPLATE, POSITIVE_TEMPLATE
 from lsn_core.probe import Choice, NotCount, choose, count_not, fill, negate, written_prompts
-
-MAX_PHOTOS = 1000
-_ZIP_LIMITS = DataLimits(max_entries=4 * MAX_PHOTOS, max_total_bytes=2**30)
 
 
 @dataclass(frozen=True)
@@ -164,15 +163,6 @@ def open_prompts(store: Store, classes: str, label: str, backbone: str) -> tuple
     return at("classes", lambda: written_prompts(cast(Backbone, encoder), names)), learned, encoder
 
 
-@dataclass(frozen=True)
-class Item:
-    """One of many photos: what to call it, what it shows (None where that is not known), and its bytes when asked."""
-
-    name: str
-    truth: str | None
-    read: Callable[[], bytes]
-
-
 def find_photos(files: Sequence[tuple[str, str]]) -> list[Item]:
     """The photos that uploaded files stand for.
 
@@ -188,24 +178,15 @@ def find_photos(files: Sequence[tuple[str, str]]) -> list[Item]:
     if zips:
         path, name = zips[0]
         try:
-            data = load_data(path, _ZIP_LIMITS)
+            data = load_data(path, ZIP_LIMITS)
         except UserError as error:
             raise Problem("files", str(error).replace(path, name)) from error
-        items = [
-            Item(data.names[i], data.class_names[data.labels[i]], lambda i=i: data.read(i))  # type: ignore[misc]
-            for i in range(len(data))
-        ]
+        items = [Item(data.names[i], partial(data.read, i), data.class_names[data.labels[i]]) for i in range(len(data))]
     else:
-        items = [Item(name, None, lambda path=path, name=name: _bytes(path, name)) for path, name in files]  # type: ignore[misc]
+        items = [Item(name, partial(read_file, path, name)) for path, name in files]
     if len(items) > MAX_PHOTOS:
         raise Problem("files", f"{len(items):,} photos were given; at most {MAX_PHOTOS:,} are taken. Give fewer.")
     return items
-
-
-def _bytes(path: str, name: str) -> bytes:
-    read_photo(path, name)  # refuses a file that is too large or gone
-    with open(path, "rb") as file:
-        return file.read()
 
 
 @dataclass(frozen=True)
@@ -225,15 +206,22 @@ class Counts:
     errors: list[str]
 
 
-def count_photos(encoder: Encoder, written: Detector, learned: Detector | None, items: Iterable[Item]) -> Counts:
-    """Asks every photo about every class; those met before come from the cache. Raises Problem where none is usable."""
-    features, truths, errors = [], [], []
-    for item in items:
-        try:
-            features.append(encoder.encode_bytes(item.read(), item.name))
-            truths.append(item.truth)
-        except UserError as error:
-            errors.append(str(error))
+def count_photos(
+    encoder: Encoder,
+    written: Detector,
+    learned: Detector | None,
+    items: Sequence[Item],
+    on_done: Callable[[int], object] = lambda count: None,
+) -> Counts:
+    """Asks every photo about every class; those met before come from the cache. Raises Problem where none is usable.
+
+    Args:
+        on_done: called with the number of photos done since it was called last.
+    """
+    found = encoder.encode_many(items, on_done)
+    features = [feature for feature in found if isinstance(feature, Tensor)]
+    truths = [item.truth for item, feature in zip(items, found, strict=True) if isinstance(feature, Tensor)]
+    errors = [str(error) for error in found if isinstance(error, UserError)]
     if not features:
         raise Problem("files", " ".join(["None of the photos could be read.", *errors[:3]]))
     known = [truth for truth in truths if truth is not None]

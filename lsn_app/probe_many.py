@@ -8,6 +8,7 @@ from typing import Any
 import gradio as gr
 
 from lsn_app import plots, probe_words, words
+from lsn_app.feedback import counter, shown_if
 from lsn_app.photo import file_of
 from lsn_app.probe_answers import MAX_PHOTOS, count_photos, find_photos, open_prompts
 from lsn_app.questions import ZERO_SHOT, Problem
@@ -79,9 +80,7 @@ class ManyPhotos:
         try:
             items = find_photos([file_of(item) for item in payload])
             written, learned, encoder = open_prompts(self.store, classes, label, backbone)
-            counts = count_photos(
-                encoder, written, learned, progress.tqdm(items, desc="Asking the photos", unit="photo")
-            )
+            counts = count_photos(encoder, written, learned, items, counter(progress, len(items), "Asking the photos"))
         except Problem as problem:
             # The table, asked before, tells of the class list and the model where they stand; files are told of here.
             return {**blank, self.message: shown_if(words.problem(str(problem)))}
@@ -95,11 +94,6 @@ class ManyPhotos:
             self.link: shown_if(probe_words.counts_link(counts)),
             self.message: shown_if(""),
         }
-
-
-def shown_if(html: str) -> Any:
-    """An update of HTML that hides the component where there is nothing to say."""
-    return gr.update(value=html, visible=bool(html))
 
 
 def _plot_title(title: str) -> None:

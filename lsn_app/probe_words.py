@@ -73,6 +73,11 @@ def ranked_table(table: NegationTable, title: str) -> str:
     return _table(title, heads, rows, "not-ranked") + more
 
 
+def both_tables(table: NegationTable, title: str) -> str:
+    """How often each wording was chosen rightly, and below it all texts, as HTML."""
+    return tally_table(table.tallies, title) + ranked_table(table, f"{title}: all texts")
+
+
 def row_mark(row: Row) -> str:
     """Whether the model's order is right for this text: icon and words say the same."""
     if not row.wrong:

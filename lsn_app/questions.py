@@ -13,7 +13,7 @@ from lsn_app.words import parse_classes
 from lsn_core import Detector, Prediction, UserError
 
 ZERO_SHOT = "Zero-shot from the class names"
-Place = Literal["photo", "texts", "classes", "model", "calibration", "files", "known", "others"]
+Place = Literal["photo", "texts", "classes", "model", "calibration", "files", "known", "others", "batch"]
 
 
 class Problem(Exception):
@@ -56,23 +56,27 @@ class Answer:
 
 def ask(store: Store, question: Question) -> Answer:
     """Answers a question; only what was never seen before is encoded. Raises Problem for a user's mistake."""
-    detector, encoder = open_judge(store, question.classes, question.detector, question.backbone)
+    detector, encoder = open_judge(store, question.classes, question.detector, question.backbone, question.calibration)
     feature = at("photo", lambda: encoder.encode_photo(question.photo))
-    if question.calibration and detector.calibration is None:
-        uncalibrated = detector
-        features = at("calibration", lambda: encode_all(encoder, question.calibration))
-        detector = at("calibration", lambda: uncalibrated.calibrate(features))
-    judge = detector
-    prediction = at("calibration", lambda: judge.predict_features(feature, question.tpr)[0])
+    prediction = at("calibration", lambda: detector.predict_features(feature, question.tpr)[0])
     return Answer(prediction, detector, encoder.temperature)
 
 
-def open_judge(store: Store, classes: str, label: str, backbone: str) -> tuple[Detector, Encoder]:
-    """A shipped detector, or for ZERO_SHOT one of the classes as typed. Raises Problem for a user's mistake."""
+def open_judge(
+    store: Store, classes: str, label: str, backbone: str, calibration: Sequence[Photo] = ()
+) -> tuple[Detector, Encoder]:
+    """A shipped detector, or for ZERO_SHOT one of the classes as typed. Raises Problem for a user's mistake.
+
+    Args:
+        calibration: photos of the known classes, for a detector that has no calibration of its own.
+    """
     detector, encoder = at("model", lambda: open_detector(store, label, backbone))
     if detector is None:
         names = at("classes", lambda: parse_classes(classes))
         detector = at("classes", lambda: encoder.zero_shot(names))
+    if calibration and detector.calibration is None:
+        features = at("calibration", lambda: encode_all(encoder, calibration))
+        detector = at("calibration", lambda: detector.calibrate(features))
     return detector, encoder
 
 

@@ -10,6 +10,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,6 +21,7 @@ from torch import Tensor
 
 from lsn_core import Backbone, Detector, UserError, load_backbone
 from lsn_core.backbones import EMBEDDED
+from lsn_core.detector_file import read_detector_file
 from lsn_core.image_tower import View, look
 from lsn_core.images import ImageLimits, open_image
 from lsn_core.jobs import Jobs
@@ -28,8 +30,10 @@ log = logging.getLogger(__name__)
 
 SUGGESTED = (EMBEDDED, "ViT-B-16:openai", "ViT-B-32:laion2b_s34b_b79k", "RN50x4:openai")
 DETECTORS_DIR = Path(__file__).resolve().parent.parent / "checkpoints" / "detectors"
-_PHOTOS, _TEXTS, _BACKBONES, _DETECTORS, _VIEWS, _LENT = 4096, 20_000, 3, 8, 4, 1024
+_PHOTOS, _TEXTS, _BACKBONES, _DETECTORS, _VIEWS, _LENT = 8192, 20_000, 3, 8, 4, 1024
 _LIMITS = ImageLimits()
+_BATCH, _BATCH_PIXELS = 32, 50_000_000  # what is decoded at a time: about 0.2 GB, however large the photos are
+_MAX_DETECTOR_BYTES = 256 * 2**20  # of an uploaded file; a thousand classes with learned contexts take about 120 MiB
 
 
 @dataclass(frozen=True)
@@ -42,13 +46,38 @@ class Photo:
 
 
 def read_photo(path: str, name: str) -> Photo:
-    """A photo by its path. Raises ImageError for a file that is too large or gone; it is decoded when first encoded."""
+    """A photo by its path; it is decoded when first encoded. Raises UserError as `read_file` does."""
+    return Photo(path, name, hashlib.sha256(read_file(path, name)).hexdigest())
+
+
+def read_file(path: str, name: str) -> bytes:
+    """The bytes of a file that was uploaded as a photo. Raises UserError for one that is too large or gone."""
     try:
         if Path(path).stat().st_size > _LIMITS.max_bytes:
             raise UserError(f"{name}: the file is larger than the limit of {_LIMITS.max_bytes / 2**20:.3g} MiB.")
-        return Photo(path, name, hashlib.sha256(Path(path).read_bytes()).hexdigest())
+        return Path(path).read_bytes()
     except OSError as error:
         raise UserError(f"{name}: the photo is no longer on the server. Upload it again.") from error
+
+
+@dataclass(frozen=True)
+class Item:
+    """One of many photos.
+
+    Attributes:
+        name: what to call it.
+        read: gives its bytes; raises UserError where they cannot be had.
+        truth: what it shows, None where that is not known.
+    """
+
+    name: str
+    read: Callable[[], bytes]
+    truth: str | None = None
+
+    @cached_property
+    def sha256(self) -> str:
+        """SHA-256 of its bytes. Raises as `read` does."""
+        return hashlib.sha256(self.read()).hexdigest()
 
 
 class LRU:
@@ -87,23 +116,63 @@ class Encoder:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.backbone, name)
 
+    def encode_images(self, images: Sequence[Image.Image]) -> Tensor:
+        """Features of pictures, shape (N, D), one batch at a time."""
+        with self._lock:
+            return self.backbone.encode_images(images)
+
     def encode_photo(self, photo: Photo) -> Tensor:
         """Feature of a photo, shape (1, D). Raises ImageError for one that cannot be read."""
-        return self._encode(photo.sha256, photo.path, photo.name)
-
-    def encode_bytes(self, data: bytes, name: str) -> Tensor:
-        """Feature of an encoded picture, shape (1, D). Raises ImageError for one that cannot be read."""
-        return self._encode(hashlib.sha256(data).hexdigest(), data, name)
-
-    def _encode(self, sha256: str, source: str | bytes, name: str) -> Tensor:
-        key = (self.backbone.fingerprint, sha256)
+        key = (self.backbone.fingerprint, photo.sha256)
         feature = self._photos.get(key)
         if feature is None:
-            picture = open_image(source, name=name)
-            with self._lock:
-                feature = self.backbone.encode_images([picture])
+            feature = self.encode_images([open_image(photo.path, name=photo.name)])
             self._photos.put(key, feature)
         return feature
+
+    def encode_many(
+        self,
+        items: Sequence[Item],
+        on_done: Callable[[int], object] = lambda count: None,
+        on_picture: Callable[[int, Image.Image], object] = lambda place, picture: None,
+    ) -> list[Tensor | UserError]:
+        """Features of many photos, each of shape (1, D), or why there is none; those not met before go in batches.
+
+        Args:
+            on_done: called with the number of photos done since it was called last.
+            on_picture: called with place and picture of each photo that had to be decoded.
+        """
+        found: list[Any] = [None] * len(items)
+        waiting: dict[str, tuple[Image.Image, list[int]]] = {}  # by content, so that equal photos wait together
+
+        def encode() -> None:
+            features = self.encode_images([picture for picture, _ in waiting.values()])
+            for (sha256, (_, places)), feature in zip(waiting.items(), features.split(1), strict=True):
+                self._photos.put((self.backbone.fingerprint, sha256), feature)
+                for place in places:
+                    found[place] = feature
+            on_done(sum(len(places) for _, places in waiting.values()))
+            waiting.clear()
+
+        for place, item in enumerate(items):
+            try:
+                found[place] = self._photos.get((self.backbone.fingerprint, item.sha256))
+                if found[place] is not None:
+                    on_done(1)
+                elif item.sha256 in waiting:
+                    waiting[item.sha256][1].append(place)
+                else:
+                    picture = open_image(item.read(), name=item.name)
+                    on_picture(place, picture)
+                    waiting[item.sha256] = picture, [place]
+            except UserError as error:
+                found[place] = error
+                on_done(1)
+            if len(waiting) == _BATCH or sum(p.width * p.height for p, _ in waiting.values()) > _BATCH_PIXELS:
+                encode()
+        if waiting:
+            encode()
+        return found
 
     def look(self, photo: Photo) -> tuple[View, Image.Image]:
         """What heat maps of a photo need, and the photo. Raises ImageError for one that cannot be read."""
@@ -156,7 +225,7 @@ class Store:
         self.detectors = {path.stem: path for path in sorted(detectors_dir.glob("*.safetensors"))}
         self._photos, self._texts = LRU(_PHOTOS), LRU(_TEXTS)
         self._encoders, self._loaded = LRU(_BACKBONES), LRU(_DETECTORS)
-        self._lent = LRU(_LENT)
+        self._lent, self._offers = LRU(_LENT), LRU(_LENT)
         self._locks: dict[str, threading.Lock] = {}
         self._guard = threading.Lock()
 
@@ -175,13 +244,50 @@ class Store:
         # security: a name can be a path on this machine, or a repository to download from.
         if self.public and name not in self.choices:
             raise UserError(f"This server runs only these backbones: {', '.join(self.choices)}. Choose one of them.")
-        return self._once(self._encoders, name, lambda: Encoder(self._load(name), self._photos, self._texts))
+        return self._open(name)
 
-    def lend(self, path: Path) -> str:
-        """Lets whoever knows the label it returns use a detector file, as if it had shipped."""
-        label = f"lent-{secrets.token_hex(12)}"
+    def lend(self, path: Path, title: str = "", session: str | None = None) -> str:
+        """Lets whoever knows the label it returns use a detector file, as if it had shipped.
+
+        Args:
+            title: what to call it where it is offered.
+            session: of the only visitor whom it is offered to.
+        """
+        lent = self._offers.get(session) or []
+        label = next((label for _, label in lent if self._lent.get(label) == path), f"lent-{secrets.token_hex(12)}")
         self._lent.put(label, path)
+        if session is not None:
+            self._offers.put(session, [*(offer for offer in lent if offer[1] != label), (title, label)])
         return label
+
+    def take_in(self, path: Path, name: str, session: str | None) -> str:
+        """Lends a visitor the detector file that they uploaded, once it was seen to work; see `lend`.
+
+        Raises:
+            UserError: it is no such file, too large, damaged, or made for another backbone.
+        """
+        try:
+            if path.stat().st_size > _MAX_DETECTOR_BYTES:
+                raise UserError(f"{name}: the file is larger than the limit of {_MAX_DETECTOR_BYTES >> 20} MiB.")
+            backbone = read_detector_file(path)[0]["backbone"]
+            if self.public and backbone not in self.choices:
+                raise UserError(
+                    f"{name} was made with the backbone {backbone!r}, and this server runs only these: "
+                    f"{', '.join(self.choices)}."
+                )
+            detector, encoder = self._open_detector(path)
+            detector.predict_features(encoder.encode_texts(["a photo"]))  # its parts may still not fit each other
+        except UserError as error:
+            said = str(error).replace(path.name, name)
+            raise UserError(said if name in said else f"{name}: {said}") from error
+        except Exception as error:  # security: a file from anywhere can be wrong in any way that tensors can
+            log.info("an uploaded detector does not work", exc_info=True)
+            raise UserError(f"{name} is not a usable detector file: its parts do not fit each other.") from error
+        return self.lend(path, f"{name} (uploaded)", session)
+
+    def offered(self, session: str | None) -> list[tuple[str, str]]:
+        """Title and label of each detector that a visitor may choose: those that ship, and those lent to them alone."""
+        return [*((label, label) for label in self.detectors), *(self._offers.get(session) or [])]
 
     def detector(self, label: str) -> tuple[Detector, Encoder]:
         """A shipped or lent detector and its backbone, loaded at the first call.
@@ -192,13 +298,21 @@ class Store:
         path = self.detectors.get(label) or self._lent.get(label)
         if path is None:
             raise UserError(f"There is no detector called {label!r} here. Choose another.")
+        if not path.exists():
+            raise UserError("The detector is no longer on the server. Upload it again, or choose another.")
+        return self._open_detector(path)
+
+    def _open_detector(self, path: Path) -> tuple[Detector, Encoder]:
         try:
             with safe_open(path, framework="pt") as file:
                 backbone = str(json.loads((file.metadata() or {})["lsn"])["backbone"])
         except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(f"{path.name} is not a detector file, or it is damaged. Choose another.") from error
-        encoder = self._once(self._encoders, backbone, lambda: Encoder(self._load(backbone), self._photos, self._texts))
-        return self._once(self._loaded, label, lambda: Detector.load(path, encoder.backbone)), encoder
+        encoder = self._open(backbone)
+        return self._once(self._loaded, str(path), lambda: Detector.load(path, encoder.backbone)), encoder
+
+    def _open(self, backbone: str) -> Encoder:
+        return self._once(self._encoders, backbone, lambda: Encoder(self._load(backbone), self._photos, self._texts))
 
     def _load(self, name: str) -> Backbone:
         try:

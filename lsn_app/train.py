@@ -244,14 +244,14 @@ class _TrainTab:
             self.curves: gr.update(value=curves, visible=True) if len(points) > 1 else gr.update(visible=False),
         }
 
-    def lend(self, owner: str, job_id: str) -> dict[Any, Any]:
+    def lend(self, owner: str, job_id: str, request: gr.Request) -> dict[Any, Any]:
         """Offers the detector of a job in the Detect tab, to this browser only, and goes there."""
         try:
             job = self.jobs.get(job_id, _token(owner))
-            label = self.store.lend(self.jobs.result(job.id))
+            label = self.store.lend(self.jobs.result(job.id), f"{job.name} (my job)", request.session_hash)
         except UserError as error:
             return {self.job_message: _shown(words.problem(str(error)))}
-        choices = [ZERO_SHOT, *self.store.detectors, (f"{job.name} (my job)", label)]
+        choices = [ZERO_SHOT, *self.store.offered(request.session_hash)]
         return {
             self.detector: gr.update(choices=choices, value=label),
             self.tabs: gr.update(selected="detect"),

@@ -177,6 +177,25 @@ def test_links_open_the_tab_and_the_address_follows(browser: Browser, app_url: s
     page.close()
 
 
+def test_a_copied_address_asks_the_same(browser: Browser, tab: Page) -> None:
+    tab.get_by_role("button", name=re.compile("Figure 8")).click()
+    tab.wait_for_function("new URL(location).searchParams.get('figure') === '8'")
+    pick_example(tab, "cat")
+    write(tab, "#not-text-1", "a photo of a cat & a dog")
+    write(tab, "#not-classes", "cat, zebra")
+    tab.locator("#not-classes textarea").press("Enter")
+    tab.locator("#not-text-1 textarea").press("Enter")
+    tab.wait_for_function("new URL(location).searchParams.get('text1') === 'a photo of a cat & a dog'")
+    expect(tab.locator("#not-choice .not-words").first).to_contain_text("a cat & a dog")
+    assert "figure" not in tab.url
+    copy = browser.new_page()
+    copy.goto(tab.url)
+    expect(copy.locator("#not-choice .not-words").first).to_contain_text("a cat & a dog")
+    expect(copy.locator("#not-written .not-ranked tbody tr")).to_have_count(10)  # 2 classes, 1 + 4 wordings
+    assert copy.locator("#not-choice").inner_text() == tab.locator("#not-choice").inner_text()
+    copy.close()
+
+
 def test_nothing_is_wider_than_a_phone(browser: Browser, app_url: str, examples: Path) -> None:
     page = browser.new_page(viewport={"width": 375, "height": 800})
     page.goto(f"{app_url}/?tab=not&figure=8")

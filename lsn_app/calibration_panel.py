@@ -1,0 +1,77 @@
+"""The Detect tab's calibration: the wanted true positive rate, and photos of known classes for the threshold."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import gradio as gr
+
+from lsn_app import words
+from lsn_app.feedback import counter, shown_if
+from lsn_app.photo import file_of
+from lsn_app.questions import open_detector
+from lsn_app.store import Item, Photo, Store, read_file
+from lsn_core import UserError
+from lsn_core.calibration import DEFAULT_TPR
+
+MAX_PHOTOS = 500
+LOWEST, HIGHEST = 0.80, 0.99
+
+
+class CalibrationPanel:
+    """The components, and how the photos are taken.
+
+    Attributes:
+        tpr: the slider, which is of use once there is a calibration.
+        state: the photos, a tuple of Photo.
+        box: what a detector with a calibration of its own has no need of.
+        message: where mistakes are told.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.state = gr.State(())
+        self.tpr = gr.Slider(
+            LOWEST, HIGHEST, value=DEFAULT_TPR, step=0.01, label="Share of known photos to keep (true positive rate)",
+            info="Moves the threshold; works once the detector is calibrated.", interactive=False, elem_id="lsn-tpr",
+        )  # fmt: skip
+        with gr.Accordion("Calibrate with your own photos", open=False, elem_id="lsn-calibrate") as self.box:
+            gr.Markdown(
+                "Upload photos that **do** show your known classes (19 or more for a rate of 95 %). Their scores tell "
+                "how low a known photo can score, and the threshold is set there."
+            )
+            self.files = gr.File(
+                label="Calibration photos", file_count="multiple", file_types=["image"], height=140, elem_id="lsn-files"
+            )
+            self.note = gr.HTML(visible=False, elem_id="lsn-calibration-note")
+            self.message = gr.HTML(visible=False, elem_id="lsn-message-calibration")
+
+    def take(
+        self,
+        payload: Any,
+        label: str,
+        backbone: str,
+        progress: gr.Progress = gr.Progress(),  # noqa: B008
+    ) -> Any:
+        """Reads and encodes the calibration photos; unusable ones are named and left out."""
+        files = [file_of(item) for item in payload or ()]
+        try:
+            if len(files) > MAX_PHOTOS:
+                raise UserError(f"{len(files)} photos were given; at most {MAX_PHOTOS} are taken. Give fewer.")
+            encoder = open_detector(self.store, label, backbone)[1]
+        except UserError as error:
+            return {self.state: (), self.note: shown_if(words.problem(str(error)))}
+        items = [Item(name, partial(read_file, path, name)) for path, name in files]
+        found = encoder.encode_many(items, counter(progress, len(items), "Reading calibration photos"))
+        used, refused = [], []
+        for (path, name), item, feature in zip(files, items, found, strict=True):
+            if isinstance(feature, UserError):
+                refused.append(str(feature))
+            else:
+                used.append(Photo(path, name, item.sha256))
+        text = words.note(f"{len(used)} of {len(files)} photos are used for calibration.") if files else ""
+        if refused:
+            more = f" And {len(refused) - 3} more could not be read." if len(refused) > 3 else ""
+            text += words.problem(" ".join(refused[:3]) + more)
+        return {self.state: tuple(used), self.note: shown_if(text)}

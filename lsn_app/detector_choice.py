@@ -1,0 +1,92 @@
+"""Which detector the Detect tab asks: of typed classes, shipped, trained here or uploaded; and on which backbone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from lsn_app import words
+from lsn_app.feedback import shown_if
+from lsn_app.photo import file_of
+from lsn_app.questions import ZERO_SHOT
+from lsn_app.store import Store
+from lsn_core import Detector, UserError
+
+DEFAULT_CLASSES = "dog, cat, elephant, flamingo"
+
+
+class DetectorChoice:
+    """The components, and the functions that events call.
+
+    Attributes:
+        classes, detector, backbone: what decides which detector is asked.
+        ask_button: asks it again.
+        messages: where mistakes are told, by the input they belong to.
+        shown: the components that `choose` updates.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.classes = gr.Textbox(
+            DEFAULT_CLASSES, label="Known classes", info="Separated by commas or lines. Press Enter to ask again.",
+            lines=1, max_lines=6, elem_id="lsn-classes",
+        )  # fmt: skip
+        self.own_classes = gr.HTML(visible=False, elem_id="lsn-own-classes")
+        self.messages = {"classes": gr.HTML(visible=False, elem_id="lsn-message-classes")}
+        self.ask_button = gr.Button("Ask again with these classes", size="sm", elem_id="lsn-ask")
+        with gr.Row():
+            self.detector = gr.Dropdown(
+                [ZERO_SHOT, *self.store.detectors],
+                value=ZERO_SHOT,
+                label="Detector",
+                min_width=200,
+                elem_id="lsn-detector",
+            )
+            self.backbone = gr.Dropdown(
+                self.store.choices, value=self.store.default, label="CLIP model (backbone)", min_width=200,
+                allow_custom_value=not self.store.public, elem_id="lsn-backbone",
+            )  # fmt: skip
+        self.upload = gr.UploadButton(
+            "Upload a detector file (.safetensors)", file_types=[".safetensors"], size="sm", elem_id="lsn-detector-file"
+        )
+        note = words.backbone_note(self.store.default)
+        self.backbone_note = gr.HTML(note, visible=bool(note), elem_id="lsn-backbone-note")
+        self.messages["model"] = gr.HTML(visible=False, elem_id="lsn-message-model")
+
+    @property
+    def shown(self) -> list[Any]:
+        """The components that `choose` updates."""
+        return [self.classes, self.own_classes, self.ask_button, self.backbone, self.backbone_note]
+
+    def take_file(self, payload: dict[str, Any], request: gr.Request) -> dict[Any, Any]:
+        """Chooses an uploaded detector and offers it to this visitor, or says why it is none."""
+        path, name = file_of(payload)
+        try:
+            label = self.store.take_in(Path(path), name, request.session_hash)
+        except UserError as error:
+            return {self.messages["model"]: shown_if(words.problem(str(error)))}
+        choices = [ZERO_SHOT, *self.store.offered(request.session_hash)]
+        return {self.detector: gr.update(choices=choices, value=label), self.messages["model"]: shown_if("")}
+
+    def choose(self, label: str) -> tuple[Detector | None, dict[Any, Any]]:
+        """The chosen detector (None for zero-shot), and the inputs that it has a use for."""
+        zero_shot = label == ZERO_SHOT
+        found: dict[Any, Any] = {
+            self.classes: gr.update(visible=zero_shot),
+            self.ask_button: gr.update(visible=zero_shot),
+            self.own_classes: gr.update(visible=False),
+            self.backbone: gr.update(interactive=True),
+        }
+        if zero_shot:
+            return None, found
+        try:
+            detector, encoder = self.store.detector(label)
+        except UserError:
+            return None, found  # the answer that follows says why
+        names = ", ".join(detector.class_names)
+        found[self.own_classes] = shown_if(words.note(f"This detector knows: {names}."))
+        found[self.backbone] = gr.update(value=encoder.name, interactive=False)
+        found[self.backbone_note] = shown_if(words.backbone_note(encoder.name))
+        return detector, found

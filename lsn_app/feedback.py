@@ -1,0 +1,30 @@
+"""Small parts that tabs share: headings, messages that hide when empty, a progress bar that is counted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import gradio as gr
+
+
+def heading(title: str, sentence: str, elem_id: str | None = None) -> None:
+    """The heading of a part of a tab, and a sentence on it."""
+    gr.HTML(f'<div class="not-heading"><h2>{title}</h2><p>{sentence}</p></div>', elem_id=elem_id)
+
+
+def shown_if(html: str) -> Any:
+    """An update of HTML that hides the component where there is nothing to say."""
+    return gr.update(value=html, visible=bool(html))
+
+
+def counter(progress: gr.Progress, total: int, doing: str) -> Callable[[int], None]:
+    """A function that moves the progress bar on by so many photos of `total`."""
+    done = 0
+
+    def advance(count: int) -> None:
+        nonlocal done
+        done += count
+        progress((done, total), desc=doing, unit="photos")
+
+    return advance

@@ -1,0 +1,169 @@
+"""Many photos at once, without a browser: which files count, what is answered, and what is encoded for it."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import io
+import json
+import re
+import zipfile
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from lsn_app.batch import COLUMNS, MAX_PHOTOS, Batch, csv_link, find_items, judge, rows, summary
+from lsn_app.questions import Problem
+from lsn_app.store import LRU, Encoder, Item
+from lsn_core import Backbone, Detector, UserError
+
+
+@pytest.fixture
+def encoder(tiny_backbone: Backbone) -> Encoder:
+    return Encoder(tiny_backbone, LRU(100), LRU(100))
+
+
+@pytest.fixture
+def calls(tiny_backbone: Backbone, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many pictures went through the image tower each time."""
+    found: list[int] = []
+    encode = tiny_backbone.encode_images
+    monkeypatch.setattr(tiny_backbone, "encode_images", lambda images: found.append(len(images)) or encode(images))
+    return found
+
+
+def files(examples: Path, *names: str) -> list[tuple[str, str]]:
+    return [(str(examples / f"{name}.jpg"), f"{name}.jpg") for name in names]
+
+
+def zipped(path: Path, entries: dict[str, bytes], **options: int) -> tuple[str, str]:
+    with zipfile.ZipFile(path, "w", **options) as archive:
+        for name, data in entries.items():
+            archive.writestr(name, data)
+    return str(path), path.name
+
+
+def mixed(examples: Path, tmp_path: Path) -> list[tuple[str, str]]:
+    (tmp_path / "note.jpg").write_text("no picture")
+    return [*files(examples, "dog", "cat"), (str(tmp_path / "note.jpg"), "note.jpg"), *files(examples, "zebra")]
+
+
+def test_verdicts_stand_in_order_and_equal_the_library(
+    encoder: Encoder, tiny_backbone: Backbone, examples: Path, tmp_path: Path
+) -> None:
+    given = mixed(examples, tmp_path)
+    batch, detector = find_items(given), Detector.zero_shot(tiny_backbone, ["dog", "cat"])
+    found = judge(batch, detector, batch.encode(encoder), 0.95)
+    expected = detector.predict([path for path, _ in given])
+    assert [one.verdict for one in found] == [one.verdict for one in expected]
+    assert found[2].error and found[2].error.startswith("note.jpg: this is not an image") and expected[2].error
+    for ours, theirs in zip(found, expected, strict=True):
+        assert ours.predicted_class == theirs.predicted_class
+        assert ours.score == (None if theirs.score is None else pytest.approx(theirs.score, abs=1e-6))
+    assert rows(found)[2] == [None, found[2].error] and rows(found)[0][0] == found[0].verdict
+
+
+def test_photos_go_through_the_tower_in_batches_and_once(
+    encoder: Encoder, examples: Path, tmp_path: Path, calls: list[int]
+) -> None:
+    batch = find_items([*mixed(examples, tmp_path), *files(examples, "dog")])
+    done: list[int] = []
+    first = batch.encode(encoder, done.append)
+    assert calls == [3] and sum(done) == len(batch.items) == 5  # the dog is there twice, the note is no picture
+    assert set(first) == {0, 1, 3, 4} and first[0].equal(first[4])
+    again = batch.encode(encoder)
+    assert calls == [3] and all(again[place].equal(first[place]) for place in first)
+
+
+def test_large_batches_are_cut(tiny_backbone: Backbone, calls: list[int]) -> None:
+    def read(shade: int) -> bytes:
+        file = io.BytesIO()
+        Image.new("L", (8, 8), shade).save(file, "PNG")
+        return file.getvalue()
+
+    items = [Item(f"{shade}.png", lambda shade=shade: read(shade)) for shade in range(70)]  # type: ignore[misc]
+    found = Encoder(tiny_backbone, LRU(100), LRU(100)).encode_many(items)
+    assert calls == [32, 32, 6] and not any(isinstance(one, UserError) for one in found)
+
+
+def test_thumbnails_are_small_and_those_of_known_photos_are_made_too(
+    encoder: Encoder, examples: Path, tmp_path: Path
+) -> None:
+    for _ in range(2):  # the second time, features come from the cache
+        batch = find_items(mixed(examples, tmp_path))
+        batch.encode(encoder)
+        batch.finish_thumbnails()
+        assert set(batch.thumbnails) == {0, 1, 3}
+        for link in batch.thumbnails.values():
+            data = base64.b64decode(link.removeprefix("data:image/jpeg;base64,"))
+            assert max(Image.open(io.BytesIO(data)).size) <= 64 and len(data) < 4000
+
+
+def test_a_zip_of_any_layout_is_read_and_other_files_are_named(examples: Path, tmp_path: Path) -> None:
+    dog = (examples / "dog.jpg").read_bytes()
+    entries = {"a/b/1.jpg": dog, "2.JPEG": dog, "photo.heic": b"x", "readme.txt": b"x", "__MACOSX/1.jpg": b"x",
+               ".hidden.jpg": b"x"}  # fmt: skip
+    batch = find_items([zipped(tmp_path / "set.zip", entries), *files(examples, "cat")])
+    assert [item.name for item in batch.items] == ["a/b/1.jpg", "2.JPEG", "photo.heic", "cat.jpg"]
+    assert batch.items[0].read() == dog and batch.left_out == ["readme.txt"]
+
+
+def test_harmful_and_useless_files_are_refused_without_paths(examples: Path, tmp_path: Path) -> None:
+    dog = (examples / "dog.jpg").read_bytes()
+    outside = zipped(tmp_path / "outside.zip", {"../evil.jpg": dog})
+    bomb = zipped(
+        tmp_path / "bomb.zip", {"1.jpg": bytes(20 * 2**20)}, compression=zipfile.ZIP_DEFLATED, compresslevel=9
+    )
+    (tmp_path / "broken.zip").write_bytes(b"PK no zip")
+    cases = {
+        "points outside": [outside],
+        "times its size": [bomb],
+        "broken.zip": [(str(tmp_path / "broken.zip"), "broken.zip")],
+        "no pictures": [zipped(tmp_path / "text.zip", {"readme.txt": b"x"})],
+        "at most 1,000": files(examples, "dog") * (MAX_PHOTOS + 1),
+    }
+    for words, given in cases.items():
+        with pytest.raises(Problem, match=words) as caught:
+            find_items(given)
+        assert caught.value.place == "batch" and str(tmp_path) not in str(caught.value)
+
+
+def test_the_csv_has_the_columns_of_the_command_line(
+    encoder: Encoder, tiny_backbone: Backbone, examples: Path, tmp_path: Path
+) -> None:
+    batch, detector = find_items(mixed(examples, tmp_path)), Detector.zero_shot(tiny_backbone, ["dog", "cat"])
+    batch.items[0] = Item("=1+1.jpg", batch.items[0].read)
+    predictions = judge(batch, detector, batch.encode(encoder), 0.95)
+    assert set(COLUMNS) == {"file", *predictions[0].as_dict()}
+    link = re.search('base64,([^"]+)', csv_link(batch, predictions))
+    lines = list(csv.DictReader(io.StringIO(base64.b64decode(link[1]).decode("utf-8-sig"))))  # type: ignore[index]
+    assert [line["file"] for line in lines] == ["'=1+1.jpg", "cat.jpg", "note.jpg", "zebra.jpg"]
+    assert json.loads(lines[1]["positive"]) == pytest.approx(predictions[1].positive)
+    assert float(lines[1]["score"]) == predictions[1].score and lines[2]["score"] == "" and lines[2]["error"]
+
+
+def test_the_summary_counts_and_says_how_far_to_trust(
+    encoder: Encoder, tiny_backbone: Backbone, examples: Path, tmp_path: Path
+) -> None:
+    batch = find_items(mixed(examples, tmp_path))
+    batch.left_out.append("<b>.txt")
+    features = batch.encode(encoder)
+    detector = Detector.zero_shot(tiny_backbone, ["dog", "cat"])
+    for judged, words in (
+        (detector, "is uncalibrated"),
+        (detector.calibrate(features[0]), "1 calibration photo is too few"),
+        (detector.calibrate(features[0].repeat(30, 1)), "set from 30 photos, keeps at least 95 %"),
+    ):
+        predictions = judge(batch, judged, features, 0.95)
+        text = summary(batch, predictions, judged, 0.95)
+        known = sum(one.verdict == "ID" for one in predictions)
+        assert f"{known} of 4 photos show" in text and "1 could not be read" in text and words in text
+        assert "&lt;b&gt;.txt" in text and "<b>.txt" not in text
+
+
+def test_nothing_readable_is_still_a_batch(encoder: Encoder, tiny_backbone: Backbone, tmp_path: Path) -> None:
+    (tmp_path / "note.jpg").write_text("no picture")
+    batch: Batch = find_items([(str(tmp_path / "note.jpg"), "note.jpg"), (str(tmp_path / "gone.jpg"), "gone.jpg")])
+    found = judge(batch, Detector.zero_shot(tiny_backbone, ["dog", "cat"]), batch.encode(encoder), 0.95)
+    assert all(one.error for one in found)
