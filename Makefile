@@ -25,10 +25,13 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 run: setup
 	$(BIN)/python app.py
 
+# Processes that share the tests out among them.
+TEST_PROCESSES ?= 2
+
 test: $(VENV)/.installed-dev
 	@scripts/ensure_browser.sh
 	@scripts/ensure_redis.sh
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --durations=15
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

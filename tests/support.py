@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import runpy
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import open_clip
@@ -19,12 +23,36 @@ from lsn_core.cli import app
 
 WNIDS = ("n02123597", "n02389026", "n03095699")  # of ImageNet-10
 REPO = Path(__file__).resolve().parent.parent
+_PATIENCE = 250.0
+
+# Starting Python and importing torch and open_clip takes five seconds of CPU time: one process does that, and commands
+# are forked from it. It has run nothing yet, so that what is forked is as good as new.
+_PROCESSES = multiprocessing.get_context("forkserver")
+_PROCESSES.set_forkserver_preload(
+    ["lsn_core.detector", "lsn_core.training", "lsn_core.cli_probe", "lsn_core.cli_heatmap"]
+)
 
 
 def run_command(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    """The command line as its users run it: a process, its output and its exit code."""
-    command = [sys.executable, "-m", "lsn_core", *map(str, arguments)]
-    return subprocess.run(command, cwd=REPO, capture_output=True, text=True, timeout=250)
+    """The command line as its users run it: a process of its own, its output and its exit code."""
+    with tempfile.TemporaryDirectory() as folder:
+        process = _PROCESSES.Process(target=_command, args=(Path(folder), [*map(str, arguments)]))
+        process.start()
+        process.join(_PATIENCE)
+        if process.exitcode is None:
+            process.kill()
+            raise TimeoutError(f"{arguments} took more than {_PATIENCE:.0f} s")
+        out, err = (Path(folder, name).read_text() for name in ("out", "err"))
+    return subprocess.CompletedProcess(arguments, process.exitcode, out, err)
+
+
+def _command(folder: Path, arguments: list[str]) -> None:
+    for descriptor, name in ((1, "out"), (2, "err")):
+        file = os.open(folder / name, os.O_WRONLY | os.O_CREAT)
+        os.dup2(file, descriptor)
+    os.chdir(REPO)
+    sys.argv[1:] = arguments
+    runpy.run_module("lsn_core", run_name="__main__", alter_sys=True)
 
 
 def run_inside(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
