@@ -274,7 +274,7 @@ class _TrainTab:
         name = re.sub(r"[^\w-]+", "-", Path(job.name).stem).strip("-") or "detector"
         copy = self.downloads / job.id / f"{name}.safetensors"
         if not copy.exists():
-            copy.parent.mkdir(exist_ok=True)
+            copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(self.jobs.files.folder(job.id) / job.result, copy)
         return gr.update(visible=True, value=str(copy))
 

@@ -5,9 +5,14 @@ from __future__ import annotations
 import multiprocessing
 import os
 import runpy
+import socket
 import subprocess
 import sys
 import tempfile
+import time
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import open_clip
@@ -61,6 +66,42 @@ def run_inside(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     if done.exception is not None and not isinstance(done.exception, SystemExit):
         raise done.exception
     return subprocess.CompletedProcess(arguments, done.exit_code, done.stdout, done.stderr)
+
+
+def until(fine: Callable[[], object], patience: float = 120.0) -> None:
+    """Waits until something is so; fails where it does not come about."""
+    deadline = time.monotonic() + patience
+    while not fine():
+        assert time.monotonic() < deadline, "it does not come about"
+        time.sleep(0.02)
+
+
+@contextmanager
+def serving(command: Sequence[str], environment: Mapping[str, str], log: Path) -> Iterator[str]:
+    """The address of the app, started by a command on a free port, and ended at last."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with log.open("w") as output:
+        server = subprocess.Popen(
+            command, cwd=REPO, env={**environment, "GRADIO_SERVER_PORT": str(port)}, stdout=output,
+            stderr=subprocess.STDOUT,
+        )  # fmt: skip
+    try:
+        until(lambda: _answers(port) or server.poll() is not None)
+        assert server.poll() is None, log.read_text()[-3000:]
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.terminate()
+        server.wait(30)
+
+
+def _answers(port: int) -> bool:
+    try:
+        urllib.request.urlopen(f"http://127.0.0.1:{port}", timeout=5).close()
+        return True
+    except OSError:
+        return False
 
 
 def random_backbone(arch: str, seed: int = 0, **options: object) -> Backbone:
