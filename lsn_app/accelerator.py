@@ -82,7 +82,7 @@ def _find(name: str) -> Backbone:
 
 
 def _call(seconds: float, call: bytes) -> bytes:
-    # security: these pickles come from our own processes alone. They are made here, as the package's own way for tensors
+    # security: these pickles come from our own processes. They are made here, as the package's own way for tensors
     # needs a socket in the temporary folder, whose path may be too long for one.
     function, args, kwargs = pickle.loads(call)
     try:
