@@ -20,7 +20,10 @@ if TYPE_CHECKING:
     from lsn_core.backbones import Backbone
 
 REPO = Path(__file__).resolve().parent.parent
-LONGEST_FIRST = ("tests/browser/", "tests/lsn_core/jobs/test_worker.py", "tests/lsn_core/test_cli", "")
+LONGEST_FIRST = (
+    "tests/browser/", "tests/lsn_core/jobs/test_worker.py", "tests/lsn_core/test_cli", "tests/lsn_app/test_acc",
+    "tests/test_app.py", "tests/lsn_core/jobs/", "",
+)  # fmt: skip
 
 # With several processes of tests, and processes that they start, more threads would be in each other's way.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
