@@ -1,19 +1,28 @@
 """Starts the app: `python app.py`, then open http://127.0.0.1:7860.
 
 Environment: LSN_BACKBONE (default 'embedded'), LSN_PUBLIC (1: strangers use it, so backbones come from a fixed list;
-default: whenever the server listens on more than this machine), LSN_DATA (folder of training jobs; default
-~/.local/share/lsn), LSN_QUEUE (redis://HOST:PORT/DB; default: SQLite), LSN_JOB_THREADS (CPU threads of a job; default:
-all cores but one), LSN_JOB_MEMORY_GIB (a job that takes more fails), LSN_RESUME (0: interrupted jobs wait to be
-resumed), LSN_MCP (1: the public endpoints are MCP tools, too), GRADIO_SERVER_NAME, GRADIO_SERVER_PORT.
+default: whenever the server listens on more than this machine), LSN_DATA (the one folder that is written to: training
+jobs, uploads, downloaded models; default ~/.local/share/lsn), LSN_QUEUE (redis://HOST:PORT/DB; default: SQLite),
+LSN_JOB_THREADS (CPU threads of a job; default: all cores but one), LSN_JOB_MEMORY_GIB (a job that takes more fails),
+LSN_RESUME (0: interrupted jobs wait to be resumed), LSN_SLICE_SECONDS (on ZeroGPU, how long a job has the GPU at a
+time; default 40), LSN_MCP (1: the public endpoints are MCP tools, too), GRADIO_SERVER_NAME, GRADIO_SERVER_PORT.
 """
 
 import logging
 import os
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
-from lsn_app import Settings, build_app, launch_options
-from lsn_core import UserError
-from lsn_core.jobs import DEFAULT_FOLDER, Supervisor
+from lsn_core.jobs import DEFAULT_FOLDER, SlicedWorker, Supervisor, WorkerConfig
+from lsn_core.jobs.sliced import SLICE_SECONDS
+from lsn_core.places import keep_within
+
+DATA = Path(os.environ.get("LSN_DATA") or DEFAULT_FOLDER).absolute()
+keep_within(DATA, os.environ)  # first: Gradio and the Hub's client look at the environment when they are imported
+
+from lsn_app import Settings, accelerator, build_app, launch_options  # noqa: E402
+from lsn_core import UserError  # noqa: E402
 
 
 def main() -> None:
@@ -26,7 +35,7 @@ def main() -> None:
     settings = Settings(
         backbone=os.environ.get("LSN_BACKBONE") or "embedded",
         public=flag("LSN_PUBLIC", not local),
-        data_dir=Path(os.environ.get("LSN_DATA") or DEFAULT_FOLDER),
+        data_dir=DATA,
         queue_url=os.environ.get("LSN_QUEUE") or None,
     )
     try:
@@ -34,6 +43,21 @@ def main() -> None:
     except UserError as error:
         raise SystemExit(str(error)) from error
     page = build_app(settings)
+    stop = start_worker(settings.queue_url)
+    try:
+        page.launch(server_name=host, server_port=port, **launching)
+    finally:
+        stop()
+
+
+def start_worker(queue_url: str | None) -> Callable[[], None]:
+    """Starts what does training jobs; what it returns ends it."""
+    if accelerator.LENT:  # in this process, as the GPU is lent to no other
+        config = WorkerConfig(queue_url=queue_url, resume=flag("LSN_RESUME", True))
+        seconds = float(os.environ.get("LSN_SLICE_SECONDS") or SLICE_SECONDS)
+        worker = SlicedWorker(DATA, config, accelerator.lend, seconds)
+        threading.Thread(target=worker.run, name="training", daemon=True).start()
+        return worker.end
     options = ["--nice", "10", "--resume" if flag("LSN_RESUME", True) else "--no-resume"]
     for name, option in (
         ("LSN_QUEUE", "--queue"),
@@ -42,12 +66,9 @@ def main() -> None:
     ):
         if os.environ.get(name):
             options += [option, os.environ[name]]
-    supervisor = Supervisor(settings.data_dir or DEFAULT_FOLDER, options)
+    supervisor = Supervisor(DATA, options)
     supervisor.start()
-    try:
-        page.launch(server_name=host, server_port=port, **launching)
-    finally:
-        supervisor.stop()
+    return supervisor.stop
 
 
 def flag(name: str, default: bool) -> bool:

@@ -16,7 +16,7 @@ from lsn_app.photo import file_of
 from lsn_app.questions import ZERO_SHOT, Problem, at, open_judge
 from lsn_app.store import Photo, Store, read_photo
 from lsn_core import UserError
-from lsn_core.heatmaps import DEFAULT_METHOD, METHODS, HeatMaps, explain
+from lsn_core.heatmaps import DEFAULT_METHOD, METHODS, HeatMaps
 from lsn_core.overlays import DEFAULT_OPACITY, overlay, panel, reduce
 
 PREDICTED = ""  # the class that fits best
@@ -102,7 +102,7 @@ class HeatMapPanel:
             return {self.box: gr.update(visible=False)}
         try:
             detector, encoder = open_judge(self.store, classes, label, backbone)
-            view, picture = at("photo", lambda: encoder.look(photo))
+            at("photo", lambda: encoder.encode_photo(photo))
         except Problem:
             return {self.box: gr.update(visible=False)}  # the verdict's place says what is wrong
         chosen = class_name if class_name in detector.class_names else PREDICTED
@@ -113,7 +113,7 @@ class HeatMapPanel:
             ),
         }
         try:
-            maps = explain(detector, view, chosen or None, method, kind)
+            maps, picture = encoder.explain(detector, photo, chosen or None, method, kind)
         except UserError as error:
             nothing = {self.gallery: [], self.legend: "", self.download: gr.update(interactive=False)}
             return found | nothing | {self.message: gr.update(value=words.problem(str(error)), visible=True)}
@@ -174,8 +174,7 @@ def build_endpoint(store: Store, default_classes: str) -> None:
         path, name = file_of(given if isinstance(given, dict) else given.model_dump())
         try:
             detector, encoder = open_judge(store, classes, ZERO_SHOT, store.default)
-            view, _ = encoder.look(read_photo(path, name))
-            maps = explain(detector, view, class_name or None, method, target)
+            maps, _ = encoder.explain(detector, read_photo(path, name), class_name or None, method, target)
         except (Problem, UserError) as error:
             return {"file": name, "method": method, "limit": None, "seen_box": None, "maps": [], "error": str(error)}
         drawn = [

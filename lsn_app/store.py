@@ -19,9 +19,12 @@ from PIL import Image
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from lsn_core import Backbone, Detector, UserError, load_backbone
+from lsn_app import accelerator
+from lsn_app.accelerator import load_backbone
+from lsn_core import Backbone, Detector, UserError
 from lsn_core.backbones import EMBEDDED
 from lsn_core.detector_file import read_detector_file
+from lsn_core.heatmaps import HeatMaps, explain
 from lsn_core.image_tower import View, look
 from lsn_core.images import ImageLimits, open_image
 from lsn_core.jobs import Jobs
@@ -119,7 +122,10 @@ class Encoder:
     def encode_images(self, images: Sequence[Image.Image]) -> Tensor:
         """Features of pictures, shape (N, D), one batch at a time."""
         with self._lock:
-            return self.backbone.encode_images(images)
+            return accelerator.run(self.backbone.encode_images, images)
+
+    def __reduce__(self) -> Any:
+        return accelerator.by_name(self.backbone)  # what a call on another device needs of it
 
     def encode_photo(self, photo: Photo) -> Tensor:
         """Feature of a photo, shape (1, D). Raises ImageError for one that cannot be read."""
@@ -184,13 +190,24 @@ class Encoder:
             self._views.put(photo.sha256, found)
         return found
 
+    def explain(
+        self, detector: Detector, photo: Photo, class_name: str | None, method: str, target: str
+    ) -> tuple[HeatMaps, Image.Image]:
+        """`heatmaps.explain` of a photo, and the photo. Raises UserError as that and `look` do."""
+        if accelerator.LENT and type(detector) is Detector:  # others hold parts of the model, and stay here
+            picture = open_image(photo.path, name=photo.name)
+            with self._lock:
+                return accelerator.run(_look_and_explain, detector, picture, class_name, method, target), picture
+        view, picture = self.look(photo)
+        return explain(detector, view, class_name, method, target), picture
+
     def encode_texts(self, texts: Sequence[str]) -> Tensor:
         """Features of texts, shape (N, D); only those not met before go through the text tower."""
         found = {text: self._texts.get((self.backbone.fingerprint, text)) for text in texts}
         missing = [text for text, feature in found.items() if feature is None]
         if missing:
             with self._lock:
-                features = self.backbone.encode_texts(missing)
+                features = accelerator.run(self.backbone.encode_texts, missing)
             for text, feature in zip(missing, features, strict=True):
                 found[text] = feature
                 self._texts.put((self.backbone.fingerprint, text), feature)
@@ -199,6 +216,10 @@ class Encoder:
     def zero_shot(self, class_names: Sequence[str]) -> Detector:
         """`Detector.zero_shot` with the texts taken from the cache."""
         return Detector.zero_shot(cast(Backbone, self), class_names)
+
+
+def _look_and_explain(detector: Detector, picture: Image.Image, *about: Any) -> HeatMaps:
+    return explain(detector, look(detector.backbone, picture), *about)
 
 
 class Store:

@@ -17,6 +17,8 @@ import gradio as gr
 from lsn_app import job_cards, plots, words
 from lsn_app.examples import load_examples
 from lsn_app.questions import ZERO_SHOT
+from lsn_app.samples import SAMPLES
+from lsn_app.samples import fetch as fetch_sample
 from lsn_app.store import Store
 from lsn_core import UserError
 from lsn_core.jobs import Job, Jobs
@@ -75,6 +77,13 @@ class _TrainTab:
         gr.Markdown(LAYOUT)
         self.data = gr.File(label="Photos", file_types=[".zip", ".parquet"], height=140, elem_id="lsn-train-data")
         self.data_message = gr.HTML(visible=False, elem_id="lsn-train-data-message")
+        with gr.Accordion("No photos at hand? Take a sample set", open=False, elem_id="lsn-train-samples"):
+            self.sample = gr.Radio(
+                [(f"{sample.name}: {sample.about}", sample.name) for sample in SAMPLES.values()],
+                value=next(iter(SAMPLES)), label="Sample set", info="Fetched once, then kept on this server.",
+                elem_id="lsn-train-sample",
+            )  # fmt: skip
+            self.take = gr.Button("Use this set", size="sm", elem_id="lsn-train-take")
         gr.HTML('<h3 class="lsn-heading">2. What was found</h3>')
         self.found = gr.HTML(words.note("Upload the photos first."), elem_id="lsn-train-found")
         gr.HTML('<h3 class="lsn-heading">3. How to train</h3>')
@@ -136,6 +145,10 @@ class _TrainTab:
             [self.data.change, self.shots.release], self.look, [self.data, self.shots],
             [self.found, self.data_message, self.start], **_SLOW,
         )  # fmt: skip
+        self.take.click(
+            self.take_sample, self.sample, [self.data, self.data_message], concurrency_id="samples",
+            concurrency_limit=1, api_visibility="private",
+        )  # fmt: skip
         self.ood.input(
             lambda choice: gr.update(visible=choice == OOD_OWN), self.ood, self.ood_file, api_visibility="private"
         )
@@ -161,6 +174,22 @@ class _TrainTab:
             return _token(owner)
         except UserError:
             return secrets.token_urlsafe(24)
+
+    def take_sample(
+        self, name: str, progress: gr.Progress = gr.Progress(track_tqdm=True)  # noqa: B008 - Gradio wants it so
+    ) -> dict[Any, Any]:  # fmt: skip
+        """Takes a sample set as if it had been uploaded."""
+        progress(None, desc=f"Fetching {name}")
+        try:
+            self.jobs.limits.check_room(self.jobs.files.free())
+            found = fetch_sample(name, self.jobs.folder / "samples")
+            copy = self.downloads / found.name
+            if not copy.exists():
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(found, copy)
+        except UserError as error:
+            return {self.data_message: _shown(words.problem(str(error)))}
+        return {self.data: str(copy), self.data_message: _shown("")}
 
     def look(self, path: str | None, shots: int) -> dict[Any, Any]:
         """What an uploaded data set holds."""
@@ -274,7 +303,7 @@ class _TrainTab:
         name = re.sub(r"[^\w-]+", "-", Path(job.name).stem).strip("-") or "detector"
         copy = self.downloads / job.id / f"{name}.safetensors"
         if not copy.exists():
-            copy.parent.mkdir(exist_ok=True)
+            copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(self.jobs.files.folder(job.id) / job.result, copy)
         return gr.update(visible=True, value=str(copy))
 

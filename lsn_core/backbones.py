@@ -20,6 +20,8 @@ import open_clip
 import torch
 import torch.nn.functional as F
 from huggingface_hub import constants as hub
+from huggingface_hub import hf_hub_download
+from open_clip.constants import HF_SAFE_WEIGHTS_NAME
 from open_clip.hf_model import HFTextEncoder
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
@@ -30,6 +32,7 @@ from lsn_core.errors import UserError
 log = logging.getLogger(__name__)
 
 _hub_lock = threading.Lock()
+_PICKLES_ARE_SAFE = tuple(int(part) for part in torch.__version__.split(".")[:2]) >= (2, 10)
 
 EMBEDDED = "embedded"
 EMBEDDED_DIR = Path(__file__).resolve().parent.parent / "checkpoints" / "embedded-clip"
@@ -259,6 +262,10 @@ def load_backbone(name: str = EMBEDDED, device: str = "auto", cache_dir: str | N
         _check_folder(name, folder)
     try:
         with warnings.catch_warnings(), _no_retries_without_network():
+            if source.startswith("hf-hub:") and not _PICKLES_ARE_SAFE:
+                # security: older torch can be made to run code by a pickle, though weights_only is set; open_clip takes
+                # safetensors where there are some, and this fails where there are none.
+                hf_hub_download(source.removeprefix("hf-hub:"), HF_SAFE_WEIGHTS_NAME, cache_dir=cache_dir)
             # The activation is set from the tag's own record, so open_clip's warning of a mismatch is moot.
             warnings.filterwarnings("ignore", message="QuickGELU mismatch")
             model = open_clip.create_model(

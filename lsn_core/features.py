@@ -160,15 +160,15 @@ class _Extraction:
             shape = tuple(features.shape)
             raise RuntimeError(f"the backbone gave shape {shape}, not {(len(waiting), self.backbone.dim)}")
         features = torch.nn.functional.normalize(features.detach().float(), dim=1, eps=1e-30).cpu()
-        fresh: dict[bytes, np.ndarray] = {}
-        for (key, (_, indices)), row in zip(waiting.items(), features.numpy(), strict=True):
-            if abs(float(np.linalg.norm(row)) - 1) < 1e-3:  # false for NaN
-                fresh[key] = row
-                self._keep(indices, row)
+        rows = zip(waiting, features.numpy(), strict=True)
+        fresh = {key: row for key, row in rows if abs(float(np.linalg.norm(row)) - 1) < 1e-3}  # false for NaN
+        self.encoded += len(fresh)
+        self.cache.put(fresh)  # before the progress is told, as whoever hears it may end the run
+        for key, (_, indices) in waiting.items():
+            if key in fresh:
+                self._keep(indices, fresh[key])
             else:
                 self._refuse(indices, None)
-        self.encoded += len(fresh)
-        self.cache.put(fresh)
 
     def _keep(self, indices: list[int], row: np.ndarray) -> None:
         self.rows.update(dict.fromkeys(indices, row))

@@ -9,15 +9,42 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import open_clip
 import pytest
-import torch
-from support import REPO
 
-from lsn_core.backbones import Backbone, load_backbone
+# torch and open_clip are imported where they are used: the process that hands out tests to others needs neither.
+if TYPE_CHECKING:
+    from xdist.scheduler import LoadFileScheduling
 
-torch.set_num_threads(min(2, os.cpu_count() or 1))
+    from lsn_core.backbones import Backbone
+
+REPO = Path(__file__).resolve().parent.parent
+LONGEST_FIRST = (
+    "tests/browser/", "tests/lsn_core/jobs/test_worker.py", "tests/lsn_core/test_cli", "tests/lsn_app/test_acc",
+    "tests/test_app.py", "tests/lsn_core/jobs/", "",
+)  # fmt: skip
+
+# With several processes of tests, and processes that they start, more threads would be in each other's way.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes longest goes first, so that the processes of tests end at about the same time."""
+    items.sort(key=lambda item: next(i for i, start in enumerate(LONGEST_FIRST) if item.nodeid.startswith(start)))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadFileScheduling:
+    """Each process of tests gets whole files, as fixtures are costly; one of them all that need the app's server."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return "browser" if nodeid.startswith("tests/browser/") else str(super()._split_scope(nodeid))
+
+    config.option.loadscopereorder = False
+    return Scheduling(config, log)
 
 
 @pytest.fixture(scope="session")
@@ -38,12 +65,19 @@ def shared_data() -> Path:
 @pytest.fixture(scope="session")
 def embedded() -> Backbone:
     """The embedded checkpoint."""
+    from lsn_core.backbones import load_backbone
+
     return load_backbone("embedded", device="cpu")
 
 
 @pytest.fixture(scope="session")
 def tiny_backbone() -> Backbone:
     """A small ViT CLIP with random weights: 32-pixel images, 64 dimensions, two layers."""
+    import open_clip
+    import torch
+
+    from lsn_core.backbones import Backbone
+
     torch.manual_seed(0)
     model = open_clip.CLIP(
         embed_dim=64,

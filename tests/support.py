@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import runpy
+import socket
 import subprocess
 import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import open_clip
@@ -19,12 +28,36 @@ from lsn_core.cli import app
 
 WNIDS = ("n02123597", "n02389026", "n03095699")  # of ImageNet-10
 REPO = Path(__file__).resolve().parent.parent
+_PATIENCE = 250.0
+
+# Starting Python and importing torch and open_clip takes five seconds of CPU time: one process does that, and commands
+# are forked from it. It has run nothing yet, so that what is forked is as good as new.
+_PROCESSES = multiprocessing.get_context("forkserver")
+_PROCESSES.set_forkserver_preload(
+    ["lsn_core.detector", "lsn_core.training", "lsn_core.cli_probe", "lsn_core.cli_heatmap"]
+)
 
 
 def run_command(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    """The command line as its users run it: a process, its output and its exit code."""
-    command = [sys.executable, "-m", "lsn_core", *map(str, arguments)]
-    return subprocess.run(command, cwd=REPO, capture_output=True, text=True, timeout=250)
+    """The command line as its users run it: a process of its own, its output and its exit code."""
+    with tempfile.TemporaryDirectory() as folder:
+        process = _PROCESSES.Process(target=_command, args=(Path(folder), [*map(str, arguments)]))
+        process.start()
+        process.join(_PATIENCE)
+        if process.exitcode is None:
+            process.kill()
+            raise TimeoutError(f"{arguments} took more than {_PATIENCE:.0f} s")
+        out, err = (Path(folder, name).read_text() for name in ("out", "err"))
+    return subprocess.CompletedProcess(arguments, process.exitcode, out, err)
+
+
+def _command(folder: Path, arguments: list[str]) -> None:
+    for descriptor, name in ((1, "out"), (2, "err")):
+        file = os.open(folder / name, os.O_WRONLY | os.O_CREAT)
+        os.dup2(file, descriptor)
+    os.chdir(REPO)
+    sys.argv[1:] = arguments
+    runpy.run_module("lsn_core", run_name="__main__", alter_sys=True)
 
 
 def run_inside(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -33,6 +66,42 @@ def run_inside(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     if done.exception is not None and not isinstance(done.exception, SystemExit):
         raise done.exception
     return subprocess.CompletedProcess(arguments, done.exit_code, done.stdout, done.stderr)
+
+
+def until(fine: Callable[[], object], patience: float = 120.0) -> None:
+    """Waits until something is so; fails where it does not come about."""
+    deadline = time.monotonic() + patience
+    while not fine():
+        assert time.monotonic() < deadline, "it does not come about"
+        time.sleep(0.02)
+
+
+@contextmanager
+def serving(command: Sequence[str], environment: Mapping[str, str], log: Path) -> Iterator[str]:
+    """The address of the app, started by a command on a free port, and ended at last."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with log.open("w") as output:
+        server = subprocess.Popen(
+            command, cwd=REPO, env={**environment, "GRADIO_SERVER_PORT": str(port)}, stdout=output,
+            stderr=subprocess.STDOUT,
+        )  # fmt: skip
+    try:
+        until(lambda: _answers(port) or server.poll() is not None)
+        assert server.poll() is None, log.read_text()[-3000:]
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.terminate()
+        server.wait(30)
+
+
+def _answers(port: int) -> bool:
+    try:
+        urllib.request.urlopen(f"http://127.0.0.1:{port}", timeout=5).close()
+        return True
+    except OSError:
+        return False
 
 
 def random_backbone(arch: str, seed: int = 0, **options: object) -> Backbone:

@@ -16,6 +16,7 @@ from lsn_core.jobs.job import FAILED, QUEUED, RESUMABLE, TRAINING, Job, Point
 from lsn_core.jobs.limits import JobLimits
 from lsn_core.jobs.queue import JobQueue
 from lsn_core.jobs.registry import Registry
+from lsn_core.jobs.sliced import SlicedWorker
 from lsn_core.jobs.slots import Slots
 from lsn_core.jobs.supervisor import Supervisor
 from lsn_core.jobs.worker import Worker, WorkerConfig, forget, recover
@@ -29,6 +30,7 @@ __all__ = [
     "JobLimits",
     "Jobs",
     "Point",
+    "SlicedWorker",
     "Supervisor",
     "Worker",
     "WorkerConfig",

@@ -78,6 +78,17 @@ class JobQueue:
         """Huey's consumer with one thread, as a worker does one job at a time."""
         return self._huey.create_consumer(workers=1, periodic=False, max_delay=_LONGEST_SLEEP)
 
+    def answer(self) -> bool:
+        """Answers a call in this thread, which a consumer would do in one of its own; False where nobody calls."""
+        try:
+            task = self._huey.dequeue()
+        except Exception as error:
+            log.warning("The queue cannot be reached (%s); it will be tried again.", error)
+            return False
+        if task is not None:
+            self._huey.execute(task)
+        return task is not None
+
     def close(self) -> None:
         """Closes the connection."""
         self._huey.storage.close()

@@ -1,4 +1,4 @@
-"""The process that does one job, as far as it goes without torch: what can be refused at once is."""
+"""One sitting of a job, as far as it goes without torch: what can be refused at once is."""
 
 from __future__ import annotations
 
@@ -9,6 +9,10 @@ import os
 import signal
 import sqlite3
 import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 from lsn_core.errors import UserError
@@ -20,13 +24,24 @@ from lsn_core.jobs.slots import when_parent_ends
 
 log = logging.getLogger(__name__)
 
+_ASK_SECONDS = 0.5
 
-def do(sitting: Sitting) -> None:
-    """Does a job; what goes wrong is written down as its error."""
+
+def do(sitting: Sitting, seconds: float | None = None) -> None:
+    """Does a job; what goes wrong is written down as its error.
+
+    Args:
+        seconds: stop after so many, at a step from which the next sitting with the same claim goes on, or as soon as
+            the job's owner wants it stopped; None works until the job is done or the process is told to terminate.
+    """
     folder = Path(sitting.folder)
-    registry, files = Registry(folder), JobFiles(folder)
+    with closing(Registry(folder)) as registry:
+        _do(sitting, registry, JobFiles(folder), seconds)
+
+
+def _do(sitting: Sitting, registry: Registry, files: JobFiles, seconds: float | None) -> None:
     try:
-        job, limits = registry.get(sitting.job), JobLimits.read(folder)
+        job, limits = registry.get(sitting.job), JobLimits.read(files.root)
         if job is None:
             return
         limits.check_room(files.free())
@@ -34,9 +49,8 @@ def do(sitting: Sitting) -> None:
             files.open(job.dataset, job.name, limits)
         from lsn_core.jobs.work import Work  # torch takes seconds to load
 
-        work = Work(sitting, registry, files, limits)
-        signal.signal(signal.SIGTERM, lambda *_: work.stop.set())
-        work.do(job)
+        told = _when_terminated() if seconds is None else _when_over(seconds, registry, job.id)
+        Work(sitting, registry, files, limits, told).do(job)
     except Stopped:
         log.info("Stopped.")  # the worker knows why, and writes it down
     except LostClaim:
@@ -44,6 +58,29 @@ def do(sitting: Sitting) -> None:
     except Exception as error:
         log.exception("The job failed.")
         registry.fail(sitting.job, sitting.claim, _sentence(error))
+
+
+def _when_terminated() -> Callable[[], bool]:
+    told = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: told.set())
+    return told.is_set
+
+
+def _when_over(seconds: float, registry: Registry, job_id: str) -> Callable[[], bool]:
+    end, asked = None, 0.0
+
+    def over() -> bool:
+        nonlocal end, asked
+        now = time.monotonic()
+        if end is None:  # time counts from the first step: however long the model takes to load, there is a next one
+            end = now + seconds
+            return False
+        if now - asked < _ASK_SECONDS:
+            return now >= end
+        asked = now
+        return now >= end or registry.stop_requested(job_id)
+
+    return over
 
 
 def _sentence(error: Exception) -> str:

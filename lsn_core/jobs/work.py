@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
-import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from lsn_core.detector import Detector
 from lsn_core.errors import UserError
 from lsn_core.features import extract_features
 from lsn_core.jobs.files import FEATURES, RESULT, JobFiles
-from lsn_core.jobs.job import EVALUATING, TRAINING, Job, Point
+from lsn_core.jobs.job import ACTIVE, EVALUATING, TRAINING, Job, Point
 from lsn_core.jobs.limits import JobLimits
 from lsn_core.jobs.registry import Registry
 from lsn_core.jobs.sitting import Sitting, Stopped
@@ -51,37 +51,40 @@ class _Prepared:
 class Work:
     """One sitting of one job."""
 
-    def __init__(self, sitting: Sitting, registry: Registry, files: JobFiles, limits: JobLimits) -> None:
-        self.sitting, self.registry, self.files, self.limits = sitting, registry, files, limits
-        self.stop = threading.Event()
+    def __init__(
+        self, sitting: Sitting, registry: Registry, files: JobFiles, limits: JobLimits, stop: Callable[[], bool]
+    ) -> None:
+        """Prepares a sitting; `stop` is asked between steps whether to end it."""
+        self.sitting, self.registry, self.files, self.limits, self.stop = sitting, registry, files, limits, stop
 
     def do(self, job: Job) -> None:
         """Takes the job from where it stands to its end.
 
         Raises:
             UserError: the data set or the settings do not fit.
-            Stopped: `stop` was set; what is done so far is kept.
+            Stopped: `stop` said so; what is done so far is kept.
             LostClaim: the job was taken away.
         """
         torch.set_num_threads(job.threads or 1)
         config = TrainConfig.from_dict(job.config)
         backbone = load_backbone(job.backbone, self.sitting.device)
         found = self._prepare(job, config, backbone)
-        self._go_on(TRAINING)
+        self._go_on(job, TRAINING)
         detector = self._train(job, config, backbone, found)
-        self._go_on(EVALUATING)
+        self._go_on(job, EVALUATING)
         metrics = self._evaluate(job, config, detector, found)
         detector.metrics |= {"data": job.name, **metrics}
         detector.save(self.files.folder(job.id) / RESULT)
         self._check_stop()
         self.registry.finish(job.id, self.sitting.claim, RESULT, detector.metrics)
 
-    def _go_on(self, to: str) -> None:
+    def _go_on(self, job: Job, to: str) -> None:
         self._check_stop()
-        self.registry.advance(self.sitting.job, self.sitting.claim, to)
+        if ACTIVE.index(job.state) < ACTIVE.index(to):  # else an earlier sitting of this claim got as far
+            self.registry.advance(job.id, self.sitting.claim, to)
 
     def _check_stop(self) -> None:
-        if self.stop.is_set():
+        if self.stop():
             raise Stopped
 
     def _prepare(self, job: Job, config: TrainConfig, backbone: Backbone) -> _Prepared:
@@ -127,7 +130,7 @@ class Work:
                 point = Point(progress.step, progress.phase, progress.loss, progress.accuracy, progress.seconds)
                 self.registry.trained(job.id, self.sitting.claim, point, progress.total, first=told < 0)
                 told = now
-            return self.stop.is_set()
+            return self.stop()
 
         try:
             return train(

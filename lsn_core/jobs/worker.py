@@ -167,15 +167,19 @@ class Worker:
                     return "over"  # it has just come to its end, or was deleted
                 left -= now - counted
                 counted = now
-            if self._ending.is_set():
-                return "end"
-            if self.registry.stop_requested(job.id):
-                return "stop"
-            if left < 0:
-                return "time"
+            reason = self._reason_to_end(job.id, left)
+            if reason is not None:
+                return reason
             if self.config.memory_gib and _resident(process.pid) > self.config.memory_gib * 2**30:
                 process.kill()  # at once: it may be growing
                 return "memory"
+
+    def _reason_to_end(self, job_id: str, left: float) -> str | None:
+        if self._ending.is_set():
+            return "end"
+        if self.registry.stop_requested(job_id):
+            return "stop"
+        return "time" if left < 0 else None
 
     def _conclude(self, job: Job, reason: str | None, status: int) -> None:
         now, claim = self.registry.get(job.id), job.claim or ""

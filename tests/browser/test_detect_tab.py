@@ -18,7 +18,6 @@ from lsn_core.heatmaps import explain
 from lsn_core.image_tower import look
 from lsn_core.images import open_image
 
-expect.set_options(timeout=30_000)  # the machine may be busy
 ANIMALS = ("dog", "cat", "elephant", "flamingo")
 
 

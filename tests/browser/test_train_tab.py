@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import zipfile
 from pathlib import Path
 
@@ -109,4 +110,21 @@ def test_a_job_is_stopped_and_resumed_and_mistakes_are_sentences(
     assert page.evaluate("document.documentElement.scrollWidth") <= 375
     page.locator("#lsn-job-delete").click()
     expect(page.locator("#lsn-job")).to_contain_text("No job yet")
+    page.close()
+
+
+def test_a_sample_set_that_is_kept_is_taken_by_a_click(
+    browser: Browser, app_url: str, app_data: Path, archive: Path
+) -> None:
+    (app_data / "samples").mkdir()
+    shutil.copy(archive, app_data / "samples" / "Imagenette.zip")  # as if somebody had fetched it
+    page = browser.new_page(viewport={"width": 375, "height": 800})
+    open_train(page, app_url)
+    page.get_by_role("button", name="No photos at hand?").click()
+    expect(page.locator("#lsn-train-sample")).to_contain_text("94 MiB from fast.ai (Apache-2.0")
+    page.locator("#lsn-train-take").click()
+    expect(page.locator("#lsn-train-found")).to_contain_text("25 photos of 3 classes", timeout=PATIENCE)
+    expect(page.locator("#lsn-train-data")).to_contain_text("Imagenette")
+    expect(page.locator("#lsn-train-start")).to_be_enabled()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 375
     page.close()

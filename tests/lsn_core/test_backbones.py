@@ -196,13 +196,35 @@ def test_pickled_weights_are_never_read(tmp_path: Path) -> None:
         load_backbone(f"local-dir:{tmp_path}", device="cpu")
 
 
-def test_local_folder_round_trip(tmp_path: Path, tiny_backbone: Backbone) -> None:
+def test_a_hub_model_that_is_only_pickled_is_refused_below_torch_2_10(
+    tmp_path: Path, tiny_backbone: Backbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cached = tmp_path / "models--someone--something"
+    (cached / "refs").mkdir(parents=True)
+    (cached / "refs" / "main").write_text("0123")
+    write_folder(cached / "snapshots" / "0123")
+    torch.save(tiny_backbone.model.state_dict(), cached / "snapshots" / "0123" / "open_clip_pytorch_model.bin")
+    monkeypatch.setattr("lsn_core.backbones.hub.HF_HUB_OFFLINE", True)
+    name = "hf-hub:someone/something"
+    monkeypatch.setattr("lsn_core.backbones._PICKLES_ARE_SAFE", True)
+    assert load_backbone(name, device="cpu", cache_dir=str(tmp_path)).weights_hash == tiny_backbone.weights_hash
+    monkeypatch.setattr("lsn_core.backbones._PICKLES_ARE_SAFE", False)
+    with pytest.raises(UserError, match="could not be loaded"):
+        load_backbone(name, device="cpu", cache_dir=str(tmp_path))
+
+
+def write_folder(folder: Path) -> None:
     config = {
         "embed_dim": 64,
         "vision_cfg": {"image_size": 32, "layers": 2, "width": 64, "head_width": 16, "patch_size": 8},
         "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 64, "heads": 4, "layers": 2},
     }
-    (tmp_path / "open_clip_config.json").write_text(json.dumps({"model_cfg": config}))
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": config}))
+
+
+def test_local_folder_round_trip(tmp_path: Path, tiny_backbone: Backbone) -> None:
+    write_folder(tmp_path)
     tensors = {key: value.contiguous().clone() for key, value in tiny_backbone.model.state_dict().items()}
     save_file(tensors, tmp_path / "open_clip_model.safetensors")
     loaded = load_backbone(f"local-dir:{tmp_path}", device="cpu")

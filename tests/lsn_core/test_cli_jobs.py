@@ -9,15 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import REPO
+from support import REPO, run_command
 
 from benchmarks.job_kills import crops, wait_for, worker
 from lsn_core.jobs import Jobs
 
 
 def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "lsn_core", "jobs", *arguments, "--data", str(folder)]
-    return subprocess.run(command, cwd=REPO, capture_output=True, text=True, timeout=250)
+    return run_command("jobs", *arguments, "--data", folder)
 
 
 def line(folder: Path, *arguments: str) -> dict[str, Any]:
