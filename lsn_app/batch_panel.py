@@ -17,8 +17,9 @@ from lsn_app.calibration_panel import HIGHEST, LOWEST
 from lsn_app.examples import Example
 from lsn_app.feedback import counter, heading, shown_if
 from lsn_app.photo import file_of
+from lsn_app.photos import Photo
 from lsn_app.questions import Problem, at, open_detector, open_judge
-from lsn_app.store import Encoder, Photo, Store
+from lsn_app.store import Encoder, Store
 from lsn_core import Detector, Prediction
 from lsn_core.calibration import DEFAULT_TPR
 

@@ -10,8 +10,9 @@ import gradio as gr
 from lsn_app import words
 from lsn_app.feedback import counter, shown_if
 from lsn_app.photo import file_of
+from lsn_app.photos import Item, Photo, read_file
 from lsn_app.questions import open_detector
-from lsn_app.store import Item, Photo, Store, read_file
+from lsn_app.store import Store
 from lsn_core import UserError
 from lsn_core.calibration import DEFAULT_TPR
 

@@ -16,8 +16,9 @@ from lsn_app.feedback import shown_if
 from lsn_app.heatmap_panel import HeatMapPanel, build_endpoint
 from lsn_app.links import Address, read_rate
 from lsn_app.photo import PhotoInput, file_of
+from lsn_app.photos import Photo
 from lsn_app.questions import ZERO_SHOT, Answer, Problem, Question, ask, score_line
-from lsn_app.store import Photo, Store
+from lsn_app.store import Store
 from lsn_core import UserError
 from lsn_core.calibration import DEFAULT_TPR
 

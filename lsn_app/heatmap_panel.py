@@ -13,8 +13,9 @@ from PIL import Image
 
 from lsn_app import words
 from lsn_app.photo import file_of
+from lsn_app.photos import Photo, read_photo
 from lsn_app.questions import ZERO_SHOT, Problem, at, open_judge
-from lsn_app.store import Photo, Store, read_photo
+from lsn_app.store import Store
 from lsn_core import UserError
 from lsn_core.heatmaps import DEFAULT_METHOD, METHODS, HeatMaps
 from lsn_core.overlays import DEFAULT_OPACITY, overlay, panel, reduce

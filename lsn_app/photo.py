@@ -10,7 +10,7 @@ import gradio as gr
 
 from lsn_app import words
 from lsn_app.examples import Example, credits_list, load_examples
-from lsn_app.store import Photo, read_photo
+from lsn_app.photos import Photo, read_photo
 from lsn_core import UserError
 from lsn_core.images import open_image
 

@@ -13,6 +13,7 @@ from lsn_app import probe_words, words
 from lsn_app.feedback import heading, shown_if
 from lsn_app.links import Address
 from lsn_app.photo import PhotoInput, file_of
+from lsn_app.photos import Photo
 from lsn_app.probe_answers import (
     PRESETS,
     Preset,
@@ -25,7 +26,7 @@ from lsn_app.probe_answers import (
 )
 from lsn_app.probe_many import SHARED, ManyPhotos
 from lsn_app.questions import ZERO_SHOT, Problem, at, open_detector
-from lsn_app.store import Encoder, Photo, Store
+from lsn_app.store import Encoder, Store
 from lsn_core import UserError
 from lsn_core.probe import negation_table
 

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from lsn_app.batch import MAX_PHOTOS, ZIP_LIMITS
+from lsn_app.photos import Item, Photo, read_file, read_photo
 from lsn_app.questions import Problem, at, open_detector
-from lsn_app.store import Encoder, Item, Photo, Store, read_file, read_photo
+from lsn_app.store import Encoder, Store
 from lsn_app.words import parse_classes
 from lsn_core import Backbone, Detector, UserError
 from lsn_core.data import load_data

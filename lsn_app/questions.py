@@ -8,7 +8,8 @@ from typing import Any, Literal
 
 import torch
 
-from lsn_app.store import Encoder, Photo, Store, read_photo
+from lsn_app.photos import Photo, read_photo
+from lsn_app.store import Encoder, Store
 from lsn_app.words import parse_classes
 from lsn_core import Detector, Prediction, UserError
 

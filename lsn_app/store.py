@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import secrets
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,12 +18,13 @@ from torch import Tensor
 
 from lsn_app import accelerator
 from lsn_app.accelerator import load_backbone
+from lsn_app.photos import Item, Photo
 from lsn_core import Backbone, Detector, UserError
 from lsn_core.backbones import EMBEDDED
 from lsn_core.detector_file import read_detector_file
 from lsn_core.heatmaps import HeatMaps, explain
 from lsn_core.image_tower import View, look
-from lsn_core.images import ImageLimits, open_image
+from lsn_core.images import open_image
 from lsn_core.jobs import Jobs
 
 log = logging.getLogger(__name__)
@@ -34,53 +32,8 @@ log = logging.getLogger(__name__)
 SUGGESTED = (EMBEDDED, "ViT-B-16:openai", "ViT-B-32:laion2b_s34b_b79k", "RN50x4:openai")
 DETECTORS_DIR = Path(__file__).resolve().parent.parent / "checkpoints" / "detectors"
 _PHOTOS, _TEXTS, _BACKBONES, _DETECTORS, _VIEWS, _LENT = 8192, 20_000, 3, 8, 4, 1024
-_LIMITS = ImageLimits()
 _BATCH, _BATCH_PIXELS = 32, 50_000_000  # what is decoded at a time: about 0.2 GB, however large the photos are
 _MAX_DETECTOR_BYTES = 256 * 2**20  # of an uploaded file; a thousand classes with learned contexts take about 120 MiB
-
-
-@dataclass(frozen=True)
-class Photo:
-    """A photo somebody gave: where the server keeps it, what it was called, and the SHA-256 of its bytes."""
-
-    path: str
-    name: str
-    sha256: str
-
-
-def read_photo(path: str, name: str) -> Photo:
-    """A photo by its path; it is decoded when first encoded. Raises UserError as `read_file` does."""
-    return Photo(path, name, hashlib.sha256(read_file(path, name)).hexdigest())
-
-
-def read_file(path: str, name: str) -> bytes:
-    """The bytes of a file that was uploaded as a photo. Raises UserError for one that is too large or gone."""
-    try:
-        if Path(path).stat().st_size > _LIMITS.max_bytes:
-            raise UserError(f"{name}: the file is larger than the limit of {_LIMITS.max_bytes / 2**20:.3g} MiB.")
-        return Path(path).read_bytes()
-    except OSError as error:
-        raise UserError(f"{name}: the photo is no longer on the server. Upload it again.") from error
-
-
-@dataclass(frozen=True)
-class Item:
-    """One of many photos.
-
-    Attributes:
-        name: what to call it.
-        read: gives its bytes; raises UserError where they cannot be had.
-        truth: what it shows, None where that is not known.
-    """
-
-    name: str
-    read: Callable[[], bytes]
-    truth: str | None = None
-
-    @cached_property
-    def sha256(self) -> str:
-        """SHA-256 of its bytes. Raises as `read` does."""
-        return hashlib.sha256(self.read()).hexdigest()
 
 
 class LRU:

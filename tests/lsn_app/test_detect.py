@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from lsn_app.examples import credits_list, load_examples
+from lsn_app.photos import read_photo
 from lsn_app.questions import Problem, Question, ask, score_line
-from lsn_app.store import LRU, Encoder, Store, read_photo
+from lsn_app.store import LRU, Encoder, Store
 from lsn_app.words import headline, p_value_words, parse_classes, trust_words, verdict_card
 from lsn_core import Backbone, Detector, Prediction, UserError
 

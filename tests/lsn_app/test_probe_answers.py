@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from lsn_app.downloads import csv_text, download_link
+from lsn_app.photos import read_photo
 from lsn_app.plots import not_bars
 from lsn_app.probe_answers import (
     PRESETS,
@@ -26,7 +27,7 @@ from lsn_app.probe_answers import (
 )
 from lsn_app.probe_words import counts_link, marked_for, ranked_table, rounds_card, row_mark, tally_table
 from lsn_app.questions import ZERO_SHOT, Problem
-from lsn_app.store import Store, read_photo
+from lsn_app.store import Store
 from lsn_core import Backbone
 from lsn_core.images import open_image
 from lsn_core.probe import NotCount, choose, count_not, negation_table, written_prompts
