@@ -6,6 +6,7 @@ import warnings
 
 import numpy as np
 import torch
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression, LogisticRegressionCV
 from torch import Tensor, nn
 
@@ -21,22 +22,8 @@ class Classifier:
     def __init__(self, features: Tensor, labels: Tensor) -> None:
         self.unit = float(features.norm(dim=-1).mean())
         self.features, self.labels = features / self.unit, labels
-        counts = np.bincount(self.labels.numpy())
-        kind: LogisticRegressionCV | LogisticRegression
-        if counts.min() >= 6:
-            strengths = np.logspace(-1, 3, 5)
-            kind = LogisticRegressionCV(Cs=strengths, cv=3, max_iter=1000, use_legacy_attributes=False, l1_ratios=(0,))
-        else:
-            kind = LogisticRegression(C=10.0, max_iter=1000)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            kind.fit(self.features.numpy(), self.labels.numpy())
-        weight, bias = np.atleast_2d(kind.coef_), np.atleast_1d(kind.intercept_)
-        if len(weight) == 1:  # two classes share one direction
-            weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
-        self.linear = nn.Linear(features.shape[1], len(weight))
-        self.linear.weight.data = torch.tensor(weight, dtype=torch.float32)
-        self.linear.bias.data = torch.tensor(bias, dtype=torch.float32)
+        counts = np.bincount(labels.numpy())
+        self.linear = logistic_regression(self.features, labels, None if counts.min() >= 6 else 10.0)
 
     def read(self, features: Tensor) -> Tensor:
         """Other images' features (N, P) in its own unit."""
@@ -46,3 +33,28 @@ class Classifier:
     def logits(self, features: Tensor) -> Tensor:
         """Of images' features (N, P): shape (N, C)."""
         return self.linear(self.read(features))
+
+
+def logistic_regression(features: Tensor, labels: Tensor, strength: float | None) -> nn.Linear:
+    """A logistic regression (scikit-learn's) as a linear layer.
+
+    Args:
+        features: shape (N, P).
+        labels: class indices, shape (N,), at least two classes.
+        strength: inverse of the L2 penalty; None chooses it by threefold cross-validation.
+    """
+    kind = (
+        LogisticRegressionCV(Cs=np.logspace(-1, 3, 5), cv=3, max_iter=1000, use_legacy_attributes=False, l1_ratios=(0,))
+        if strength is None
+        else LogisticRegression(C=strength, max_iter=1000)
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        kind.fit(features.numpy(), labels.numpy())
+    weight, bias = np.atleast_2d(kind.coef_), np.atleast_1d(kind.intercept_)
+    if len(weight) == 1:  # two classes share one direction
+        weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
+    linear = nn.Linear(features.shape[1], len(weight))
+    linear.weight.data = torch.tensor(weight, dtype=torch.float32)
+    linear.bias.data = torch.tensor(bias, dtype=torch.float32)
+    return linear

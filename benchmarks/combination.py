@@ -60,7 +60,7 @@ def main() -> None:
         rows,
         backbone=bench.backbone,
         seed=options.seed,
-        seconds={"all": time.process_time() - begun},
+        seconds={"all": time.process_time() - begun} | bench.clock,
         more={"chosen": list(best), "folds": len(folds)},
         folder=options.out,
     )
@@ -85,7 +85,7 @@ def hide_classes(setting: Setting) -> list[Setting]:
             setting.held_out.data.select_classes(rest),
             {"hidden classes": setting.drawn.data.select_classes(sorted(hidden))},
         )
-        found.append(Setting(setting.backbone, images, setting.config, setting.folder))
+        found.append(Setting(setting.backbone, images, setting.config, setting.folder, clock=setting.clock))
     return found
 
 

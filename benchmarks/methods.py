@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from benchmarks import image_methods, text_methods
+from benchmarks import image_methods, nouns, text_methods
 from benchmarks.dualcoop import dual_coop
 from benchmarks.setting import Images, Scorer, Setting, Standard
 from benchmarks.text_methods import (
@@ -21,7 +21,8 @@ from benchmarks.text_methods import (
     learned,
 )
 
-ZERO_SHOT, CLASSIFIER, PROMPTS, COMBINED = "zero-shot", "image classifier", "learned prompts", "combination"
+ZERO_SHOT, CLASSIFIER, PROMPTS = "zero-shot", "image classifier", "learned prompts"
+BEYOND, COMBINED = "beyond the paper", "combination"
 
 
 @dataclass(frozen=True)
@@ -44,12 +45,12 @@ def combine(names: Sequence[str], setting: Setting) -> Scorer:
 
 
 def predict(name: str, setting: Setting) -> Scorer | None:
-    """What gives the class of images (N,) beside a method's score; None for the combinations and DualCoOp."""
+    """What gives the class of images (N,) beside a method's score; None for combinations and the like."""
     group = METHODS[name].group
-    if group == COMBINED or name == "DualCoOp":
+    if group in (BEYOND, COMBINED) or name == "DualCoOp":
         return None
     if group == CLASSIFIER:
-        return lambda images: setting.classifier.logits(images.penultimate).argmax(dim=-1)
+        return lambda images: setting.classifier.logits(images.embedding).argmax(dim=-1)
 
     def chosen(images: Images) -> Tensor:
         learner = cocoop_config if "CoCoOp" in name else coop_config
@@ -64,7 +65,7 @@ METHODS: dict[str, Method] = {
     "GL-MCM": Method(ZERO_SHOT, text_methods.gl_mcm),
     "CLIPN CTW (written)": Method(ZERO_SHOT, clipn(competing_to_win, lambda setting: setting.zero_shot)),
     "CLIPN ATD (written)": Method(ZERO_SHOT, clipn(agreeing_to_differ, lambda setting: setting.zero_shot)),
-    "NegLabel": Method(ZERO_SHOT, text_methods.neg_label),
+    "NegLabel": Method(ZERO_SHOT, nouns.neg_label),
     "MSP": Method(CLASSIFIER, image_methods.msp),
     "ODIN": Method(CLASSIFIER, image_methods.odin),
     "Energy": Method(CLASSIFIER, image_methods.energy),
@@ -83,6 +84,8 @@ METHODS: dict[str, Method] = {
     "CLIPN ATD (learned)": Method(PROMPTS, clipn(agreeing_to_differ, Setting.detector)),
     "CoOp + LSN": Method(PROMPTS, learned("lsn")),
     "CoCoOp + LSN": Method(PROMPTS, learned("lsn", cocoop_config)),
+    "NegLabel with prototypes": Method(BEYOND, nouns.prototypes),
+    "nouns as outliers": Method(BEYOND, nouns.outliers),
     "LSN + NegLabel": Method(COMBINED, lambda setting: combine(("CoOp + LSN", "NegLabel"), setting)),
 }
 """By name, in the order of the tables."""

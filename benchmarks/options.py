@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import logging
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.protocols import Split
@@ -21,6 +22,7 @@ class Bench:
 
     Attributes:
         arguments: the command line that says the same, but for where images are.
+        clock: seconds of training, of all settings.
     """
 
     backbone: Backbone
@@ -28,9 +30,10 @@ class Bench:
     folder: Path
     cocoop_images: int
     arguments: str
+    clock: Counter[str] = field(default_factory=Counter)
 
     def setting(self, split: Split) -> Setting:
-        return Setting(self.backbone, split, self.config, self.folder, self.cocoop_images)
+        return Setting(self.backbone, split, self.config, self.folder, self.cocoop_images, self.clock)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

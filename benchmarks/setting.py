@@ -6,6 +6,7 @@ import copy
 import hashlib
 import json
 import logging
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -31,7 +32,7 @@ from lsn_core.training_config import TrainConfig
 
 log = logging.getLogger(__name__)
 
-COCOOP_IMAGES = 400
+COCOOP_IMAGES = 240
 
 Scorer = Callable[["Images"], Tensor]
 """Scores images, shape (N,); higher = more in-distribution."""
@@ -71,7 +72,7 @@ class Images:
     def penultimate(self) -> Tensor:
         """Image features before the projection to the space of the texts, shape (N, P), not normalised.
 
-        What methods for image classifiers work on. Where the tower has no plain projection, the embedding.
+        Where the tower has no plain projection, the embedding.
         """
         if _before_projection(self.backbone) is None:
             return self.embedding
@@ -166,6 +167,7 @@ class Setting:
             from, so that all see the same images.
         cocoop_images: most labelled images that CoCoOp learns from, and most test images of either side that it is
             measured on: it costs runs of the text tower for each image.
+        clock: gathers the seconds that trainings took, when they were run.
         folder: where trained detectors are kept; a later table takes them from there. Image features are beside them.
     """
 
@@ -174,6 +176,7 @@ class Setting:
     config: TrainConfig
     folder: Path
     cocoop_images: int = COCOOP_IMAGES
+    clock: Counter[str] = field(default_factory=Counter)
     _detectors: dict[str, Detector] = field(default_factory=dict)
 
     @property
@@ -210,7 +213,7 @@ class Setting:
 
     @cached_property
     def classifier(self) -> Classifier:
-        return Classifier(self.learned.penultimate, self.learned.labels)
+        return Classifier(self.learned.embedding, self.learned.labels)
 
     def detector(self, config: TrainConfig | None = None) -> Detector:
         """The detector that `train` makes of the drawn images; taken from the folder when it was made before.
@@ -223,10 +226,12 @@ class Setting:
         key = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:24]
         if key not in self._detectors:
             path = self.folder / "detectors" / f"{key}.safetensors"
+            part = "training, kept from earlier runs" if path.is_file() else "training"
             if not path.is_file():
                 log.info("training %s prompts on %s", config.method, self.split.name)
                 path.parent.mkdir(parents=True, exist_ok=True)
                 images, labels = self.drawn.embedding, self.drawn.data.labels
                 train(images, labels, self.class_names, self.backbone, config).save(path)
             self._detectors[key] = Detector.load(path, self.backbone)
+            self.clock[part] += self._detectors[key].metrics["train_seconds"]
         return self._detectors[key]

@@ -1,26 +1,17 @@
-"""Methods that compare images with texts: written prompts, mined negative labels, and learned prompts."""
+"""Methods that compare images with texts: written and learned prompts."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from benchmarks.protocols import FILES
 from benchmarks.setting import Images, Scorer, Setting
 from lsn_core import Detector, get_preset
-from lsn_core.backbones import Backbone
-from lsn_core.detector import POSITIVE_TEMPLATE
 from lsn_core.scores import get_score, mcm
 from lsn_core.training_config import TrainConfig, ablate
-
-NEGATIVE_LABELS = 0.15  # share of the nouns that NegLabel keeps, as in its paper (10,000 of about 70,000)
-LABEL_GROUPS = 100
-
 
 # -- written prompts ---------------------------------------------------------------------------------------------------
 
@@ -80,41 +71,6 @@ def agreeing_to_differ(yes: Tensor, no: Tensor) -> Tensor:
     return ((1 - no) * yes).sum(dim=-1)
 
 
-# -- NegLabel ----------------------------------------------------------------------------------------------------------
-
-
-def neg_label(setting: Setting) -> Scorer:
-    """NegLabel (Jiang et al., 2024): the softmax share of the known classes among them and mined negative labels.
-
-    Of all nouns, those are kept whose 95th percentile of cosines to the known classes is lowest; the share is averaged
-    over groups of them. Every text here is "a photo of a {}", where the authors write "The nice {}.".
-    """
-    nouns, known = noun_features(setting.backbone, setting.folder), setting.zero_shot.positive
-    near = torch.quantile(nouns @ known.T, 0.95, dim=1)
-    kept = nouns[near.argsort(stable=True)[: int(NEGATIVE_LABELS * len(nouns))]]
-    order = torch.randperm(len(kept), generator=torch.Generator().manual_seed(setting.config.seed))
-    groups, temperature = kept[order].chunk(LABEL_GROUPS), setting.backbone.temperature
-
-    def score(images: Images) -> Tensor:
-        x = images.embedding / temperature
-        inside = (x @ known.T).logsumexp(dim=-1)
-        shares = [(inside - (x @ group.T).logsumexp(dim=-1)).sigmoid() for group in groups]
-        return torch.stack(shares).mean(dim=0)
-
-    return score
-
-
-def noun_features(backbone: Backbone, folder: Path) -> Tensor:
-    """Text features of "a photo of a {}" for each noun of benchmarks/data/nouns.txt, kept in the folder: (N, D)."""
-    path = folder / f"nouns-{backbone.weights_hash[:16]}.safetensors"
-    if not path.is_file():
-        lines = (FILES / "nouns.txt").read_text().splitlines()
-        texts = [POSITIVE_TEMPLATE.format(line) for line in lines if not line.startswith("#")]
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_file({"nouns": backbone.encode_texts(sorted(texts, key=len))}, path)
-    return load_file(path)["nouns"]
-
-
 # -- learned prompts ---------------------------------------------------------------------------------------------------
 
 
@@ -171,7 +127,7 @@ def with_shots(setting: Setting, shots: int) -> Setting:
         return replace(prompts, epochs=max(1, round(updates / -(-images // prompts.batch_size))))
 
     fewer = replace(fewer, positive=longer(config.positive), negative=longer(config.negative))
-    return Setting(setting.backbone, setting.split, fewer, setting.folder)
+    return Setting(setting.backbone, setting.split, fewer, setting.folder, setting.cocoop_images, setting.clock)
 
 
 def _score(judge: Detector, images: Images, score: str | None) -> Tensor:

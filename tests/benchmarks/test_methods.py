@@ -10,12 +10,13 @@ import torch
 import torch.nn.functional as F
 from pytorch_ood.detector import MCM as TheirMCM
 
-from benchmarks import text_methods
+from benchmarks import nouns as noun_methods
 from benchmarks.dualcoop import asymmetric_loss
 from benchmarks.methods import METHODS, combine, predict
+from benchmarks.nouns import NEGATIVE_LABELS, noun_features
 from benchmarks.protocols import FILES, Split
 from benchmarks.setting import Images, Setting
-from benchmarks.text_methods import NEGATIVE_LABELS, agreeing_to_differ, competing_to_win, noun_features, with_shots
+from benchmarks.text_methods import agreeing_to_differ, competing_to_win, with_shots
 from lsn_core import get_preset
 from lsn_core.backbones import Backbone
 from lsn_core.data import load_data
@@ -39,7 +40,7 @@ def setting(embedded: Backbone, shared_data: Path, tmp_path_factory: pytest.Temp
     nouns = (FILES / "nouns.txt").read_text().splitlines()
     (folder / "nouns.txt").write_text("\n".join(nouns[:3] + nouns[3::40]))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(text_methods, "FILES", folder)
+        patch.setattr(noun_methods, "FILES", folder)
         noun_features(embedded, folder)
     return Setting(embedded, split, get_preset("fast", shots=SHOTS), folder)
 
