@@ -44,7 +44,14 @@ def logistic_regression(features: Tensor, labels: Tensor, strength: float | None
         strength: inverse of the L2 penalty; None chooses it by threefold cross-validation.
     """
     kind = (
-        LogisticRegressionCV(Cs=np.logspace(-1, 3, 5), cv=3, max_iter=1000, use_legacy_attributes=False, l1_ratios=(0,))
+        LogisticRegressionCV(
+            Cs=np.logspace(-1, 3, 5),
+            cv=3,
+            scoring="accuracy",
+            max_iter=1000,
+            use_legacy_attributes=False,
+            l1_ratios=(0,),
+        )
         if strength is None
         else LogisticRegression(C=strength, max_iter=1000)
     )

@@ -123,9 +123,8 @@ def find_set(folder: Path, names: Sequence[str]) -> Path:
             path = path.with_name(path.name + suffix)
             if path.exists():
                 return path
-    raise UserError(
-        f"{folder} has no {' or '.join(filter(None, names)) or 'images'}: looked for a folder, .parquet or .zip."
-    )
+    where, wanted = (folder, names) if any(names) else (folder.parent, [folder.name])
+    raise UserError(f"There is no {' or '.join(wanted)} in {where}: a folder, .parquet or .zip is looked for.")
 
 
 @cache

@@ -47,10 +47,16 @@ class ResultTable:
 def load_results(folder: Path = RESULTS_DIR) -> list[ResultTable]:
     """All tables in a folder of results: NAME.csv with NAME.json and NAME.png beside it, or lists within NAME.json.
 
-    A file that cannot be read is left out. Empty where there is no such folder.
+    NAME_details.csv, with the single measurements, and a file that cannot be read are left out. Empty where there is no such folder.
     """
     found: list[ResultTable] = []
-    for stem in sorted({path.stem for path in folder.glob("*") if path.suffix in (".csv", ".json")}):
+    for stem in sorted(
+        {
+            path.stem
+            for path in folder.glob("*")
+            if path.suffix in (".csv", ".json") and not path.stem.endswith("_details")
+        }
+    ):
         try:
             found += _load(folder, stem)
         except (OSError, ValueError, csv.Error) as error:

@@ -112,15 +112,15 @@ def random_backbone(arch: str, seed: int = 0, **options: object) -> Backbone:
 
 
 def make_folders(root: Path, wnids: tuple[str, ...] = WNIDS, per_class: int = 2) -> tuple[Path, Path]:
-    """ID and OOD folders in the layout that MCM's users have, filled with plain colours."""
-    for split in ("train", "val"):
-        for i, wnid in enumerate(wnids):
-            (root / "id" / split / wnid).mkdir(parents=True)
+    """ID and OOD folders in the layout that MCM's users have, filled with parts of the example photos."""
+    photos = sorted((REPO / "assets" / "examples").glob("*.jpg"))
+    folders = [f"id/{split}/{wnid}" for split in ("train", "val") for wnid in wnids]
+    folders += ["ood/iNaturalist/images", "ood/dtd/images/banded"]
+    for folder, path in zip(folders, photos[: len(wnids)] * 2 + photos[-2:], strict=True):
+        (root / folder).mkdir(parents=True)
+        first = 50 if "/val/" in folder else 0
+        with Image.open(path) as photo:
             for n in range(per_class):
-                colour = (40 * i + n, 255 - 40 * i, 20 * n + (split == "val"))
-                Image.new("RGB", (40, 30), colour).save(root / "id" / split / wnid / f"{n}.png")
-    for name, inner in (("iNaturalist", "images"), ("dtd", "images/banded")):
-        (root / "ood" / name / inner).mkdir(parents=True)
-        for n in range(per_class):
-            Image.new("RGB", (40, 30), (n, n, 200)).save(root / "ood" / name / inner / f"{n}.png")
+                left, top = (first + 10 * n) % 90, (first + 7 * n) % 80
+                photo.crop((left, top, left + 200, top + 200)).save(root / folder / f"{n}.png")
     return root / "id", root / "ood"

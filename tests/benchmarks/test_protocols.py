@@ -51,7 +51,7 @@ def test_imagenet_names_are_1000_different_ones() -> None:
 
 def test_folders_get_class_names_from_wnids_and_sets_from_their_folders(tmp_path: Path) -> None:
     split = imagenet_split(*make_folders(tmp_path), "my classes")
-    assert split.train.class_names == ("Siamese cat", "sorrel horse", "container ship")
+    assert split.train.class_names == ("Siamese cat", "common sorrel horse", "container ship")
     assert {name: len(images) for name, images in split.ood.items()} == {"dtd": 2, "iNaturalist": 2}
     assert len(split.id_test) == 6
 
@@ -62,5 +62,5 @@ def test_a_missing_class_of_a_named_protocol_is_said(tmp_path: Path) -> None:
 
 
 def test_a_root_without_train_is_said(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"no train in .*\.parquet or \.zip"):
+    with pytest.raises(UserError, match=r"no train in .*: a folder, \.parquet or \.zip"):
         imagenet_split(tmp_path, tmp_path, "ImageNet-10")

@@ -58,7 +58,7 @@ def test_figures_9_to_12_count_for_each_class(tmp_path: Path, monkeypatch: pytes
     rows, _ = read(tmp_path / "out", "figures9-12")
     assert [row["ood"] for row in rows] == ["dtd", "iNaturalist"]
     details = read_csv(tmp_path / "out" / "figures9-12_details.csv")
-    assert [row["class"] for row in details] == ["Siamese cat", "sorrel horse", "container ship"] * 2
+    assert [row["class"] for row in details] == ["Siamese cat", "common sorrel horse", "container ship"] * 2
     for row in rows:
         shares = [int(d["chose_not"]) / int(d["images"]) for d in details if d["ood"] == row["ood"]]
         assert float(row["chose_not"]) == pytest.approx(100 * sum(shares) / 3, abs=0.01)
