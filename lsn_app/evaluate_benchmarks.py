@@ -47,7 +47,8 @@ class ResultTable:
 def load_results(folder: Path = RESULTS_DIR) -> list[ResultTable]:
     """All tables in a folder of results: NAME.csv with NAME.json and NAME.png beside it, or lists within NAME.json.
 
-    NAME_details.csv, with the single measurements, and a file that cannot be read are left out. Empty where there is no such folder.
+    NAME_details.csv, with the single measurements, and a file that cannot be read are left out. Empty where there is no
+    such folder.
     """
     found: list[ResultTable] = []
     for stem in sorted(
