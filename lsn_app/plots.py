@@ -281,26 +281,31 @@ def _finish_bars(figure: go.Figure, names: Sequence[str], rows_each: float, titl
     return finish(figure, height, top_margin=34 if figure.layout.showlegend else 8)
 
 
+_AXIS = {
+    "gridcolor": _GRID,
+    "zeroline": False,
+    "automargin": True,
+    "title": {"standoff": 8, "font": {"size": 13}},
+    "fixedrange": True,
+}
+# What all figures share, checked once by Plotly rather than in every answer. Transparent, so that the page's own light
+# or dark shows; the page's css colours the text.
+_LOOK = go.layout.Template(
+    layout={
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+        "font": {"color": NEUTRAL, "size": 13, "family": "system-ui, sans-serif"},
+        "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
+        "showlegend": False,
+        "dragmode": False,
+        "modebar": {"remove": ["zoom", "pan", "select", "lasso", "zoomIn", "zoomOut", "autoScale", "resetScale"]},
+        "bargap": 0.3,
+        "xaxis": _AXIS,
+        "yaxis": _AXIS,
+    }
+)
+
+
 def finish(figure: go.Figure, height: int, top_margin: int) -> go.Figure:
-    """Transparent, so that the page's own light or dark shows; the page's css colours the text."""
-    figure.update_layout(
-        template="none",
-        height=height,
-        paper_bgcolor="rgba(0,0,0,0)",
-        plot_bgcolor="rgba(0,0,0,0)",
-        font={"color": NEUTRAL, "size": 13, "family": "system-ui, sans-serif"},
-        margin={"l": 12, "r": 12, "t": top_margin, "b": 48},
-        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
-        dragmode=False,
-        modebar={"remove": ["zoom", "pan", "select", "lasso", "zoomIn", "zoomOut", "autoScale", "resetScale"]},
-        bargap=0.3,
-    )
-    if figure.layout.showlegend is None:
-        figure.update_layout(showlegend=False)
-    figure.update_xaxes(
-        gridcolor=_GRID, zeroline=False, automargin=True, title={"standoff": 8, "font": {"size": 13}}, fixedrange=True
-    )
-    figure.update_yaxes(
-        gridcolor=_GRID, zeroline=False, automargin=True, title={"standoff": 8, "font": {"size": 13}}, fixedrange=True
-    )
-    return figure
+    """Gives a figure the look of them all, and its height in pixels."""
+    return figure.update_layout(template=_LOOK, height=height, margin={"l": 12, "r": 12, "t": top_margin, "b": 48})
