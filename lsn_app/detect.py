@@ -125,7 +125,7 @@ class _DetectTab:
         many.table.select(None, js=_GO_TO_PHOTO, api_visibility="private")
 
         asking = [choice.classes.submit, choice.classes.blur, choice.ask_button.click]
-        question_event(gr.on(asking, self.answer, question, results, **_SHARED))
+        question_event(gr.on(asking, self.answer, question, results, trigger_mode="always_last", **_SHARED))
         chosen = choice.detector.change(
             self.choose_detector, choice.detector, [*choice.shown, self.calibration.box], **_SHARED
         )

@@ -175,12 +175,12 @@ class _ProbeTab:
             pressed = button.click(lambda *asked, p=preset: self.show_preset(p, *asked), about, shown, **SHARED)
             self.address.follow(pressed, figure=str(preset.figure), text1=None, text2=None, shows=None, photo=None)
         asking = [self.ask_button.click, *(text.submit for text in self.texts)]
-        follow(gr.on(asking, self.choose, [self.photo.state, *asked], chosen, **SHARED))
+        follow(gr.on(asking, self.choose, [self.photo.state, *asked], chosen, trigger_mode="always_last", **SHARED))
         follow(self.negate_button.click(self.negate, [self.photo.state, *asked], [*chosen, *self.texts], **SHARED))
         # Only the tables wear the progress overlay: over the links it would swallow the click that left a textbox.
         tabulating: dict[str, Any] = {
             "fn": self.tabulate, "inputs": [self.photo.state, *about], "outputs": tables,
-            "show_progress_on": [self.written, self.learned], **SHARED,
+            "show_progress_on": [self.written, self.learned], "trigger_mode": "always_last", **SHARED,
         }  # fmt: skip
         counting: dict[str, Any] = self.many.counting(self.classes, self.detector, self.backbone)
         follow(gr.on([self.truth.submit, self.truth.blur], **tabulating))
