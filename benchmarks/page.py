@@ -38,23 +38,30 @@ OF_TABLE11 = {"MCM": "ImageNet-10/MCM", "CoCoOp + LSN": "ImageNet-10/LSN"}
 
 
 def main() -> None:
-    """Writes every table whose results are there."""
+    """Writes every table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--results", type=Path, default=RESULTS)
-    options = parser.parse_args()
+    parser.parse_args()
+    for page, marker, text in sections():
+        replace_section(page, marker, text)
+
+
+def sections(folder: Path = RESULTS) -> list[tuple[Path, str, str]]:
+    """Page, marker and Markdown of every table, from the results in a folder."""
     paper = json.loads((FILES / "paper.json").read_text())
-
-    def rows(name: str) -> list[Row]:
-        return json.loads((options.results / f"{name}.json").read_text())["rows"]
-
-    replace_section(PAGE, "table3", small_scale(rows("table3"), paper["Table 3"]))
-    replace_section(PAGE, "table1", large_scale(rows("table1"), paper["Table 11"]))
-    replace_section(PAGE, "table4", ablation(rows("table4"), paper["Table 4"], OF_TABLE4))
-    replace_section(PAGE, "table5", ablation(rows("table5"), paper["Table 5"], OF_TABLE5))
-    replace_section(PAGE, "figure7", shots(rows("figure7")))
-    replace_section(PAGE, "figures9-12", not_counts(rows("figures9-12")))
-    replace_section(PAGE, "combination", combination(rows("combination")))
-    replace_section(README, "headline", headline(rows("table3"), paper["Table 3"]))
+    rows = {
+        name: json.loads((folder / f"{name}.json").read_text())["rows"]
+        for name in ("table1", "table3", "table4", "table5", "figure7", "figures9-12", "combination")
+    }
+    return [
+        (PAGE, "table3", small_scale(rows["table3"], paper["Table 3"])),
+        (PAGE, "table1", large_scale(rows["table1"], paper["Table 11"])),
+        (PAGE, "table4", ablation(rows["table4"], paper["Table 4"], OF_TABLE4)),
+        (PAGE, "table5", ablation(rows["table5"], paper["Table 5"], OF_TABLE5)),
+        (PAGE, "figure7", shots(rows["figure7"])),
+        (PAGE, "figures9-12", not_counts(rows["figures9-12"])),
+        (PAGE, "combination", combination(rows["combination"])),
+        (README, "headline", headline(rows["table3"], paper["Table 3"])),
+    ]
 
 
 def small_scale(summary: Sequence[Row], paper: dict[str, Any]) -> str:

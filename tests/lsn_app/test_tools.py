@@ -7,6 +7,7 @@ import asyncio
 import base64
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -74,7 +75,9 @@ def over_mcp(url: str, *calls: tuple[str, dict[str, Any]]) -> tuple[list[Any], l
                 answers.append(text if answer.isError else ast.literal_eval(text))
             return (await session.list_tools()).tools, answers
 
-    return asyncio.run(talk())
+    # In a thread of its own: Playwright leaves an event loop in the one that ran browser tests before.
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, talk()).result()
 
 
 def test_the_tools_are_the_three_endpoints_and_give_the_numbers_of_the_library(
