@@ -299,7 +299,8 @@ def write_report(report: dict[str, Any], out: Path) -> None:
             f"\n\nPeak memory of a process that does one step at C = {memory['classes']:,}, K = {memory['sets']}: "
             f"{memory['peak_gib']} GiB (chunks of classes keep activations below {memory['memory_gib_setting']} GiB)."
         )
-    replace_section(PAGE, "training-speed", shown)
+    if out.parent == RESULTS:  # results kept elsewhere are not the page's
+        replace_section(PAGE, "training-speed", shown)
 
 
 def _processor() -> str:
