@@ -186,6 +186,7 @@ def test_a_copied_address_asks_the_same(browser: Browser, tab: Page) -> None:
     tab.locator("#not-classes textarea").press("Enter")
     tab.locator("#not-text-1 textarea").press("Enter")
     tab.wait_for_function("new URL(location).searchParams.get('text1') === 'a photo of a cat & a dog'")
+    tab.wait_for_function("new URL(location).searchParams.get('about') === 'cat, zebra'")
     expect(tab.locator("#not-choice .not-words").first).to_contain_text("a cat & a dog")
     assert "figure" not in tab.url
     copy = browser.new_page()
