@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,10 +24,11 @@ from torch import Tensor
 
 from benchmarks.measure import write_table
 from benchmarks.methods import COMBINED, METHODS
-from benchmarks.options import add_options, open_bench, show_progress
+from benchmarks.options import add_options, data_folder, open_bench, show_progress
 from benchmarks.protocols import ZOC, Split, zoc_splits
 from benchmarks.report import RESULTS
 from benchmarks.setting import Setting, Standard
+from lsn_core import UserError
 from lsn_core.metrics import auroc
 
 log = logging.getLogger(__name__)
@@ -44,15 +46,17 @@ def main() -> None:
     add_options(parser)
     options = parser.parse_args()
     show_progress()
-    bench = open_bench(options)
+    try:
+        data, bench = data_folder(options), open_bench(options)
+    except UserError as error:
+        sys.exit(str(error))
     begun = time.process_time()
     folds = []
     for protocol in ZOC:
-        setting = bench.setting(zoc_splits(options.data, protocol)[0])
+        setting = bench.setting(zoc_splits(data, protocol)[0])
         folds += [fold_scores(fold) for fold in hide_classes(setting)]
     steps = choose(folds)
     rows = [{"scores": " + ".join(chosen), "hidden_auroc": round(100 * value, 2)} for chosen, value in steps]
-    best = max(steps, key=lambda step: step[1])[0]
     write_table(
         NAME,
         "A combination of scores, chosen on training images with hidden classes",
@@ -61,7 +65,7 @@ def main() -> None:
         backbone=bench.backbone,
         seed=options.seed,
         seconds={"all": time.process_time() - begun} | bench.clock,
-        more={"chosen": list(best), "folds": len(folds)},
+        more={"chosen": list(steps[-1][0]), "folds": len(folds)},
         folder=options.out,
     )
     for row in rows:
@@ -118,11 +122,12 @@ def choose(folds: Sequence[dict[str, tuple[Tensor, Tensor]]], most: int = MOST) 
     steps: list[tuple[tuple[str, ...], float]] = []
     chosen: tuple[str, ...] = ()
     while len(chosen) < most:
-        grown = max(((*chosen, name) for name in folds[0]), key=value)
-        if steps and value(grown) <= steps[-1][1]:
+        grown = [((*chosen, name), value((*chosen, name))) for name in folds[0]]
+        best = max(grown, key=lambda step: step[1])
+        if steps and best[1] <= steps[-1][1]:
             break
-        chosen = grown
-        steps.append((chosen, value(chosen)))
+        steps.append(best)
+        chosen = best[0]
     return steps
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.methods import METHODS, predict
+from benchmarks.methods import METHODS, combine, predict
 from benchmarks.report import RESULTS, environment, write_results
 from benchmarks.setting import Images, Scorer, Setting
 from lsn_core.backbones import Backbone
@@ -21,6 +21,7 @@ from lsn_core.metrics import accuracy, ood_metrics
 log = logging.getLogger(__name__)
 
 Row = dict[str, Any]
+BEST = "best combination"
 MEASURES = ("auroc", "fpr95", "aupr", "id_accuracy")
 
 
@@ -56,13 +57,19 @@ class Meter:
         return rows
 
 
-def run_methods(settings: Iterable[Setting], names: Sequence[str] | None = None) -> list[Row]:
-    """Fits and measures methods (default: all) on every setting; one row for each method and OOD set."""
+def run_methods(settings: Iterable[Setting], names: Iterable[str], best: Sequence[str] = ()) -> list[Row]:
+    """Fits and measures methods on every setting; one row for each method and OOD set.
+
+    Args:
+        best: the scores whose sum is measured after them, as BEST; none for no such row.
+    """
     rows = []
     for setting in settings:
         meter = Meter(setting)
-        for name in names or METHODS:
+        for name in names:
             rows += meter.measure(name, METHODS[name].fit(setting), predict(name, setting))
+        if best:
+            rows += meter.measure(BEST, combine(best, setting))
     return rows
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from benchmarks.protocols import Split
 from benchmarks.report import RESULTS
 from benchmarks.setting import COCOOP_IMAGES, Setting
-from lsn_core import get_preset, load_backbone
+from lsn_core import UserError, get_preset, load_backbone
 from lsn_core.backbones import Backbone
 from lsn_core.training_config import TrainConfig
 
@@ -50,6 +50,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--cache", type=Path, default=Path("build"), help="image features and trained detectors")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
+
+
+def data_folder(options: argparse.Namespace) -> Path:
+    """--data. Raises UserError where it is missing."""
+    if options.data is None:
+        raise UserError("--data is missing: the folder of the image sets.")
+    return options.data
 
 
 def show_progress() -> None:

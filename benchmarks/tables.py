@@ -22,9 +22,9 @@ from pathlib import Path
 from benchmarks import figures
 from benchmarks.combination import NAME as COMBINATION
 from benchmarks.combination import chosen_scores
-from benchmarks.measure import Meter, Row, run_methods, summarise, with_average, write_table
-from benchmarks.methods import METHODS, combine, predict
-from benchmarks.options import Bench, add_options, open_bench, show_progress
+from benchmarks.measure import BEST, Meter, Row, run_methods, summarise, with_average, write_table
+from benchmarks.methods import METHODS
+from benchmarks.options import Bench, add_options, data_folder, open_bench, show_progress
 from benchmarks.protocols import (
     IMAGENET,
     ZOC,
@@ -47,7 +47,6 @@ TABLE5 = (
     "neg-specific-name", "neg-shared-name", "neg-specific-no-name",
 )  # fmt: skip
 SHOTS = (1, 4, 16, 64, 128)
-BEST = "best combination"
 
 
 def main() -> None:
@@ -101,9 +100,7 @@ class Maker:
 
     @property
     def data(self) -> Path:
-        if self.options.data is None:
-            raise UserError("--data is missing: the folder of the image sets.")
-        return self.options.data
+        return data_folder(self.options)
 
     def write(self, title: str, summary: list[Row], details: list[Row]) -> None:
         self.seconds["all"] = time.process_time() - self.begun
@@ -223,21 +220,12 @@ TABLES: dict[str, Callable[[Maker], None]] = {
 def run_all(table: Maker, settings: Iterable[Setting]) -> list[Row]:
     """All methods, and the combination that was chosen on training images if there is one."""
     wanted = table.methods
-    names = wanted or list(METHODS)
     try:
         best = chosen_scores(table.options.out) if wanted is None or BEST in wanted else ()
     except FileNotFoundError:
         best = ()
         log.warning("No combination was chosen yet (python -m benchmarks.%s): it is left out.", COMBINATION)
-    rows = []
-    for setting in settings:
-        meter = Meter(setting)
-        for name in names:
-            if name != BEST:
-                rows += meter.measure(name, METHODS[name].fit(setting), predict(name, setting))
-        if best:
-            rows += meter.measure(BEST, combine(best, setting))
-    return rows
+    return run_methods(settings, [name for name in wanted or METHODS if name != BEST], best)
 
 
 def averaged_by_protocol(rows: list[Row]) -> list[Row]:

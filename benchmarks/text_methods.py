@@ -92,7 +92,7 @@ def cocoop_config(setting: Setting) -> TrainConfig:
 
 
 def learned(score: str | None = None, config: Callable[[Setting], TrainConfig] = coop_config) -> Callable[..., Scorer]:
-    """A registered score of prompts trained together: positive ones by CoOp or CoCoOp, and LSN's negative ones."""
+    """A registered score (None: the detector's own) of trained prompts: CoOp's or CoCoOp's, and LSN's negative ones."""
     return lambda setting: lambda images: _score(setting.detector(config(setting)), images, score)
 
 
@@ -102,17 +102,11 @@ def ablation(name: str) -> Callable[[Setting], Scorer]:
     Positive and negative prompts are learned apart, so a row that only leaves one side out uses what the full run
     learned on the other side.
     """
-    shared = {"no-positive": "negatives-only", "neg-specific-name": "negatives-only"}
-    same = {"full": "lsn", "no-negative": "mcm", "pos-shared-name": "mcm"}
-
-    def fit(setting: Setting) -> Scorer:
-        if name in same:
-            return lambda images: _score(setting.detector(), images, same[name])
-        if name in shared:
-            return lambda images: _score(setting.detector(), images, shared[name])
-        return lambda images: _score(setting.detector(ablate(setting.config, name)), images, None)
-
-    return fit
+    of_full = {
+        "full": "lsn", "no-negative": "mcm", "pos-shared-name": "mcm",
+        "no-positive": "negatives-only", "neg-specific-name": "negatives-only",
+    }  # fmt: skip
+    return learned(of_full.get(name), coop_config if name in of_full else lambda setting: ablate(setting.config, name))
 
 
 def with_shots(setting: Setting, shots: int) -> Setting:

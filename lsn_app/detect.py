@@ -12,7 +12,7 @@ from lsn_app.batch_panel import BatchPanel, way_here
 from lsn_app.calibration_panel import HIGHEST, LOWEST, CalibrationPanel
 from lsn_app.detector_choice import DEFAULT_CLASSES, DetectorChoice
 from lsn_app.examples import Example
-from lsn_app.feedback import shown_if
+from lsn_app.feedback import plot_title, said, shown_if
 from lsn_app.heatmap_panel import HeatMapPanel, build_endpoint
 from lsn_app.links import Address, read_rate
 from lsn_app.photo import PhotoInput, file_of
@@ -69,13 +69,13 @@ class _DetectTab:
                 self.calibration = CalibrationPanel(store)
         with gr.Row(visible=False) as self.reasons:
             with gr.Column(min_width=300):
-                _plot_title(
+                plot_title(
                     "What it is",
                     "How well “a photo of a …” fits, compared across the classes. Together they make 100 %.",
                 )
                 self.positive = gr.Plot(show_label=False, elem_id="lsn-positive")
             with gr.Column(min_width=300):
-                _plot_title(
+                plot_title(
                     "What it is not",
                     "How well “not a photo of a …” fits, compared across the classes. The class that is there should "
                     "have a short bar; CLIP overlooks the “not” until negative prompts are learned.",
@@ -273,11 +273,4 @@ class _DetectTab:
         return {self.scale: gr.update(visible=False), self.reasons: gr.update(visible=False)}
 
     def _said(self, problem: Problem | None) -> dict[Any, Any]:
-        said = {place: "" for place in _PLACES}
-        if problem:
-            said[problem.place] = words.problem(str(problem))
-        return {self.messages[place]: shown_if(text) for place, text in said.items()}
-
-
-def _plot_title(title: str, sentence: str) -> None:
-    gr.HTML(f'<div class="lsn-plot-title"><h3>{title}</h3><p>{sentence}</p></div>')
+        return said(self.messages, _PLACES, problem)

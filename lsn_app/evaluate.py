@@ -23,6 +23,7 @@ from lsn_app.evaluate_answers import (
 )
 from lsn_app.evaluate_benchmarks import BenchmarkBrowser
 from lsn_app.examples import load_examples
+from lsn_app.feedback import plot_title, said
 from lsn_app.photo import file_of
 from lsn_app.questions import ZERO_SHOT, Problem, open_judge
 from lsn_app.store import Store
@@ -78,10 +79,14 @@ class _EvaluateTab:
                 self.links = gr.HTML(visible=False, elem_id="eval-links")
         with gr.Row(visible=False) as self.figures:
             with gr.Column(min_width=300):
-                _title("Scores", "Of known and of other photos. The further apart, the better; lines are thresholds.")
+                plot_title(
+                    "Scores", "Of known and of other photos. The further apart, the better; lines are thresholds."
+                )
                 self.histograms = gr.Plot(show_label=False, elem_id="eval-histograms")
             with gr.Column(min_width=300):
-                _title("ROC curves", "What each threshold keeps and lets pass. The nearer to the top left, the better.")
+                plot_title(
+                    "ROC curves", "What each threshold keeps and lets pass. The nearer to the top left, the better."
+                )
                 self.roc = gr.Plot(show_label=False, elem_id="eval-roc")
         with gr.Accordion("Results of this project's benchmarks", open=False, elem_id="eval-benchmarks"):
             BenchmarkBrowser()
@@ -324,15 +329,8 @@ class _EvaluateTab:
         return {self.start: gr.update(visible=True), self.stop: gr.update(visible=False)}
 
     def _said(self, problem: Problem | None) -> dict[Any, Any]:
-        said = {place: "" for place in _PLACES}
-        if problem:
-            said[problem.place] = words.problem(str(problem))
-        return {self.messages[place]: gr.update(value=text, visible=bool(text)) for place, text in said.items()}
+        return said(self.messages, _PLACES, problem)
 
 
 def _heading(title: str) -> None:
     gr.HTML(f'<h3 class="lsn-heading">{title}</h3>')
-
-
-def _title(title: str, sentence: str) -> None:
-    gr.HTML(f'<div class="lsn-plot-title"><h3>{title}</h3><p>{sentence}</p></div>')

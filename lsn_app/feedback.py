@@ -2,15 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import gradio as gr
+
+from lsn_app import words
+from lsn_app.questions import Problem
 
 
 def heading(title: str, sentence: str, elem_id: str | None = None) -> None:
     """The heading of a part of a tab, and a sentence on it."""
     gr.HTML(f'<div class="not-heading"><h2>{title}</h2><p>{sentence}</p></div>', elem_id=elem_id)
+
+
+def plot_title(title: str, sentence: str = "") -> None:
+    """The heading of a plot, and a sentence on it."""
+    below = f"<p>{sentence}</p>" if sentence else ""
+    gr.HTML(f'<div class="lsn-plot-title"><h3>{title}</h3>{below}</div>')
+
+
+def said(messages: Mapping[str, gr.HTML], places: Collection[str], problem: Problem | None = None) -> dict[Any, Any]:
+    """Updates that empty the messages at these places, and tell a problem at the one it belongs to."""
+    found = {messages[place]: shown_if("") for place in places}
+    if problem:
+        found[messages[problem.place]] = shown_if(words.problem(str(problem)))
+    return found
 
 
 def shown_if(html: str) -> Any:

@@ -12,6 +12,7 @@ from gradio.data_classes import FileData
 from PIL import Image
 
 from lsn_app import words
+from lsn_app.feedback import plot_title
 from lsn_app.photo import file_of
 from lsn_app.photos import Photo, read_photo
 from lsn_app.questions import ZERO_SHOT, Problem, at, open_judge
@@ -36,10 +37,10 @@ class HeatMapPanel:
     def __init__(self, store: Store, inputs: list[Any]) -> None:
         self.store, self.inputs = store, inputs
         with gr.Column(visible=False, elem_id="lsn-heatmaps") as self.box:
-            gr.HTML(
-                '<div class="lsn-plot-title"><h3>Where the answer comes from</h3><p>Places that raise the value of a '
-                "prompt are orange, places that lower it purple, all maps on one scale. A map shows what the model "
-                "reacts to, which need not be where the thing is.</p></div>"
+            plot_title(
+                "Where the answer comes from",
+                "Places that raise the value of a prompt are orange, places that lower it purple, all maps on one "
+                "scale. A map shows what the model reacts to, which need not be where the thing is.",
             )
             with gr.Row():
                 self.class_name = gr.Dropdown(

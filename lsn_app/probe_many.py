@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 
 from lsn_app import plots, probe_words, words
-from lsn_app.feedback import counter, shown_if
+from lsn_app.feedback import counter, plot_title, shown_if
 from lsn_app.photo import file_of
 from lsn_app.probe_answers import MAX_PHOTOS, count_photos, find_photos, open_prompts
 from lsn_app.questions import ZERO_SHOT, Problem
@@ -35,10 +35,10 @@ class ManyPhotos:
         self.counted = gr.HTML(visible=False, elem_id="not-counted")
         with gr.Row(visible=False) as self.bars:
             with gr.Column(min_width=300):
-                _plot_title("Written by hand: “not a photo of a …”")
+                plot_title("Written by hand: “not a photo of a …”")
                 self.written = gr.Plot(show_label=False, elem_id="not-written-bars")
             with gr.Column(min_width=300, visible=False) as self.learned_column:
-                _plot_title("Learned: all negative prompts together")
+                plot_title("Learned: all negative prompts together")
                 self.learned = gr.Plot(show_label=False, elem_id="not-learned-bars")
         self.link = gr.HTML(visible=False, elem_id="not-counts-link")
 
@@ -94,7 +94,3 @@ class ManyPhotos:
             self.link: shown_if(probe_words.counts_link(counts)),
             self.message: shown_if(""),
         }
-
-
-def _plot_title(title: str) -> None:
-    gr.HTML(f'<div class="lsn-plot-title"><h3>{title}</h3></div>')

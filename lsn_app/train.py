@@ -16,6 +16,7 @@ import gradio as gr
 
 from lsn_app import job_cards, plots, words
 from lsn_app.examples import load_examples
+from lsn_app.feedback import shown_if
 from lsn_app.questions import ZERO_SHOT
 from lsn_app.samples import SAMPLES
 from lsn_app.samples import fetch as fetch_sample
@@ -188,21 +189,21 @@ class _TrainTab:
                 copy.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(found, copy)
         except UserError as error:
-            return {self.data_message: _shown(words.problem(str(error)))}
-        return {self.data: str(copy), self.data_message: _shown("")}
+            return {self.data_message: shown_if(words.problem(str(error)))}
+        return {self.data: str(copy), self.data_message: shown_if("")}
 
     def look(self, path: str | None, shots: int) -> dict[Any, Any]:
         """What an uploaded data set holds."""
         nothing = {self.found: words.note("Upload the photos first."), self.start: gr.update(interactive=False)}
         if path is None:
-            return nothing | {self.data_message: _shown("")}
+            return nothing | {self.data_message: shown_if("")}
         name = Path(path).name
         try:
             found = inspect(Path(path), name, self.jobs.limits)
         except UserError as error:
-            return nothing | {self.data_message: _shown(words.problem(str(error)))}
+            return nothing | {self.data_message: shown_if(words.problem(str(error)))}
         card = job_cards.found_card(name, found, int(shots), PRESETS["fast"].calibration_share)
-        return {self.found: card, self.data_message: _shown(""), self.start: gr.update(interactive=True)}
+        return {self.found: card, self.data_message: shown_if(""), self.start: gr.update(interactive=True)}
 
     def begin(
         self, owner: str, path: str | None, preset: str, shots: int, ood: str, ood_file: str | None, name: str,
@@ -224,10 +225,10 @@ class _TrainTab:
                     ood_name="the example photos" if ood == OOD_EXAMPLES else None,
                 )  # fmt: skip
         except UserError as error:
-            return {self.start_message: _shown(words.problem(str(error)))}
+            return {self.start_message: shown_if(words.problem(str(error)))}
         choices = [(job_cards.job_label(job, None), job.id)]
         return {
-            self.start_message: _shown(words.note(f"{job.name} is in the queue. You may close this page.")),
+            self.start_message: shown_if(words.note(f"{job.name} is in the queue. You may close this page.")),
             self.mine: gr.update(choices=choices, value=job.id),
             self.shown: None,
         }
@@ -279,12 +280,12 @@ class _TrainTab:
             job = self.jobs.get(job_id, _token(owner))
             label = self.store.lend(self.jobs.result(job.id), f"{job.name} (my job)", request.session_hash)
         except UserError as error:
-            return {self.job_message: _shown(words.problem(str(error)))}
+            return {self.job_message: shown_if(words.problem(str(error)))}
         choices = [ZERO_SHOT, *self.store.offered(request.session_hash)]
         return {
             self.detector: gr.update(choices=choices, value=label),
             self.tabs: gr.update(selected="detect"),
-            self.job_message: _shown(""),
+            self.job_message: shown_if(""),
         }
 
     def _doing(self, act: Callable[[str, str], object]) -> Callable[[str, str | None], Any]:
@@ -292,8 +293,8 @@ class _TrainTab:
             try:
                 act(job_id or "", _token(owner))
             except UserError as error:
-                return _shown(words.problem(str(error)))
-            return _shown("")
+                return shown_if(words.problem(str(error)))
+            return shown_if("")
 
         return do
 
@@ -317,7 +318,3 @@ def _token(owner: object) -> str:
 
 def _component(page: gr.Blocks, elem_id: str) -> Any:
     return next(block for block in page.blocks.values() if getattr(block, "elem_id", None) == elem_id)
-
-
-def _shown(html: str) -> Any:
-    return gr.update(value=html, visible=bool(html))
