@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import literal
 import pytest
 import torch
 import torch.nn.functional as F
+from reference import lsn as literal
 
 from lsn_core.objectives import negative_loss, orthogonality, positive_loss, set_orthogonality
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import literal
 import open_clip
 import pytest
 import torch
+from reference import lsn as literal
 
 from lsn_core import text_tower
 from lsn_core.backbones import Backbone

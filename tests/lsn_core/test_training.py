@@ -11,11 +11,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import literal
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from reference import lsn as literal
 from safetensors.torch import load_file
 
 from lsn_core import ConditionalDetector, Detector, TrainConfig, UserError, get_preset, train
