@@ -22,12 +22,12 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from benchmarks.measure import write_table
-from benchmarks.methods import COMBINED, METHODS
-from benchmarks.options import add_options, data_folder, open_bench, show_progress
-from benchmarks.protocols import ZOC, Split, zoc_splits
-from benchmarks.report import RESULTS
-from benchmarks.setting import Setting, Standard
+from benchmarks.harness.measure import write_table
+from benchmarks.harness.options import add_options, data_folder, open_bench, show_progress
+from benchmarks.harness.protocols import ZOC, Split, zoc_splits
+from benchmarks.harness.report import RESULTS
+from benchmarks.harness.setting import Setting, Standard
+from benchmarks.methods.registry import COMBINED, METHODS
 from lsn_core import UserError
 from lsn_core.metrics import auroc
 

@@ -3,7 +3,7 @@
     python -m benchmarks.embedded_clip --data ../shared/data
     python -m benchmarks.embedded_clip --data ../shared/data --ablation build/embedded-clip-ablation --write-card
 
-The second also measures the ablation build (see scripts/build_embedded_clip.py --hold-out 100) on the classes it never
+The second also measures the ablation build (see scripts/embedded_clip/build.py --hold-out 100) on the classes it never
 saw, and writes the tables into the model card.
 """
 
@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.report import environment, markdown_table, replace_section, write_results
+from benchmarks.harness.report import environment, markdown_table, replace_section, write_results
 from lsn_core.backbones import EMBEDDED_DIR, Backbone, load_backbone
 from lsn_core.data import LabelledImages, load_data
 from lsn_core.detector import NEGATIVE_TEMPLATE, POSITIVE_TEMPLATE

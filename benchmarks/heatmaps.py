@@ -33,8 +33,8 @@ from pytorch_grad_cam.metrics.road import ROADCombined
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from benchmarks.report import PAGE, RESULTS, environment, markdown_table, replace_section, write_results
-from benchmarks.training_speed import random_backbone
+from benchmarks.harness.report import PAGE, RESULTS, environment, markdown_table, replace_section, write_results
+from benchmarks.speed.training_speed import random_backbone
 from lsn_core import Backbone, Detector, load_backbone
 from lsn_core.data import LabelledImages, load_data
 from lsn_core.heatmaps import DEFAULT_METHOD, Target, fitting_methods, heat_maps, prompt_targets

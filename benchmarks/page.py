@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.methods import NOT_RUN
-from benchmarks.protocols import FILES, ZOC
-from benchmarks.report import PAGE, RESULTS, markdown_table, replace_section
+from benchmarks.harness.protocols import FILES, ZOC
+from benchmarks.harness.report import PAGE, RESULTS, markdown_table, replace_section
+from benchmarks.methods.registry import NOT_RUN
 
 Row = dict[str, Any]
 README = PAGE.parents[1] / "README.md"

@@ -1,7 +1,7 @@
 """Writes benchmarks/data/nouns.txt: nouns of visible things, from which NegLabel mines.
 
     apt-get install wordnet-base
-    python scripts/build_noun_list.py
+    python -m scripts.build_noun_list
 
 WordNet's nouns whose first sense is a visible thing, the likeliest to be asked for first: the words that the embedded
 model's text tower was taught.
@@ -10,9 +10,10 @@ model's text tower was taught.
 import argparse
 from pathlib import Path
 
-from embedded_clip.wordnet import find_wordnet, load_wordnet, wnid_offset
-from embedded_clip.words import choose_nouns
 from timm.data import ImageNetInfo
+
+from scripts.embedded_clip.wordnet import find_wordnet, load_wordnet, wnid_offset
+from scripts.embedded_clip.words import choose_nouns
 
 OUT = Path(__file__).resolve().parents[1] / "benchmarks" / "data" / "nouns.txt"
 NOTICE = """\

@@ -14,7 +14,7 @@ import pytest
 from gradio_client import Client, handle_file
 from support import serving
 
-from benchmarks.job_kills import crops, short_config, wait_for
+from benchmarks.speed.job_kills import crops, short_config, wait_for
 from lsn_core.jobs import Jobs
 from lsn_core.places import keep_within
 

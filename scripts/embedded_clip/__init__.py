@@ -1,1 +1,1 @@
-"""Steps of the embedded checkpoint's build; `scripts/build_embedded_clip.py` runs them in order."""
+"""Steps of the embedded checkpoint's build; `scripts/embedded_clip/build.py` runs them in order."""

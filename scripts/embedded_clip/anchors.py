@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from embedded_clip.vision import PhotoFeatures
-from embedded_clip.wordnet import WordNet
+from scripts.embedded_clip.vision import PhotoFeatures
+from scripts.embedded_clip.wordnet import WordNet
 
 log = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from embedded_clip.wordnet import WordNet
+from scripts.embedded_clip.wordnet import WordNet
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from open_clip.model import CLIP
 from torch import Tensor
 from tqdm import tqdm
 
-from embedded_clip.captions import CaptionSampler
+from scripts.embedded_clip.captions import CaptionSampler
 
 log = logging.getLogger(__name__)
 

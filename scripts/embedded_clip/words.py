@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from embedded_clip.wordnet import VISIBLE, WordNet
+from scripts.embedded_clip.wordnet import VISIBLE, WordNet
 
 
 def choose_nouns(net: WordNet, wnids: list[int], limit: int) -> list[tuple[str, int]]:

@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 
 from benchmarks.combination import choose, hide_classes
-from benchmarks.protocols import zoc_splits
-from benchmarks.setting import Setting
+from benchmarks.harness.protocols import zoc_splits
+from benchmarks.harness.setting import Setting
 from lsn_core import get_preset
 from lsn_core.backbones import Backbone
 from lsn_core.metrics import auroc

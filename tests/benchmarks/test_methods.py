@@ -10,13 +10,13 @@ import torch
 import torch.nn.functional as F
 from pytorch_ood.detector import MCM as TheirMCM
 
-from benchmarks import nouns as noun_methods
-from benchmarks.dualcoop import asymmetric_loss
-from benchmarks.methods import METHODS, combine, predict
-from benchmarks.nouns import LABEL_GROUPS, NEGATIVE_LABELS, noun_features
-from benchmarks.protocols import FILES, Split
-from benchmarks.setting import Images, Setting
-from benchmarks.text_methods import agreeing_to_differ, competing_to_win, with_shots
+from benchmarks.harness.protocols import FILES, Split
+from benchmarks.harness.setting import Images, Setting
+from benchmarks.methods import neglabel as noun_methods
+from benchmarks.methods.dualcoop import asymmetric_loss
+from benchmarks.methods.neglabel import LABEL_GROUPS, NEGATIVE_LABELS, noun_features
+from benchmarks.methods.prompts import agreeing_to_differ, competing_to_win, with_shots
+from benchmarks.methods.registry import METHODS, combine, predict
 from lsn_core import get_preset
 from lsn_core.backbones import Backbone
 from lsn_core.data import load_data

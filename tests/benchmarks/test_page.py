@@ -6,8 +6,8 @@ import json
 
 import pytest
 
+from benchmarks.harness.protocols import FILES, ZOC
 from benchmarks.page import large_scale, mean, sections, small_scale
-from benchmarks.protocols import FILES, ZOC
 
 
 @pytest.mark.parametrize("place", range(8))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from support import make_folders
 
-from benchmarks.protocols import FILES, ZOC, imagenet_names, imagenet_split, stand_in_split, zoc_splits
+from benchmarks.harness.protocols import FILES, ZOC, imagenet_names, imagenet_split, stand_in_split, zoc_splits
 from lsn_core import UserError
 
 SIZES = {"CIFAR10": (6, 4), "CIFAR+10": (4, 10), "CIFAR+50": (4, 50), "CIFAR100": (20, 80), "TinyImageNet": (20, 180)}

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from support import make_folders
 
-from benchmarks import tables
-from benchmarks.measure import summarise, with_average
-from benchmarks.tables import main
+from benchmarks.harness.measure import summarise, with_average
+from benchmarks.tables import table as tables
+from benchmarks.tables.table import main
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from benchmarks.job_kills import crops
+from benchmarks.speed.job_kills import crops
 from lsn_core.detector_file import read_detector_file
 
 PATIENCE = 90_000  # a job takes seconds, but the machine may be busy

@@ -21,7 +21,7 @@ import pytest
 from gradio_client import Client, handle_file
 from support import serving
 
-from benchmarks.job_kills import Trial, same_weights, wait_for
+from benchmarks.speed.job_kills import Trial, same_weights, wait_for
 from lsn_app import accelerator
 from lsn_core import Backbone, Detector
 from lsn_core.heatmaps import explain

@@ -19,7 +19,7 @@ import pytest
 from PIL import Image
 from support import REPO, run_inside
 
-from benchmarks.measure import write_table
+from benchmarks.harness.measure import write_table
 from lsn_app import evaluate_plots, evaluate_words
 from lsn_app.evaluate_answers import (
     OURS,

@@ -15,7 +15,7 @@ import pytest
 from torchvision import datasets
 from torchvision.datasets import eurosat
 
-from benchmarks.job_kills import crops
+from benchmarks.speed.job_kills import crops
 from lsn_app.samples import PER_CLASS, SAMPLES, fetch
 from lsn_core import UserError
 from lsn_core.jobs.inspection import inspect

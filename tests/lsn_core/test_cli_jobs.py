@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from support import REPO, run_command
 
-from benchmarks.job_kills import crops, wait_for, worker
+from benchmarks.speed.job_kills import crops, wait_for, worker
 from lsn_core.jobs import Jobs
 
 

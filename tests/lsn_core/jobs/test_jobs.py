@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.job_kills import crops, short_config
+from benchmarks.speed.job_kills import crops, short_config
 from lsn_core import UserError
 from lsn_core.jobs import JobLimits, Jobs
 from lsn_core.jobs.audit import audit

@@ -12,7 +12,7 @@ from dataclasses import replace
 import pytest
 from support import until
 
-from benchmarks.job_kills import Trial, same_weights, wait_for
+from benchmarks.speed.job_kills import Trial, same_weights, wait_for
 from lsn_core.jobs import Jobs, SlicedWorker, WorkerConfig
 from lsn_core.jobs.audit import audit
 from lsn_core.jobs.limits import LIMITS_FILE

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from benchmarks.job_kills import Trial, crops, same_weights, short_config, wait_for, worker
+from benchmarks.speed.job_kills import Trial, crops, same_weights, short_config, wait_for, worker
 from lsn_core import Backbone, Detector, UserError
 from lsn_core.images import find_images, open_image
 from lsn_core.jobs import Jobs
@@ -50,7 +50,7 @@ def test_a_day_with_kills_and_jobs_that_go_wrong(
 ) -> None:
     """Three owners, one worker that is killed at random moments: fair turns, none lost, the same weights.
 
-    The full run of kills is `python -m benchmarks.job_kills`.
+    The full run of kills is `python -m benchmarks.speed.job_kills`.
     """
     trial = Trial(tmp_path, "worker", queue_url, photos=8)
     with closing(trial.jobs) as jobs:

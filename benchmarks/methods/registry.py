@@ -8,10 +8,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from benchmarks import image_methods, nouns, text_methods
-from benchmarks.dualcoop import dual_coop
-from benchmarks.setting import Images, Scorer, Setting, Standard
-from benchmarks.text_methods import (
+from benchmarks.harness.setting import Images, Scorer, Setting, Standard
+from benchmarks.methods import neglabel as nouns
+from benchmarks.methods import post_hoc as image_methods
+from benchmarks.methods import prompts as text_methods
+from benchmarks.methods.dualcoop import dual_coop
+from benchmarks.methods.prompts import (
     ablation,
     agreeing_to_differ,
     clipn,

@@ -8,9 +8,9 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks.protocols import Split
-from benchmarks.report import RESULTS
-from benchmarks.setting import COCOOP_IMAGES, Setting
+from benchmarks.harness.protocols import Split
+from benchmarks.harness.report import RESULTS
+from benchmarks.harness.setting import COCOOP_IMAGES, Setting
 from lsn_core import UserError, get_preset, load_backbone
 from lsn_core.backbones import Backbone
 from lsn_core.training_config import TrainConfig

@@ -1,6 +1,6 @@
 """Trains each preset on a CIFAR-10 split and measures it beside MCM: does LSN do here what the paper says?
 
-    python -m benchmarks.faithful --data ../shared/data --presets fast,reference,paper
+    python -m benchmarks.presets --data ../shared/data --presets fast,reference,paper
 
 Known and unknown classes are those of the ZOC repository's split. Each preset runs to the end of its schedule. MCM is
 zero-shot; "CoOp alone" is MCM on the learned positive prompts. `cpu_seconds` is the processor time of the training,
@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.report import PAGE, RESULTS, environment, markdown_table, replace_section, write_results
+from benchmarks.harness.report import PAGE, RESULTS, environment, markdown_table, replace_section, write_results
 from lsn_core import Detector, get_preset, load_backbone, train
 from lsn_core.data import LabelledImages, few_shot, load_data
 from lsn_core.features import extract_features

@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from benchmarks.setting import Images, Scorer, Setting
+from benchmarks.harness.setting import Images, Scorer, Setting
 from lsn_core import Detector, get_preset
 from lsn_core.scores import get_score, mcm
 from lsn_core.training_config import TrainConfig, ablate

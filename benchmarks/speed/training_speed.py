@@ -1,6 +1,6 @@
 """Time of one training step: the literal way (77 tokens, one prompt set at a time) against this project's, same run.
 
-Run from the repository root: python -m benchmarks.training_speed [--classes 10 20 100] [--repeats 3] [--memory]
+Run from the repository root: python -m benchmarks.speed.training_speed [--classes 10 20 100] [--repeats 3] [--memory]
 The ViT-B/16 text tower has random weights, which cost the same as trained ones. A step is one update's worth of losses
 and gradients: one positive prompt (shared context) and K negative prompts (class-specific) for each class.
 """
@@ -27,7 +27,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks.report import PAGE, RESULTS, markdown_table, replace_section
+from benchmarks.harness.report import PAGE, RESULTS, markdown_table, replace_section
 from lsn_core.backbones import Backbone
 from lsn_core.objectives import negative_loss, orthogonality, positive_loss
 from lsn_core.prompts import NameTokens, PromptSets
@@ -251,7 +251,7 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     rows = measure(arguments)
     report: dict[str, Any] = {
-        "command": "python -m benchmarks.training_speed " + " ".join(sys.argv[1:]),
+        "command": "python -m benchmarks.speed.training_speed " + " ".join(sys.argv[1:]),
         "architecture": f"{ARCHITECTURE} text tower, random weights",
         "context_length": LENGTH,
         "batch_size": BATCH,
@@ -266,8 +266,9 @@ def main() -> None:
         "rows": rows,
     }
     if arguments.memory:
-        command = [sys.executable, "-m", "benchmarks.training_speed", "--large-step-only", "--large", arguments.large,
-                   "--memory-gib", arguments.memory_gib, "--threads", arguments.threads]  # fmt: skip
+        command = [sys.executable, "-m", "benchmarks.speed.training_speed", "--large-step-only"]
+        for option in ("large", "memory_gib", "threads"):
+            command += [f"--{option.replace('_', '-')}", getattr(arguments, option)]
         child = subprocess.run([str(part) for part in command], check=True, capture_output=True, text=True)
         report["memory"] = json.loads(child.stdout.splitlines()[-1])
         print(json.dumps(report["memory"]), flush=True)

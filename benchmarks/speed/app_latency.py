@@ -1,6 +1,6 @@
 """How long a person waits in the Detect tab: a first verdict, an answer to changed classes, a hundred photos at once.
 
-    python -m benchmarks.app_latency [--rounds 20] [--photos 100]
+    python -m benchmarks.speed.app_latency [--rounds 20] [--photos 100]
 
 The app runs as its users run it (`python app.py`, the embedded backbone), on the machine that also runs the browser.
 The browser's own clock counts from the visitor's act (a file given, Enter pressed) until the answer stands on the page;
@@ -25,8 +25,8 @@ from typing import Any
 from gradio_client import Client, handle_file
 from playwright.sync_api import Page, sync_playwright
 
-from benchmarks.job_load import new_photos, serving
-from benchmarks.report import PAGE, environment, markdown_table, replace_section, write_results
+from benchmarks.harness.report import PAGE, environment, markdown_table, replace_section, write_results
+from benchmarks.speed.job_load import new_photos, serving
 
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
 BARS = {"first verdict on a new photo": 1.0, "answer to 20 other classes": 0.3}

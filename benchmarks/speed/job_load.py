@@ -1,6 +1,6 @@
 """Ten jobs of three owners on one worker, while the app's Detect tab answers: fair turns, none lost, and how fast.
 
-    python -m benchmarks.job_load [--jobs 10] [--requests 40]
+    python -m benchmarks.speed.job_load [--jobs 10] [--requests 40]
 
 The app runs as its users run it (`python app.py`, its worker at lower priority). Its public endpoint scores a new photo
 with each request, one after the other: first while nothing else happens, then while the jobs are done.
@@ -26,8 +26,8 @@ from typing import Any
 from gradio_client import Client, handle_file
 from PIL import Image
 
-from benchmarks.job_kills import EXAMPLES, PATIENCE, REPO, crops, short_config
-from benchmarks.report import environment, write_results
+from benchmarks.harness.report import environment, write_results
+from benchmarks.speed.job_kills import EXAMPLES, PATIENCE, REPO, crops, short_config
 from lsn_core.jobs import Jobs
 from lsn_core.jobs.audit import audit
 from lsn_core.jobs.job import FINISHED

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.methods import METHODS, combine, predict
-from benchmarks.report import RESULTS, environment, write_results
-from benchmarks.setting import Images, Scorer, Setting
+from benchmarks.harness.report import RESULTS, environment, write_results
+from benchmarks.harness.setting import Images, Scorer, Setting
+from benchmarks.methods.registry import METHODS, combine, predict
 from lsn_core.backbones import Backbone
 from lsn_core.metrics import accuracy, ood_metrics
 

@@ -19,13 +19,12 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from benchmarks import figures
 from benchmarks.combination import NAME as COMBINATION
 from benchmarks.combination import chosen_scores
-from benchmarks.measure import BEST, Meter, Row, run_methods, summarise, with_average, write_table
-from benchmarks.methods import METHODS
-from benchmarks.options import Bench, add_options, data_folder, open_bench, show_progress
-from benchmarks.protocols import (
+from benchmarks.harness import pictures as figures
+from benchmarks.harness.measure import BEST, Meter, Row, run_methods, summarise, with_average, write_table
+from benchmarks.harness.options import Bench, add_options, data_folder, open_bench, show_progress
+from benchmarks.harness.protocols import (
     IMAGENET,
     ZOC,
     Split,
@@ -34,8 +33,9 @@ from benchmarks.protocols import (
     stand_in_split,
     zoc_splits,
 )
-from benchmarks.setting import Images, Setting
-from benchmarks.text_methods import ablation, learned, with_shots
+from benchmarks.harness.setting import Images, Setting
+from benchmarks.methods.prompts import ablation, learned, with_shots
+from benchmarks.methods.registry import METHODS
 from lsn_core import Detector, UserError
 from lsn_core.probe import count_not
 

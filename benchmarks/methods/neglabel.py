@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from benchmarks.classifier import logistic_regression
-from benchmarks.protocols import FILES
-from benchmarks.setting import Images, Scorer, Setting
+from benchmarks.harness.classifier import logistic_regression
+from benchmarks.harness.protocols import FILES
+from benchmarks.harness.setting import Images, Scorer, Setting
 from lsn_core.backbones import Backbone
 from lsn_core.detector import POSITIVE_TEMPLATE
 

@@ -1,6 +1,6 @@
 """Kills the worker, or the app, at random moments of a job's life: it must end done, with an undisturbed run's weights.
 
-    python -m benchmarks.job_kills --kills 20 [--who worker|app|both] [--queue redis://HOST:PORT/DB]
+    python -m benchmarks.speed.job_kills --kills 20 [--who worker|app|both] [--queue redis://HOST:PORT/DB]
 
 Each kill has a job of its own and comes at a random moment within its share of an undisturbed job's time, so that all
 of its life is covered, from when it waits for its worker to start; then one more job is killed again and again. After
@@ -30,7 +30,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from benchmarks.report import environment, write_results
+from benchmarks.harness.report import environment, write_results
 from lsn_core import TrainConfig, get_preset, load_backbone, train
 from lsn_core.data import few_shot, load_data
 from lsn_core.features import extract_features
@@ -39,7 +39,7 @@ from lsn_core.jobs.audit import audit
 from lsn_core.jobs.job import ACTIVE
 from lsn_core.jobs.work import BATCH
 
-REPO = Path(__file__).resolve().parent.parent
+REPO = Path(__file__).resolve().parents[2]
 EXAMPLES = REPO / "assets" / "examples"
 OWNER = "the benchmark's token"
 PATIENCE = 600.0  # seconds for what takes a few: the machine may be busy
