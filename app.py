@@ -21,7 +21,8 @@ from lsn_core.places import keep_within
 DATA = Path(os.environ.get("LSN_DATA") or DEFAULT_FOLDER).absolute()
 keep_within(DATA, os.environ)  # first: Gradio and the Hub's client look at the environment when they are imported
 
-from lsn_app import Settings, accelerator, build_app, launch_options  # noqa: E402
+from lsn_app import Settings, build_app, launch_options  # noqa: E402
+from lsn_app.serving import accelerator  # noqa: E402
 from lsn_core import UserError  # noqa: E402
 
 

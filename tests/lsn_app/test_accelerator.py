@@ -22,7 +22,7 @@ from gradio_client import Client, handle_file
 from support import serving
 
 from benchmarks.speed.job_kills import Trial, same_weights, wait_for
-from lsn_app import accelerator
+from lsn_app.serving import accelerator
 from lsn_core import Backbone, Detector
 from lsn_core.heatmaps import explain
 from lsn_core.image_tower import look

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from lsn_app.batch import COLUMNS, MAX_PHOTOS, Batch, csv_link, find_items, judge, rows, summary
-from lsn_app.photos import Item
-from lsn_app.questions import Problem
-from lsn_app.store import LRU, Encoder
+from lsn_app.detect.batch import COLUMNS, MAX_PHOTOS, Batch, csv_link, find_items, judge, rows, summary
+from lsn_app.serving.photos import Item
+from lsn_app.serving.requests import Problem
+from lsn_app.serving.store import LRU, Encoder
 from lsn_core import Backbone, Detector, UserError
 
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from lsn_app.examples import credits_list, load_examples
-from lsn_app.photos import read_photo
-from lsn_app.questions import Problem, Question, ask, score_line
-from lsn_app.store import LRU, Encoder, Store
-from lsn_app.words import headline, p_value_words, parse_classes, trust_words, verdict_card
+from lsn_app.serving.photos import read_photo
+from lsn_app.serving.requests import Problem, Question, ask, score_line
+from lsn_app.serving.store import LRU, Encoder, Store
+from lsn_app.shared.examples import credits_list, load_examples
+from lsn_app.shared.words import headline, p_value_words, parse_classes, trust_words, verdict_card
 from lsn_core import Backbone, Detector, Prediction, UserError
 
 
@@ -24,7 +24,7 @@ def prediction(
 
 @pytest.fixture
 def store(tiny_backbone: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
-    monkeypatch.setattr("lsn_app.store.load_backbone", lambda name: tiny_backbone)
+    monkeypatch.setattr("lsn_app.serving.store.load_backbone", lambda name: tiny_backbone)
     return Store("embedded", detectors_dir=tmp_path)
 
 

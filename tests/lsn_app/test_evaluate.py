@@ -20,8 +20,9 @@ from PIL import Image
 from support import REPO, run_inside
 
 from benchmarks.harness.measure import write_table
-from lsn_app import evaluate_plots, evaluate_words
-from lsn_app.evaluate_answers import (
+from lsn_app.evaluate import plots as evaluate_plots
+from lsn_app.evaluate import words as evaluate_words
+from lsn_app.evaluate.answer import (
     OURS,
     OWN_MCM,
     WRITTEN_MCM,
@@ -32,10 +33,10 @@ from lsn_app.evaluate_answers import (
     open_others,
     split_examples,
 )
-from lsn_app.evaluate_benchmarks import BenchmarkBrowser, facts_list, load_results
-from lsn_app.examples import load_examples
-from lsn_app.questions import Problem
-from lsn_app.store import LRU, Encoder
+from lsn_app.evaluate.results_browser import BenchmarkBrowser, facts_list, load_results
+from lsn_app.serving.requests import Problem
+from lsn_app.serving.store import LRU, Encoder
+from lsn_app.shared.examples import load_examples
 from lsn_core import Backbone, Detector
 
 KNOWN = ("cat", "elephant", "zebra")

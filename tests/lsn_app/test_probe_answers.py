@@ -11,10 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from lsn_app.downloads import csv_text, download_link
-from lsn_app.photos import read_photo
-from lsn_app.plots import not_bars
-from lsn_app.probe_answers import (
+from lsn_app.negation.answer import (
     PRESETS,
     Claim,
     Preset,
@@ -25,9 +22,12 @@ from lsn_app.probe_answers import (
     play,
     probe_line,
 )
-from lsn_app.probe_words import counts_link, marked_for, ranked_table, rounds_card, row_mark, tally_table
-from lsn_app.questions import ZERO_SHOT, Problem
-from lsn_app.store import Store
+from lsn_app.negation.words import counts_link, marked_for, ranked_table, rounds_card, row_mark, tally_table
+from lsn_app.serving.photos import read_photo
+from lsn_app.serving.requests import ZERO_SHOT, Problem
+from lsn_app.serving.store import Store
+from lsn_app.shared.csv_links import csv_text, download_link
+from lsn_app.shared.plots import not_bars
 from lsn_core import Backbone
 from lsn_core.images import open_image
 from lsn_core.probe import NotCount, choose, count_not, negation_table, written_prompts
@@ -35,7 +35,7 @@ from lsn_core.probe import NotCount, choose, count_not, negation_table, written_
 
 @pytest.fixture
 def store(tiny_backbone: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
-    monkeypatch.setattr("lsn_app.store.load_backbone", lambda name: tiny_backbone)
+    monkeypatch.setattr("lsn_app.serving.store.load_backbone", lambda name: tiny_backbone)
     return Store("embedded", detectors_dir=tmp_path)
 
 
@@ -63,7 +63,7 @@ def test_presets_use_photos_that_ship(examples: Path) -> None:
 def test_a_presets_rounds_are_the_librarys_choices_judged_by_what_is_true(
     store: Store, embedded: Backbone, examples: Path, preset: Preset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lsn_app.store.load_backbone", lambda name: embedded)
+    monkeypatch.setattr("lsn_app.serving.store.load_backbone", lambda name: embedded)
     encoder = store.encoder("embedded")
     feature = embedded.encode_images([open_image(examples / preset.photo)])
     rounds = play(preset, encoder, feature)

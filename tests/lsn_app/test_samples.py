@@ -16,7 +16,7 @@ from torchvision import datasets
 from torchvision.datasets import eurosat
 
 from benchmarks.speed.job_kills import crops
-from lsn_app.samples import PER_CLASS, SAMPLES, fetch
+from lsn_app.train.sample_sets import PER_CLASS, SAMPLES, fetch
 from lsn_core import UserError
 from lsn_core.jobs.inspection import inspect
 from lsn_core.jobs.limits import JobLimits

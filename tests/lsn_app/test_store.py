@@ -9,15 +9,15 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from lsn_app.links import read_rate
-from lsn_app.store import Store
+from lsn_app.serving.store import Store
+from lsn_app.shared.address import read_rate
 from lsn_core import Backbone, Detector, UserError
 from lsn_core.detector_file import read_detector_file
 
 
 @pytest.fixture
 def store(tiny_backbone: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
-    monkeypatch.setattr("lsn_app.store.load_backbone", lambda name: tiny_backbone)
+    monkeypatch.setattr("lsn_app.serving.store.load_backbone", lambda name: tiny_backbone)
     monkeypatch.setattr(tiny_backbone, "name", "embedded")
     return Store("embedded", public=True, detectors_dir=tmp_path / "none")
 

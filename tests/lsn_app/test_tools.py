@@ -18,7 +18,7 @@ from mcp import ClientSession
 from mcp.client.streamable_http import streamable_http_client
 
 from lsn_app import Settings, build_app, launch_options
-from lsn_app.tools import uploads_only
+from lsn_app.endpoints import uploads_only
 from lsn_core import Backbone, Detector, UserError
 from lsn_core.heatmaps import explain
 from lsn_core.image_tower import look
@@ -153,7 +153,7 @@ def test_files_get_the_form_that_is_checked_and_the_rest_stays() -> None:
 
 
 def test_without_its_package_mcp_is_refused_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lsn_app.tools.importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("lsn_app.endpoints.importlib.util.find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"pip install 'lsn-core\[mcp\]'"):
         launch_options(mcp=True)
     assert launch_options()["mcp_server"] is False

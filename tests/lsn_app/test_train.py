@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from lsn_app.job_cards import duration, found_card, job_card, job_label
-from lsn_app.plots import training_curves
-from lsn_app.store import Store
-from lsn_app.train import _token
+from lsn_app.serving.store import Store
+from lsn_app.shared.plots import training_curves
+from lsn_app.train.tab import _token
+from lsn_app.train.words import duration, found_card, job_card, job_label
 from lsn_core import Backbone, Detector, UserError
 from lsn_core.jobs import Job, Point
 from lsn_core.jobs.inspection import Inspection, inspect
@@ -75,7 +75,7 @@ def test_curves_have_a_line_for_each_kind_of_prompt() -> None:
 
 
 def test_a_lent_detector_is_known_by_its_label_alone(tiny_backbone: Backbone, tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
-    monkeypatch.setattr("lsn_app.store.load_backbone", lambda name: tiny_backbone)
+    monkeypatch.setattr("lsn_app.serving.store.load_backbone", lambda name: tiny_backbone)
     Detector.zero_shot(tiny_backbone, ["zebra", "turtle"]).save(tmp_path / "detector.safetensors")
     store = Store("embedded", detectors_dir=tmp_path / "none")
     label = store.lend(tmp_path / "detector.safetensors")

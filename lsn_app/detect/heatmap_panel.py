@@ -11,12 +11,12 @@ import gradio as gr
 from gradio.data_classes import FileData
 from PIL import Image
 
-from lsn_app import words
-from lsn_app.feedback import plot_title
-from lsn_app.photo import file_of
-from lsn_app.photos import Photo, read_photo
-from lsn_app.questions import ZERO_SHOT, Problem, at, open_judge
-from lsn_app.store import Store
+from lsn_app.serving.photos import Photo, read_photo
+from lsn_app.serving.requests import ZERO_SHOT, Problem, at, open_judge
+from lsn_app.serving.store import Store
+from lsn_app.shared import words
+from lsn_app.shared.messages import plot_title
+from lsn_app.shared.photo_input import file_of
 from lsn_core import UserError
 from lsn_core.heatmaps import DEFAULT_METHOD, METHODS, HeatMaps
 from lsn_core.overlays import DEFAULT_OPACITY, overlay, panel, reduce

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-from lsn_app.downloads import csv_text, download_link
-from lsn_app.probe_answers import Counts, Preset, Round
-from lsn_app.words import note, problem
+from lsn_app.negation.answer import Counts, Preset, Round
+from lsn_app.shared.csv_links import csv_text, download_link
+from lsn_app.shared.words import note, problem
 from lsn_core.probe import Choice, NegationTable, Row, Tally
 
 MAX_ROWS = 60

@@ -8,9 +8,9 @@ from typing import Any
 
 import gradio as gr
 
-from lsn_app import words
-from lsn_app.examples import Example, credits_list, load_examples
-from lsn_app.photos import Photo, read_photo
+from lsn_app.serving.photos import Photo, read_photo
+from lsn_app.shared import words
+from lsn_app.shared.examples import Example, credits_list, load_examples
 from lsn_core import UserError
 from lsn_core.images import open_image
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import gradio as gr
 
-CSS_FILE = Path(__file__).resolve().parent.parent / "assets" / "app.css"
+CSS_FILE = Path(__file__).resolve().parents[2] / "assets" / "app.css"
 
 # Okabe and Ito's palette, told apart with every common kind of colour blindness.
 KNOWN = "#0072B2"

@@ -9,12 +9,15 @@ from typing import Any
 
 import gradio as gr
 
-from lsn_app import detect, evaluate, probe, train
-from lsn_app.examples import EXAMPLES_DIR
-from lsn_app.store import DETECTORS_DIR, Store
-from lsn_app.theme import CSS_FILE, build_theme
-from lsn_app.tools import check_mcp, uploads_only
-from lsn_app.words import problem
+from lsn_app.detect import tab as detect
+from lsn_app.endpoints import check_mcp, uploads_only
+from lsn_app.evaluate import tab as evaluate
+from lsn_app.negation import tab as probe
+from lsn_app.serving.store import DETECTORS_DIR, Store
+from lsn_app.shared.examples import EXAMPLES_DIR
+from lsn_app.shared.theme import CSS_FILE, build_theme
+from lsn_app.shared.words import problem
+from lsn_app.train import tab as train
 from lsn_core import UserError
 from lsn_core.backbones import EMBEDDED
 from lsn_core.jobs import Jobs

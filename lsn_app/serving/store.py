@@ -16,9 +16,9 @@ from PIL import Image
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from lsn_app import accelerator
-from lsn_app.accelerator import load_backbone
-from lsn_app.photos import Item, Photo
+from lsn_app.serving import accelerator
+from lsn_app.serving.accelerator import load_backbone
+from lsn_app.serving.photos import Item, Photo
 from lsn_core import Backbone, Detector, UserError
 from lsn_core.backbones import EMBEDDED
 from lsn_core.detector_file import read_detector_file
@@ -30,7 +30,7 @@ from lsn_core.jobs import Jobs
 log = logging.getLogger(__name__)
 
 SUGGESTED = (EMBEDDED, "ViT-B-16:openai", "ViT-B-32:laion2b_s34b_b79k", "RN50x4:openai")
-DETECTORS_DIR = Path(__file__).resolve().parent.parent / "checkpoints" / "detectors"
+DETECTORS_DIR = Path(__file__).resolve().parents[2] / "checkpoints" / "detectors"
 _PHOTOS, _TEXTS, _BACKBONES, _DETECTORS, _VIEWS, _LENT = 8192, 20_000, 3, 8, 4, 1024
 _BATCH, _BATCH_PIXELS = 32, 50_000_000  # what is decoded at a time: about 0.2 GB, however large the photos are
 _MAX_DETECTOR_BYTES = 256 * 2**20  # of an uploaded file; a thousand classes with learned contexts take about 120 MiB

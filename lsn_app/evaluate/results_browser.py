@@ -13,13 +13,13 @@ from typing import Any
 
 import gradio as gr
 
-from lsn_app import words
+from lsn_app.shared import words
 from lsn_core import UserError
 from lsn_core.images import open_image
 
 log = logging.getLogger(__name__)
 
-RESULTS_DIR = Path(__file__).resolve().parent.parent / "benchmarks" / "results"
+RESULTS_DIR = Path(__file__).resolve().parents[2] / "benchmarks" / "results"
 _MADE_BY = ("command", "seed", "backbone", "weights_hash", "versions", "python", "cpu", "cores", "gpu", "seconds")
 _DIGITS = 4
 

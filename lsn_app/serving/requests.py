@@ -8,9 +8,9 @@ from typing import Any, Literal
 
 import torch
 
-from lsn_app.photos import Photo, read_photo
-from lsn_app.store import Encoder, Store
-from lsn_app.words import parse_classes
+from lsn_app.serving.photos import Photo, read_photo
+from lsn_app.serving.store import Encoder, Store
+from lsn_app.shared.words import parse_classes
 from lsn_core import Detector, Prediction, UserError
 
 ZERO_SHOT = "Zero-shot from the class names"

@@ -10,11 +10,11 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from lsn_app.batch import MAX_PHOTOS, ZIP_LIMITS
-from lsn_app.photos import Item, Photo, read_file, read_photo
-from lsn_app.questions import Problem, at, open_detector
-from lsn_app.store import Encoder, Store
-from lsn_app.words import parse_classes
+from lsn_app.detect.batch import MAX_PHOTOS, ZIP_LIMITS
+from lsn_app.serving.photos import Item, Photo, read_file, read_photo
+from lsn_app.serving.requests import Problem, at, open_detector
+from lsn_app.serving.store import Encoder, Store
+from lsn_app.shared.words import parse_classes
 from lsn_core import Backbone, Detector, UserError
 from lsn_core.data import load_data
 from lsn_core.detector import NEGATIVE_TEMPLATE, POSITIVE_TEMPLATE

@@ -10,10 +10,10 @@ from typing import cast
 
 import numpy as np
 
-from lsn_app.examples import Example
-from lsn_app.photos import read_photo
-from lsn_app.questions import Place, Problem, at
-from lsn_app.store import Encoder
+from lsn_app.serving.photos import read_photo
+from lsn_app.serving.requests import Place, Problem, at
+from lsn_app.serving.store import Encoder
+from lsn_app.shared.examples import Example
 from lsn_core import Detector, UserError
 from lsn_core.data import DataLimits, LabelledImages, load_data
 from lsn_core.data_sources import ZipSource

@@ -8,8 +8,8 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from lsn_app.plots import finish, plain
-from lsn_app.theme import KNOWN, NEGATIVES, NEUTRAL, UNKNOWN
+from lsn_app.shared.plots import finish, plain
+from lsn_app.shared.theme import KNOWN, NEGATIVES, NEUTRAL, UNKNOWN
 from lsn_core.metrics import Scores, roc_curve
 
 _ROW_HEIGHT = 270

@@ -7,8 +7,8 @@ from typing import Any
 
 import gradio as gr
 
-from lsn_app import words
-from lsn_app.questions import Problem
+from lsn_app.serving.requests import Problem
+from lsn_app.shared import words
 
 
 def heading(title: str, sentence: str, elem_id: str | None = None) -> None:

@@ -7,11 +7,11 @@ from typing import Any
 
 import gradio as gr
 
-from lsn_app import words
-from lsn_app.feedback import shown_if
-from lsn_app.photo import file_of
-from lsn_app.questions import ZERO_SHOT
-from lsn_app.store import Store
+from lsn_app.serving.requests import ZERO_SHOT
+from lsn_app.serving.store import Store
+from lsn_app.shared import words
+from lsn_app.shared.messages import shown_if
+from lsn_app.shared.photo_input import file_of
 from lsn_core import Detector, UserError
 
 DEFAULT_CLASSES = "dog, cat, elephant, flamingo"

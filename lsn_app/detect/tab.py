@@ -7,18 +7,18 @@ from typing import Any
 import gradio as gr
 from gradio.data_classes import FileData
 
-from lsn_app import plots, words
-from lsn_app.batch_panel import BatchPanel, way_here
-from lsn_app.calibration_panel import HIGHEST, LOWEST, CalibrationPanel
-from lsn_app.detector_choice import DEFAULT_CLASSES, DetectorChoice
-from lsn_app.examples import Example
-from lsn_app.feedback import plot_title, said, shown_if
-from lsn_app.heatmap_panel import HeatMapPanel, build_endpoint
-from lsn_app.links import Address, read_rate
-from lsn_app.photo import PhotoInput, file_of
-from lsn_app.photos import Photo
-from lsn_app.questions import ZERO_SHOT, Answer, Problem, Question, ask, score_line
-from lsn_app.store import Store
+from lsn_app.detect.batch_panel import BatchPanel, way_here
+from lsn_app.detect.calibration_panel import HIGHEST, LOWEST, CalibrationPanel
+from lsn_app.detect.detector_choice import DEFAULT_CLASSES, DetectorChoice
+from lsn_app.detect.heatmap_panel import HeatMapPanel, build_endpoint
+from lsn_app.serving.photos import Photo
+from lsn_app.serving.requests import ZERO_SHOT, Answer, Problem, Question, ask, score_line
+from lsn_app.serving.store import Store
+from lsn_app.shared import plots, words
+from lsn_app.shared.address import Address, read_rate
+from lsn_app.shared.examples import Example
+from lsn_app.shared.messages import plot_title, said, shown_if
+from lsn_app.shared.photo_input import PhotoInput, file_of
 from lsn_core import UserError
 from lsn_core.calibration import DEFAULT_TPR
 

@@ -17,11 +17,11 @@ from typing import Any
 import torch
 from PIL import Image
 
-from lsn_app import words
-from lsn_app.downloads import csv_text, download_link
-from lsn_app.photos import Item, read_file
-from lsn_app.questions import Problem
-from lsn_app.store import Encoder
+from lsn_app.serving.photos import Item, read_file
+from lsn_app.serving.requests import Problem
+from lsn_app.serving.store import Encoder
+from lsn_app.shared import words
+from lsn_app.shared.csv_links import csv_text, download_link
 from lsn_core import Calibration, Detector, Prediction, UserError
 from lsn_core.data_sources import DataLimits, ZipSource
 from lsn_core.images import IMAGE_SUFFIXES, is_clutter, open_image

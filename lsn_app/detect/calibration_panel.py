@@ -7,12 +7,12 @@ from typing import Any
 
 import gradio as gr
 
-from lsn_app import words
-from lsn_app.feedback import counter, shown_if
-from lsn_app.photo import file_of
-from lsn_app.photos import Item, Photo, read_file
-from lsn_app.questions import open_detector
-from lsn_app.store import Store
+from lsn_app.serving.photos import Item, Photo, read_file
+from lsn_app.serving.requests import open_detector
+from lsn_app.serving.store import Store
+from lsn_app.shared import words
+from lsn_app.shared.messages import counter, shown_if
+from lsn_app.shared.photo_input import file_of
 from lsn_core import UserError
 from lsn_core.calibration import DEFAULT_TPR
 

@@ -14,13 +14,14 @@ from typing import Any
 
 import gradio as gr
 
-from lsn_app import job_cards, plots, words
-from lsn_app.examples import load_examples
-from lsn_app.feedback import shown_if
-from lsn_app.questions import ZERO_SHOT
-from lsn_app.samples import SAMPLES
-from lsn_app.samples import fetch as fetch_sample
-from lsn_app.store import Store
+from lsn_app.serving.requests import ZERO_SHOT
+from lsn_app.serving.store import Store
+from lsn_app.shared import plots, words
+from lsn_app.shared.examples import load_examples
+from lsn_app.shared.messages import shown_if
+from lsn_app.train import words as job_cards
+from lsn_app.train.sample_sets import SAMPLES
+from lsn_app.train.sample_sets import fetch as fetch_sample
 from lsn_core import UserError
 from lsn_core.jobs import Job, Jobs
 from lsn_core.jobs.inspection import inspect

@@ -9,12 +9,8 @@ from typing import Any
 import gradio as gr
 from gradio.data_classes import FileData
 
-from lsn_app import probe_words, words
-from lsn_app.feedback import heading, shown_if
-from lsn_app.links import Address
-from lsn_app.photo import PhotoInput, file_of
-from lsn_app.photos import Photo
-from lsn_app.probe_answers import (
+from lsn_app.negation import words as probe_words
+from lsn_app.negation.answer import (
     PRESETS,
     Preset,
     Round,
@@ -24,9 +20,14 @@ from lsn_app.probe_answers import (
     play,
     probe_line,
 )
-from lsn_app.probe_many import SHARED, ManyPhotos
-from lsn_app.questions import ZERO_SHOT, Problem, at, open_detector
-from lsn_app.store import Encoder, Store
+from lsn_app.negation.batch_panel import SHARED, ManyPhotos
+from lsn_app.serving.photos import Photo
+from lsn_app.serving.requests import ZERO_SHOT, Problem, at, open_detector
+from lsn_app.serving.store import Encoder, Store
+from lsn_app.shared import words
+from lsn_app.shared.address import Address
+from lsn_app.shared.messages import heading, shown_if
+from lsn_app.shared.photo_input import PhotoInput, file_of
 from lsn_core import UserError
 from lsn_core.probe import negation_table
 

@@ -10,8 +10,9 @@ from typing import Any
 
 import gradio as gr
 
-from lsn_app import evaluate_plots, evaluate_words, words
-from lsn_app.evaluate_answers import (
+from lsn_app.evaluate import plots as evaluate_plots
+from lsn_app.evaluate import words as evaluate_words
+from lsn_app.evaluate.answer import (
     OURS,
     ImageSet,
     Report,
@@ -21,12 +22,13 @@ from lsn_app.evaluate_answers import (
     open_others,
     split_examples,
 )
-from lsn_app.evaluate_benchmarks import BenchmarkBrowser
-from lsn_app.examples import load_examples
-from lsn_app.feedback import plot_title, said
-from lsn_app.photo import file_of
-from lsn_app.questions import ZERO_SHOT, Problem, open_judge
-from lsn_app.store import Store
+from lsn_app.evaluate.results_browser import BenchmarkBrowser
+from lsn_app.serving.requests import ZERO_SHOT, Problem, open_judge
+from lsn_app.serving.store import Store
+from lsn_app.shared import words
+from lsn_app.shared.examples import load_examples
+from lsn_app.shared.messages import plot_title, said
+from lsn_app.shared.photo_input import file_of
 from lsn_core import Detector, UserError
 from lsn_core.jobs import Job
 from lsn_core.metrics import threshold_at_tpr

@@ -9,7 +9,7 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from lsn_app.theme import KNOWN, NEGATIVES, NEUTRAL, UNKNOWN
+from lsn_app.shared.theme import KNOWN, NEGATIVES, NEUTRAL, UNKNOWN
 from lsn_core.jobs import Point
 from lsn_core.probe import NotCount
 

@@ -11,19 +11,19 @@ from typing import Any
 import gradio as gr
 from torch import Tensor
 
-from lsn_app import words
-from lsn_app.batch import MAX_PHOTOS, Batch, csv_link, find_items, judge, rows, summary
-from lsn_app.calibration_panel import HIGHEST, LOWEST
-from lsn_app.examples import Example
-from lsn_app.feedback import counter, heading, shown_if
-from lsn_app.photo import file_of
-from lsn_app.photos import Photo
-from lsn_app.questions import Problem, at, open_detector, open_judge
-from lsn_app.store import Encoder, Store
+from lsn_app.detect.batch import MAX_PHOTOS, Batch, csv_link, find_items, judge, rows, summary
+from lsn_app.detect.calibration_panel import HIGHEST, LOWEST
+from lsn_app.serving.photos import Photo
+from lsn_app.serving.requests import Problem, at, open_detector, open_judge
+from lsn_app.serving.store import Encoder, Store
+from lsn_app.shared import words
+from lsn_app.shared.examples import Example
+from lsn_app.shared.messages import counter, heading, shown_if
+from lsn_app.shared.photo_input import file_of
 from lsn_core import Detector, Prediction
 from lsn_core.calibration import DEFAULT_TPR
 
-_ASSETS = Path(__file__).resolve().parent.parent / "assets"
+_ASSETS = Path(__file__).resolve().parents[2] / "assets"
 _TABLE = """
 <fieldset class="lsn-filters"><legend>Show</legend></fieldset>
 <div class="not-scroll lsn-batch-scroll" tabindex="0" role="region" aria-label="Verdicts on many photos">

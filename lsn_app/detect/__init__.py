@@ -1,0 +1,1 @@
+"""The Detect tab: one photo or many, the known classes, and whether a photo shows one of them."""

@@ -1,0 +1,1 @@
+"""The tab on "not": which texts the model chooses, and whether a denial changes that."""

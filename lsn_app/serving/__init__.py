@@ -1,0 +1,1 @@
+"""What the server keeps and computes: backbones, detectors, features, and typed requests to them."""

@@ -1,0 +1,1 @@
+"""Small parts that several tabs use: uploads, messages, plots, words, examples, theme."""
