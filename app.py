@@ -14,9 +14,9 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+from lsn_core.cache_folders import keep_within
 from lsn_core.jobs import DEFAULT_FOLDER, SlicedWorker, Supervisor, WorkerConfig
-from lsn_core.jobs.sliced import SLICE_SECONDS
-from lsn_core.places import keep_within
+from lsn_core.jobs.worker.time_sliced import SLICE_SECONDS
 
 DATA = Path(os.environ.get("LSN_DATA") or DEFAULT_FOLDER).absolute()
 keep_within(DATA, os.environ)  # first: Gradio and the Hub's client look at the environment when they are imported

@@ -20,11 +20,11 @@ import numpy as np
 import torch
 
 from benchmarks.harness.report import environment, markdown_table, replace_section, write_results
-from lsn_core.backbones import EMBEDDED_DIR, Backbone, load_backbone
-from lsn_core.data import LabelledImages, load_data
-from lsn_core.detector import NEGATIVE_TEMPLATE, POSITIVE_TEMPLATE
-from lsn_core.features import extract_features
-from lsn_core.images import open_image
+from lsn_core.backbones.backbone import EMBEDDED_DIR, Backbone, load_backbone
+from lsn_core.data.features import extract_features
+from lsn_core.data.images import open_image
+from lsn_core.data.labelled import LabelledImages, load_data
+from lsn_core.detector.detector import NEGATIVE_TEMPLATE, POSITIVE_TEMPLATE
 
 SETS = {  # set, split, bar in percent, what the number means
     "imagenet1k": ("test", 78, "1,000-way, one photo for each of 500 classes"),

@@ -36,10 +36,10 @@ from tqdm import tqdm
 from benchmarks.harness.report import PAGE, RESULTS, environment, markdown_table, replace_section, write_results
 from benchmarks.speed.training_speed import random_backbone
 from lsn_core import Backbone, Detector, load_backbone
-from lsn_core.data import LabelledImages, load_data
-from lsn_core.heatmaps import DEFAULT_METHOD, Target, fitting_methods, heat_maps, prompt_targets
-from lsn_core.image_tower import View, look
-from lsn_core.images import open_image
+from lsn_core.backbones.image_tower import View, look
+from lsn_core.data.images import open_image
+from lsn_core.data.labelled import LabelledImages, load_data
+from lsn_core.heatmaps.maps import DEFAULT_METHOD, Target, fitting_methods, heat_maps, prompt_targets
 
 RANDOM = "random map"
 RANDOM_TOWER = "ViT-S-32"  # random weights: what a method does to a tower that has learned nothing

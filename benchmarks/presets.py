@@ -17,8 +17,8 @@ from typing import Any
 
 from benchmarks.harness.report import PAGE, RESULTS, environment, markdown_table, replace_section, write_results
 from lsn_core import Detector, get_preset, load_backbone, train
-from lsn_core.data import LabelledImages, few_shot, load_data
-from lsn_core.features import extract_features
+from lsn_core.data.features import extract_features
+from lsn_core.data.labelled import LabelledImages, few_shot, load_data
 from lsn_core.metrics import accuracy, ood_metrics
 
 

@@ -19,7 +19,7 @@ from lsn_app.shared.theme import CSS_FILE, build_theme
 from lsn_app.shared.words import problem
 from lsn_app.train import tab as train
 from lsn_core import UserError
-from lsn_core.backbones import EMBEDDED
+from lsn_core.backbones.backbone import EMBEDDED
 from lsn_core.jobs import Jobs
 
 log = logging.getLogger(__name__)

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 from lsn_core.errors import UserError
 
 if TYPE_CHECKING:
-    from lsn_core.backbones import Backbone, load_backbone
+    from lsn_core.backbones.backbone import Backbone, load_backbone
     from lsn_core.calibration import Calibration
-    from lsn_core.conditional import ConditionalDetector
-    from lsn_core.detector import Detector, Prediction
-    from lsn_core.training import train
-    from lsn_core.training_config import TrainConfig, get_preset
+    from lsn_core.detector.conditional import ConditionalDetector
+    from lsn_core.detector.detector import Detector, Prediction
+    from lsn_core.training.config import TrainConfig, get_preset
+    from lsn_core.training.loop import train
 
 __all__ = [
     "Backbone",
@@ -29,15 +29,15 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Backbone": "backbones",
+    "Backbone": "backbones.backbone",
     "Calibration": "calibration",
-    "ConditionalDetector": "conditional",
-    "Detector": "detector",
-    "Prediction": "detector",
-    "TrainConfig": "training_config",
-    "get_preset": "training_config",
-    "load_backbone": "backbones",
-    "train": "training",
+    "ConditionalDetector": "detector.conditional",
+    "Detector": "detector.detector",
+    "Prediction": "detector.detector",
+    "TrainConfig": "training.config",
+    "get_preset": "training.config",
+    "load_backbone": "backbones.backbone",
+    "train": "training.loop",
 }
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lsn_core.detector import Detector
+from lsn_core.detector.detector import Detector
 from lsn_core.errors import UserError
 from lsn_core.metrics import OODMetrics, accuracy, bootstrap_metrics, ood_metrics
 

@@ -17,7 +17,7 @@ import pytest
 if TYPE_CHECKING:
     from xdist.scheduler import LoadFileScheduling
 
-    from lsn_core.backbones import Backbone
+    from lsn_core.backbones.backbone import Backbone
 
 REPO = Path(__file__).resolve().parent.parent
 LONGEST_FIRST = (
@@ -65,7 +65,7 @@ def shared_data() -> Path:
 @pytest.fixture(scope="session")
 def embedded() -> Backbone:
     """The embedded checkpoint."""
-    from lsn_core.backbones import load_backbone
+    from lsn_core.backbones.backbone import load_backbone
 
     return load_backbone("embedded", device="cpu")
 
@@ -76,7 +76,7 @@ def tiny_backbone() -> Backbone:
     import open_clip
     import torch
 
-    from lsn_core.backbones import Backbone
+    from lsn_core.backbones.backbone import Backbone
 
     torch.manual_seed(0)
     model = open_clip.CLIP(

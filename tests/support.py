@@ -20,11 +20,11 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-import lsn_core.cli_heatmap
-import lsn_core.cli_probe
-import lsn_core.cli_training  # noqa: F401 - they add their commands
-from lsn_core.backbones import Backbone
-from lsn_core.cli import app
+import lsn_core.cli.heatmap
+import lsn_core.cli.probe
+import lsn_core.cli.train  # noqa: F401 - they add their commands
+from lsn_core.backbones.backbone import Backbone
+from lsn_core.cli.options import app
 
 WNIDS = ("n02123597", "n02389026", "n03095699")  # of ImageNet-10
 REPO = Path(__file__).resolve().parent.parent
@@ -34,7 +34,7 @@ _PATIENCE = 250.0
 # are forked from it. It has run nothing yet, so that what is forked is as good as new.
 _PROCESSES = multiprocessing.get_context("forkserver")
 _PROCESSES.set_forkserver_preload(
-    ["lsn_core.detector", "lsn_core.training", "lsn_core.cli_probe", "lsn_core.cli_heatmap"]
+    ["lsn_core.detector.detector", "lsn_core.training.loop", "lsn_core.cli.probe", "lsn_core.cli.heatmap"]
 )
 
 

@@ -15,8 +15,8 @@ from gradio_client import Client, handle_file
 from support import serving
 
 from benchmarks.speed.job_kills import crops, short_config, wait_for
+from lsn_core.cache_folders import keep_within
 from lsn_core.jobs import Jobs
-from lsn_core.places import keep_within
 
 # Only the data directory's own mount can be written to, whoever tries, and whether or not the attempt is reported.
 READ_ONLY = """

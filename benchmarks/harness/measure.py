@@ -15,7 +15,7 @@ import numpy as np
 from benchmarks.harness.report import RESULTS, environment, write_results
 from benchmarks.harness.setting import Images, Scorer, Setting
 from benchmarks.methods.registry import METHODS, combine, predict
-from lsn_core.backbones import Backbone
+from lsn_core.backbones.backbone import Backbone
 from lsn_core.metrics import accuracy, ood_metrics
 
 log = logging.getLogger(__name__)

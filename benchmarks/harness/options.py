@@ -12,8 +12,8 @@ from benchmarks.harness.protocols import Split
 from benchmarks.harness.report import RESULTS
 from benchmarks.harness.setting import COCOOP_IMAGES, Setting
 from lsn_core import UserError, get_preset, load_backbone
-from lsn_core.backbones import Backbone
-from lsn_core.training_config import TrainConfig
+from lsn_core.backbones.backbone import Backbone
+from lsn_core.training.config import TrainConfig
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from pathlib import Path
 from open_clip.zero_shot_metadata import IMAGENET_CLASSNAMES
 from timm.data import ImageNetInfo
 
-from lsn_core.data import LabelledImages, load_data
+from lsn_core.data.labelled import LabelledImages, load_data
 from lsn_core.errors import UserError
 
 FILES = Path(__file__).resolve().parents[1] / "data"

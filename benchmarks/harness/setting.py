@@ -24,11 +24,11 @@ from torch import Tensor
 from benchmarks.harness.classifier import Classifier
 from benchmarks.harness.protocols import Split
 from lsn_core import Detector, train
-from lsn_core.backbones import Backbone
-from lsn_core.data import LabelledImages, few_shot, split
-from lsn_core.features import extract_features
-from lsn_core.image_tower import look
-from lsn_core.training_config import TrainConfig
+from lsn_core.backbones.backbone import Backbone
+from lsn_core.backbones.image_tower import look
+from lsn_core.data.features import extract_features
+from lsn_core.data.labelled import LabelledImages, few_shot, split
+from lsn_core.training.config import TrainConfig
 
 log = logging.getLogger(__name__)
 

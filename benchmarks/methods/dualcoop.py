@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from benchmarks.harness.setting import Images, Setting
-from lsn_core.prompts import NameTokens, PromptSets
-from lsn_core.text_tower import TextTower
+from lsn_core.prompts.encoder import TextTower
+from lsn_core.prompts.learned import NameTokens, PromptSets
 
 SCALE = 20.0
 GAMMA_POSITIVE, GAMMA_NEGATIVE, CLIP = 1, 2, 0.05

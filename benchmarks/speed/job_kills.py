@@ -32,12 +32,12 @@ from safetensors.torch import load_file
 
 from benchmarks.harness.report import environment, write_results
 from lsn_core import TrainConfig, get_preset, load_backbone, train
-from lsn_core.data import few_shot, load_data
-from lsn_core.features import extract_features
+from lsn_core.data.features import extract_features
+from lsn_core.data.labelled import few_shot, load_data
 from lsn_core.jobs import Job, Jobs
-from lsn_core.jobs.audit import audit
 from lsn_core.jobs.job import ACTIVE
-from lsn_core.jobs.work import BATCH
+from lsn_core.jobs.storage.audit import audit
+from lsn_core.jobs.worker.pipeline import BATCH
 
 REPO = Path(__file__).resolve().parents[2]
 EXAMPLES = REPO / "assets" / "examples"

@@ -29,8 +29,8 @@ from PIL import Image
 from benchmarks.harness.report import environment, write_results
 from benchmarks.speed.job_kills import EXAMPLES, PATIENCE, REPO, crops, short_config
 from lsn_core.jobs import Jobs
-from lsn_core.jobs.audit import audit
 from lsn_core.jobs.job import FINISHED
+from lsn_core.jobs.storage.audit import audit
 
 OWNERS = ("ann", "ben", "cem")
 CLASSES = (("cat", "dog", "zebra"), ("church", "guitar", "daisy"), ("turtle", "flamingo", "elephant"))

@@ -28,11 +28,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.harness.report import PAGE, RESULTS, markdown_table, replace_section
-from lsn_core.backbones import Backbone
-from lsn_core.objectives import negative_loss, orthogonality, positive_loss
-from lsn_core.prompts import NameTokens, PromptSets
-from lsn_core.text_tower import TextTower
-from lsn_core.training_config import get_preset
+from lsn_core.backbones.backbone import Backbone
+from lsn_core.losses import negative_loss, orthogonality, positive_loss
+from lsn_core.prompts.encoder import TextTower
+from lsn_core.prompts.learned import NameTokens, PromptSets
+from lsn_core.training.config import get_preset
 
 ARCHITECTURE = "ViT-B-16"
 SETS, LENGTH, BATCH = 3, 16, 8
@@ -92,7 +92,7 @@ class Case:
             self._one_side(text.unflatten(0, (len(prompts.contexts), -1)), place)
 
     def ours(self) -> None:
-        """As `lsn_core.training` takes it."""
+        """As `lsn_core.training.loop` takes it."""
         self.ours_positive()
         self.ours_negative()
 

@@ -37,7 +37,7 @@ from benchmarks.harness.setting import Images, Setting
 from benchmarks.methods.prompts import ablation, learned, with_shots
 from benchmarks.methods.registry import METHODS
 from lsn_core import Detector, UserError
-from lsn_core.probe import count_not
+from lsn_core.negation import count_not
 
 log = logging.getLogger(__name__)
 

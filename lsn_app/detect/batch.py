@@ -23,8 +23,8 @@ from lsn_app.serving.store import Encoder
 from lsn_app.shared import words
 from lsn_app.shared.csv_links import csv_text, download_link
 from lsn_core import Calibration, Detector, Prediction, UserError
-from lsn_core.data_sources import DataLimits, ZipSource
-from lsn_core.images import IMAGE_SUFFIXES, is_clutter, open_image
+from lsn_core.data.images import IMAGE_SUFFIXES, is_clutter, open_image
+from lsn_core.data.sources import DataLimits, ZipSource
 
 MAX_PHOTOS = 1000
 MAX_BYTES = 2**30

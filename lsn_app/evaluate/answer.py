@@ -15,12 +15,12 @@ from lsn_app.serving.requests import Place, Problem, at
 from lsn_app.serving.store import Encoder
 from lsn_app.shared.examples import Example
 from lsn_core import Detector, UserError
-from lsn_core.data import DataLimits, LabelledImages, load_data
-from lsn_core.data_sources import ZipSource
+from lsn_core.data.features import FeatureSet, ImageEncoder, extract_features
+from lsn_core.data.images import IMAGE_SUFFIXES, open_image
+from lsn_core.data.labelled import DataLimits, LabelledImages, load_data
+from lsn_core.data.sources import ZipSource
 from lsn_core.evaluation import Evaluation, Method, class_targets, evaluate
-from lsn_core.features import FeatureSet, ImageEncoder, extract_features
-from lsn_core.images import IMAGE_SUFFIXES, open_image
-from lsn_core.jobs.files import calling
+from lsn_core.jobs.storage.files import calling
 
 MAX_IMAGES = 20_000  # of one evaluation
 MAX_SETS = 8

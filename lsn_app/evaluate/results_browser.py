@@ -15,7 +15,7 @@ import gradio as gr
 
 from lsn_app.shared import words
 from lsn_core import UserError
-from lsn_core.images import open_image
+from lsn_core.data.images import open_image
 
 log = logging.getLogger(__name__)
 

@@ -16,9 +16,9 @@ from lsn_app.serving.requests import Problem, at, open_detector
 from lsn_app.serving.store import Encoder, Store
 from lsn_app.shared.words import parse_classes
 from lsn_core import Backbone, Detector, UserError
-from lsn_core.data import load_data
-from lsn_core.detector import NEGATIVE_TEMPLATE, POSITIVE_TEMPLATE
-from lsn_core.probe import Choice, NotCount, choose, count_not, fill, negate, written_prompts
+from lsn_core.data.labelled import load_data
+from lsn_core.detector.detector import NEGATIVE_TEMPLATE, POSITIVE_TEMPLATE
+from lsn_core.negation import Choice, NotCount, choose, count_not, fill, negate, written_prompts
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from lsn_app.serving.store import Store
 from lsn_app.shared import plots, words
 from lsn_app.shared.messages import counter, plot_title, shown_if
 from lsn_app.shared.photo_input import file_of
-from lsn_core.detector import NEGATIVE_TEMPLATE
+from lsn_core.detector.detector import NEGATIVE_TEMPLATE
 
 SHARED: dict[str, Any] = {"concurrency_id": "model", "concurrency_limit": 2, "api_visibility": "private"}
 

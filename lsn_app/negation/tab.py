@@ -29,7 +29,7 @@ from lsn_app.shared.address import Address
 from lsn_app.shared.messages import heading, shown_if
 from lsn_app.shared.photo_input import PhotoInput, file_of
 from lsn_core import UserError
-from lsn_core.probe import negation_table
+from lsn_core.negation import negation_table
 
 DEFAULT_CLASSES = "cat, dog, elephant, flamingo, zebra"
 DEFAULT_TEXTS = ("a photo of a dog", "not a photo of a dog")

@@ -8,7 +8,7 @@ from html import escape
 from lsn_app.negation.answer import Counts, Preset, Round
 from lsn_app.shared.csv_links import csv_text, download_link
 from lsn_app.shared.words import note, problem
-from lsn_core.probe import Choice, NegationTable, Row, Tally
+from lsn_core.negation import Choice, NegationTable, Row, Tally
 
 MAX_ROWS = 60
 _RIGHT, _WRONG = '<span class="not-ok">✓</span>', '<span class="not-bad">✕</span>'

@@ -16,8 +16,8 @@ from weakref import WeakValueDictionary
 
 import lsn_core
 from lsn_core import Backbone, UserError
-from lsn_core.backbones import resolve_device
-from lsn_core.jobs.sitting import Sitting
+from lsn_core.backbones.backbone import resolve_device
+from lsn_core.jobs.worker.attempt import Sitting
 
 try:
     import spaces  # on Hugging Face Spaces only; it must be there before anything uses CUDA

@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 
 from lsn_core import UserError
-from lsn_core.images import ImageLimits
+from lsn_core.data.images import ImageLimits
 
 _LIMITS = ImageLimits()
 

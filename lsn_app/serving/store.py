@@ -20,11 +20,11 @@ from lsn_app.serving import accelerator
 from lsn_app.serving.accelerator import load_backbone
 from lsn_app.serving.photos import Item, Photo
 from lsn_core import Backbone, Detector, UserError
-from lsn_core.backbones import EMBEDDED
-from lsn_core.detector_file import read_detector_file
-from lsn_core.heatmaps import HeatMaps, explain
-from lsn_core.image_tower import View, look
-from lsn_core.images import open_image
+from lsn_core.backbones.backbone import EMBEDDED
+from lsn_core.backbones.image_tower import View, look
+from lsn_core.data.images import open_image
+from lsn_core.detector.file import read_detector_file
+from lsn_core.heatmaps.maps import HeatMaps, explain
 from lsn_core.jobs import Jobs
 
 log = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ from lsn_app.serving.photos import Photo, read_photo
 from lsn_app.shared import words
 from lsn_app.shared.examples import Example, credits_list, load_examples
 from lsn_core import UserError
-from lsn_core.images import open_image
+from lsn_core.data.images import open_image
 
 _NOT_SHOWN_BY_BROWSERS = (".tif", ".tiff")
 _PREVIEW = (1024, 1024)

@@ -11,7 +11,7 @@ from plotly.subplots import make_subplots
 
 from lsn_app.shared.theme import KNOWN, NEGATIVES, NEUTRAL, UNKNOWN
 from lsn_core.jobs import Point
-from lsn_core.probe import NotCount
+from lsn_core.negation import NotCount
 
 TOP = 10
 MOST_CLASSES = 40

@@ -7,8 +7,8 @@ import re
 from html import escape
 
 from lsn_core import Calibration, Prediction, UserError
-from lsn_core.backbones import EMBEDDED, EMBEDDED_NOTE
-from lsn_core.detector import check_class_names
+from lsn_core.backbones.backbone import EMBEDDED, EMBEDDED_NOTE
+from lsn_core.detector.detector import check_class_names
 
 MAX_CLASSES = 1000
 _LONGEST_LIST = 40_000

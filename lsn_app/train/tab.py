@@ -26,7 +26,7 @@ from lsn_core import UserError
 from lsn_core.jobs import Job, Jobs
 from lsn_core.jobs.inspection import inspect
 from lsn_core.jobs.job import PENDING, RESUMABLE
-from lsn_core.training_config import METHODS, PRESETS, get_preset
+from lsn_core.training.config import METHODS, PRESETS, get_preset
 
 LAYOUT = (
     "A **zip** with one folder for each class, named after it: `cat/1.jpg`, `cat/2.jpg`, `dog/1.jpg`, ... "

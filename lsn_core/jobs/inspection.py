@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from lsn_core.data import load_data
+from lsn_core.data.images import open_image
+from lsn_core.data.labelled import load_data
 from lsn_core.errors import UserError
-from lsn_core.images import open_image
-from lsn_core.jobs.files import calling, count_classes
 from lsn_core.jobs.limits import JobLimits
+from lsn_core.jobs.storage.files import calling, count_classes
 
 
 @dataclass(frozen=True)

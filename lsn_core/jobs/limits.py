@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from lsn_core.data_sources import DataLimits
+from lsn_core.data.sources import DataLimits
 from lsn_core.errors import UserError
 
 LIMITS_FILE = "limits.json"

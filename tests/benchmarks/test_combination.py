@@ -10,7 +10,7 @@ from benchmarks.combination import choose, hide_classes
 from benchmarks.harness.protocols import zoc_splits
 from benchmarks.harness.setting import Setting
 from lsn_core import get_preset
-from lsn_core.backbones import Backbone
+from lsn_core.backbones.backbone import Backbone
 from lsn_core.metrics import auroc
 
 

@@ -18,8 +18,8 @@ from benchmarks.methods.neglabel import LABEL_GROUPS, NEGATIVE_LABELS, noun_feat
 from benchmarks.methods.prompts import agreeing_to_differ, competing_to_win, with_shots
 from benchmarks.methods.registry import METHODS, combine, predict
 from lsn_core import get_preset
-from lsn_core.backbones import Backbone
-from lsn_core.data import load_data
+from lsn_core.backbones.backbone import Backbone
+from lsn_core.data.labelled import load_data
 from lsn_core.metrics import auroc
 
 KNOWN, SHOTS = 4, 16

@@ -14,9 +14,9 @@ from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 
 from lsn_core import Backbone, Detector
-from lsn_core.heatmaps import explain
-from lsn_core.image_tower import look
-from lsn_core.images import open_image
+from lsn_core.backbones.image_tower import look
+from lsn_core.data.images import open_image
+from lsn_core.heatmaps.maps import explain
 
 ANIMALS = ("dog", "cat", "elephant", "flamingo")
 

@@ -16,8 +16,8 @@ from gradio_client.exceptions import AppError
 from playwright.sync_api import Browser, Page, expect
 
 from lsn_core import Backbone
-from lsn_core.images import open_image
-from lsn_core.probe import choose
+from lsn_core.data.images import open_image
+from lsn_core.negation import choose
 
 TITLE = 'Does CLIP understand "not"?'
 

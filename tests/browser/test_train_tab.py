@@ -11,7 +11,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from benchmarks.speed.job_kills import crops
-from lsn_core.detector_file import read_detector_file
+from lsn_core.detector.file import read_detector_file
 
 PATIENCE = 90_000  # a job takes seconds, but the machine may be busy
 

@@ -24,9 +24,9 @@ from support import serving
 from benchmarks.speed.job_kills import Trial, same_weights, wait_for
 from lsn_app.serving import accelerator
 from lsn_core import Backbone, Detector
-from lsn_core.heatmaps import explain
-from lsn_core.image_tower import look
-from lsn_core.images import open_image
+from lsn_core.backbones.image_tower import look
+from lsn_core.data.images import open_image
+from lsn_core.heatmaps.maps import explain
 
 CLASSES = "dog, cat, elephant"
 PROGRAM = """

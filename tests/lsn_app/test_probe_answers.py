@@ -29,8 +29,8 @@ from lsn_app.serving.store import Store
 from lsn_app.shared.csv_links import csv_text, download_link
 from lsn_app.shared.plots import not_bars
 from lsn_core import Backbone
-from lsn_core.images import open_image
-from lsn_core.probe import NotCount, choose, count_not, negation_table, written_prompts
+from lsn_core.data.images import open_image
+from lsn_core.negation import NotCount, choose, count_not, negation_table, written_prompts
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from lsn_app.serving.store import Store
 from lsn_app.shared.address import read_rate
 from lsn_core import Backbone, Detector, UserError
-from lsn_core.detector_file import read_detector_file
+from lsn_core.detector.file import read_detector_file
 
 
 @pytest.fixture

@@ -20,10 +20,10 @@ from mcp.client.streamable_http import streamable_http_client
 from lsn_app import Settings, build_app, launch_options
 from lsn_app.endpoints import uploads_only
 from lsn_core import Backbone, Detector, UserError
-from lsn_core.heatmaps import explain
-from lsn_core.image_tower import look
-from lsn_core.images import open_image
-from lsn_core.probe import choose
+from lsn_core.backbones.image_tower import look
+from lsn_core.data.images import open_image
+from lsn_core.heatmaps.maps import explain
+from lsn_core.negation import choose
 
 CLASSES = ("dog", "cat", "zebra")
 TEXTS = ["a photo of a zebra", "not a photo of a zebra"]

@@ -63,7 +63,7 @@ def test_a_detector_file_and_calibration_photos(examples: Path, embedded: Backbo
 
 
 def _open(path: Path):
-    from lsn_core.images import open_image
+    from lsn_core.data.images import open_image
 
     return open_image(path)
 

@@ -11,8 +11,8 @@ import pytest
 from support import REPO, run_command, run_inside
 
 from lsn_core import Backbone
-from lsn_core.images import open_image
-from lsn_core.probe import NEGATIONS, choose, negation_table, written_prompts
+from lsn_core.data.images import open_image
+from lsn_core.negation import NEGATIONS, choose, negation_table, written_prompts
 
 DETECTOR = REPO / "checkpoints" / "detectors" / "imagenette.safetensors"
 

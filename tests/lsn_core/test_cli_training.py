@@ -11,7 +11,7 @@ from PIL import Image
 from support import run_command, run_inside
 
 from lsn_core import Backbone, Detector
-from lsn_core.images import open_image
+from lsn_core.data.images import open_image
 
 
 def _crops(photo: Path, folder: Path, count: int) -> None:

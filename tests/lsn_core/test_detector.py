@@ -216,8 +216,8 @@ def test_a_real_photo_gets_the_right_name(embedded: Backbone, examples: Path) ->
 
 def test_calibrated_false_alarm_rate_on_real_photos(embedded: Backbone, shared_data: Path, tmp_path: Path) -> None:
     """Calibrated on half of some real photos, the other half is rejected no more often than promised, within chance."""
-    from lsn_core.data import load_data
-    from lsn_core.features import extract_features
+    from lsn_core.data.features import extract_features
+    from lsn_core.data.labelled import load_data
 
     data = load_data(shared_data / "imagenette" / "val.parquet").subset(np.arange(200))
     features = extract_features(embedded, data, cache_dir=tmp_path, progress=False).features

@@ -13,10 +13,10 @@ import pytest
 import torch
 from PIL import Image
 
-from lsn_core.data import load_data
+from lsn_core.data.features import CACHE_FILE, FeatureSet, extract_features
+from lsn_core.data.images import ImageError
+from lsn_core.data.labelled import load_data
 from lsn_core.errors import UserError
-from lsn_core.features import CACHE_FILE, FeatureSet, extract_features
-from lsn_core.images import ImageError
 
 
 class MeanColour:
@@ -172,7 +172,7 @@ def test_a_locked_cache_is_waited_for_and_then_left(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     extract(MeanColour(), PICTURES[:3], tmp_path)
-    monkeypatch.setattr("lsn_core.features._BUSY_SECONDS", 0.1)
+    monkeypatch.setattr("lsn_core.data.features._BUSY_SECONDS", 0.1)
     with sqlite3.connect(tmp_path / CACHE_FILE) as blocker:
         blocker.execute("BEGIN EXCLUSIVE")
         check(extract(MeanColour(), PICTURES, tmp_path))
@@ -233,7 +233,7 @@ def test_progress_is_reported(tmp_path: Path, capfd: pytest.CaptureFixture) -> N
 
 
 def test_vast_pictures_are_not_all_held_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lsn_core.features._BATCH_PIXELS", 20_000)
+    monkeypatch.setattr("lsn_core.data.features._BATCH_PIXELS", 20_000)
     backbone = MeanColour()
     extract(backbone, [picture(i + 1, 9, 9, size=(100, 100)) for i in range(5)], None)
     assert backbone.batches == [2, 2, 1]

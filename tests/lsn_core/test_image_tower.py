@@ -8,7 +8,7 @@ import torch
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 
-from lsn_core.image_tower import seen_box
+from lsn_core.backbones.image_tower import seen_box
 
 
 @pytest.mark.parametrize("mode", ["shortest", "longest", "squash"])

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
+from lsn_core.data.images import ImageError, ImageLimits, find_images, open_image
 from lsn_core.errors import UserError
-from lsn_core.images import ImageError, ImageLimits, find_images, open_image
 
 FORMATS = ["JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF"]
 
@@ -278,7 +278,7 @@ def test_bombs_are_refused_without_decoding(tmp_path: Path) -> None:
     (tmp_path / "tile.tif").write_bytes(tiff)
     script = (
         "import resource, sys\n"
-        "from lsn_core.images import ImageError, open_image\n"
+        "from lsn_core.data.images import ImageError, open_image\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "for path in sys.argv[1:]:\n"
         "    try:\n        open_image(path)\n        sys.exit(path + ' opened')\n"

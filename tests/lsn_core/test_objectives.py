@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from reference import lsn as literal
 
-from lsn_core.objectives import negative_loss, orthogonality, positive_loss, set_orthogonality
+from lsn_core.losses import negative_loss, orthogonality, positive_loss, set_orthogonality
 
 N, K, C, D = 5, 3, 4, 6
 

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from lsn_core import Backbone, Detector, UserError
-from lsn_core.images import open_image
-from lsn_core.probe import (
+from lsn_core.data.images import open_image
+from lsn_core.negation import (
     NEGATIONS,
     NegationTable,
     choose,

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from lsn_core import UserError
-from lsn_core.backbones import Backbone
-from lsn_core.prompts import INIT_STD, NameTokens, PromptSets
+from lsn_core.backbones.backbone import Backbone
+from lsn_core.prompts.learned import INIT_STD, NameTokens, PromptSets
 
 NAMES = ["cat", "great white shark"]
 

@@ -7,10 +7,10 @@ import pytest
 import torch
 from reference import lsn as literal
 
-from lsn_core import text_tower
-from lsn_core.backbones import Backbone
-from lsn_core.prompts import NameTokens, PromptSets
-from lsn_core.text_tower import TextTower
+from lsn_core.backbones.backbone import Backbone
+from lsn_core.prompts import encoder as text_tower
+from lsn_core.prompts.encoder import TextTower
+from lsn_core.prompts.learned import NameTokens, PromptSets
 
 NAMES = ["cat", "great white shark", "hen", "red-breasted merganser", "dog"]
 LENGTH = 5
@@ -34,7 +34,7 @@ def custom_backbone() -> Backbone:
 @pytest.fixture(params=["tiny", "custom", "embedded"])
 def backbone(request: pytest.FixtureRequest) -> Backbone:
     if request.param == "embedded":
-        from lsn_core.backbones import EMBEDDED_DIR
+        from lsn_core.backbones.backbone import EMBEDDED_DIR
 
         if not (EMBEDDED_DIR / "open_clip_config.json").is_file():
             pytest.skip("the embedded checkpoint has not been built")

@@ -19,11 +19,11 @@ from reference import lsn as literal
 from safetensors.torch import load_file
 
 from lsn_core import ConditionalDetector, Detector, TrainConfig, UserError, get_preset, train
-from lsn_core.backbones import EMBEDDED_DIR, Backbone
-from lsn_core.phases import Phase
-from lsn_core.shots import draw_shots
-from lsn_core.training import Progress, TrainingStopped
-from lsn_core.training_config import ABLATIONS, METHODS, PRESETS, PromptConfig, ablate
+from lsn_core.backbones.backbone import EMBEDDED_DIR, Backbone
+from lsn_core.training.config import ABLATIONS, METHODS, PRESETS, PromptConfig, ablate
+from lsn_core.training.loop import Progress, TrainingStopped
+from lsn_core.training.phase import Phase
+from lsn_core.training.shots import draw_shots
 
 NAMES = ["cat", "great white shark", "hen"]
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from lsn_core.backbones import Backbone
+from lsn_core.backbones.backbone import Backbone
 
 
 def text_features(backbone: Backbone, contexts: Tensor, class_names: Sequence[str], with_name: bool = True) -> Tensor:

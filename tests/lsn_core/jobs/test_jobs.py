@@ -17,9 +17,9 @@ import pytest
 from benchmarks.speed.job_kills import crops, short_config
 from lsn_core import UserError
 from lsn_core.jobs import JobLimits, Jobs
-from lsn_core.jobs.audit import audit
 from lsn_core.jobs.limits import LIMITS_FILE
-from lsn_core.jobs.worker import tidy
+from lsn_core.jobs.storage.audit import audit
+from lsn_core.jobs.worker.worker import tidy
 
 CONFIG = short_config()
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from lsn_core import UserError
-from lsn_core.jobs.queue import JobQueue
+from lsn_core.jobs.worker.queue import JobQueue
 
 
 def test_every_call_comes_once_and_missing_ones_are_made_up_for(queue_url: str | None, tmp_path: Path) -> None:

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from lsn_core.jobs.audit import audit
-from lsn_core.jobs.database import REGISTRY_FILE, RESERVE_FILE
 from lsn_core.jobs.job import Job, Point
 from lsn_core.jobs.limits import JobLimits
-from lsn_core.jobs.registry import LostClaim, Registry
+from lsn_core.jobs.storage.audit import audit
+from lsn_core.jobs.storage.database import REGISTRY_FILE, RESERVE_FILE
+from lsn_core.jobs.storage.registry import LostClaim, Registry
 
 LIMITS = JobLimits(per_owner=100)
 

@@ -14,10 +14,10 @@ from support import until
 
 from benchmarks.speed.job_kills import Trial, same_weights, wait_for
 from lsn_core.jobs import Jobs, SlicedWorker, WorkerConfig
-from lsn_core.jobs.audit import audit
 from lsn_core.jobs.limits import LIMITS_FILE
-from lsn_core.jobs.sitting import Sitting
-from lsn_core.jobs.sliced import Lend
+from lsn_core.jobs.storage.audit import audit
+from lsn_core.jobs.worker.attempt import Sitting
+from lsn_core.jobs.worker.time_sliced import Lend
 
 CONFIG = WorkerConfig(device="cpu", threads=1)
 Slice = Callable[[Sitting, float], None]

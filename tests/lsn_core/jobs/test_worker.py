@@ -17,12 +17,12 @@ from sklearn.metrics import roc_auc_score
 
 from benchmarks.speed.job_kills import Trial, crops, same_weights, short_config, wait_for, worker
 from lsn_core import Backbone, Detector, UserError
-from lsn_core.images import find_images, open_image
+from lsn_core.data.images import find_images, open_image
 from lsn_core.jobs import Jobs
-from lsn_core.jobs.audit import audit
 from lsn_core.jobs.job import ACTIVE
 from lsn_core.jobs.limits import LIMITS_FILE
-from lsn_core.jobs.slots import Slots
+from lsn_core.jobs.storage.audit import audit
+from lsn_core.jobs.storage.locks import Slots
 
 LONG = short_config(epochs=2000)  # longer than any test
 

@@ -1,0 +1,336 @@
+"""Any open_clip model as two things: an image tower, and a text tower that takes learned prompts."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import hashlib
+import logging
+import socket
+import threading
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, cast
+from urllib.parse import urlsplit
+from urllib.request import getproxies
+
+import open_clip
+import torch
+import torch.nn.functional as F
+from huggingface_hub import constants as hub
+from huggingface_hub import hf_hub_download
+from open_clip.constants import HF_SAFE_WEIGHTS_NAME
+from open_clip.hf_model import HFTextEncoder
+from open_clip.transform import PreprocessCfg, image_transform_v2
+from PIL import Image
+from torch import Tensor, nn
+
+from lsn_core.errors import UserError
+
+log = logging.getLogger(__name__)
+
+_hub_lock = threading.Lock()
+_PICKLES_ARE_SAFE = tuple(int(part) for part in torch.__version__.split(".")[:2]) >= (2, 10)
+
+EMBEDDED = "embedded"
+EMBEDDED_DIR = Path(__file__).resolve().parents[2] / "checkpoints" / "embedded-clip"
+EMBEDDED_NOTE = (
+    "A small CLIP trained by this project so that everything works without a download. "
+    "It knows far less than a real CLIP: use ViT-B-16:openai or larger for real work."
+)
+NAME_FORMS = "'embedded', ARCH:TAG (such as ViT-B-16:openai), hf-hub:ORG/REPO or local-dir:PATH"
+
+
+class Backbone:
+    """A frozen CLIP: pictures and texts to L2-normalised fp32 features of one space.
+
+    Build one with `load_backbone` (weights by name) or `Backbone(model, name, tokenizer)` (a model in hand).
+
+    Attributes:
+        name: the name it was loaded by, as stored in detector files.
+        model: the open_clip model, frozen, in eval mode, fp32.
+        dim: D, the size of the shared feature space.
+        width: size of a token embedding, which is also that of a learned context vector.
+        context_length: the longest prompt in tokens, start and end tokens included.
+        temperature: τ of the model's own softmax, 1 / exp(logit_scale).
+    """
+
+    def __init__(
+        self, model: nn.Module, name: str, tokenizer: Callable[..., Tensor], device: str | torch.device = "cpu"
+    ) -> None:
+        self.name = name
+        self.device = torch.device(device)
+        # A cast, as open_clip's models declare few attribute types.
+        self.model = cast(Any, model.eval().requires_grad_(False).to(self.device))
+        # Convolutions run about twice as fast on a CPU with channels last.
+        self.model.visual.to(memory_format=torch.channels_last)
+        self.tokenizer = tokenizer
+        self.preprocess = image_transform_v2(PreprocessCfg(**self.model.visual.preprocess_cfg), is_train=False)
+        # CustomTextCLIP keeps its text tower under .text, CLIP keeps the parts on the model itself.
+        self._text: Any = getattr(model, "text", model)
+        self.context_length = int(getattr(model, "context_length", 77))
+        self.temperature = float(1.0 / self.model.logit_scale.exp().mean())
+        self._refusal = _why_not_promptable(self._text)
+
+    @cached_property
+    def dim(self) -> int:
+        """D, the size of the shared feature space."""
+        return int(self.encode_texts(["a"]).shape[-1])
+
+    @property
+    def promptable(self) -> bool:
+        """Whether the text tower takes learned prompts (`encode_prompts`); texts it takes in any case."""
+        return self._refusal is None
+
+    @property
+    def width(self) -> int:
+        """Size of a token embedding."""
+        self._require_promptable()
+        return int(self._text.token_embedding.weight.shape[-1])
+
+    @cached_property
+    def weights_hash(self) -> str:
+        """SHA-256 (hex) over the names and values of all weights; what ties a detector file to its backbone."""
+        digest = hashlib.sha256()
+        for key, tensor in sorted(self.model.state_dict().items()):
+            digest.update(key.encode())
+            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+        return digest.hexdigest()
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) over weights and preprocessing: equal fingerprints give equal image features."""
+        settings = sorted(self.model.visual.preprocess_cfg.items())
+        return hashlib.sha256(f"{self.weights_hash}{settings}".encode()).hexdigest()
+
+    @torch.no_grad()
+    def encode_images(self, images: Sequence[Image.Image], batch_size: int = 32) -> Tensor:
+        """Features of upright RGB pictures (see `images.open_image`).
+
+        Returns:
+            Shape (N, D), fp32, unit length, on the CPU.
+        """
+        parts = []
+        for start in range(0, len(images), batch_size):
+            pixels = torch.stack([self.preprocess(image) for image in images[start : start + batch_size]])
+            features = self.model.encode_image(pixels.to(self.device))
+            parts.append(F.normalize(features.float(), dim=-1).cpu())
+        return torch.cat(parts) if parts else torch.empty(0, self.dim)
+
+    @torch.no_grad()
+    def encode_texts(self, texts: Sequence[str], batch_size: int = 256) -> Tensor:
+        """Features of texts.
+
+        Returns:
+            Shape (N, D), fp32, unit length, on the CPU.
+
+        Raises:
+            UserError: a text has more tokens than the tower has positions.
+        """
+        if not texts:
+            return torch.empty(0, self.dim)
+        tokens = self.tokenize(texts).to(self.device)
+        parts = []
+        for part in tokens.split(batch_size):
+            if self._refusal:
+                features = F.normalize(self.model.encode_text(part).float(), dim=-1)
+            else:
+                features = self.encode_prompts(self.embed_tokens(part), self.find_eot(part))
+            parts.append(features.cpu())
+        return torch.cat(parts)
+
+    def tokenize(self, texts: Sequence[str]) -> Tensor:
+        """Token ids, shape (N, context_length). Raises UserError for a text that does not fit, rather than cut it."""
+        # Only open_clip's own tokenizer frames a text with exactly one start and one end token.
+        if isinstance(self.tokenizer, open_clip.SimpleTokenizer):
+            for text in texts:
+                if (count := len(self.tokenizer.encode(text)) + 2) > self.context_length:
+                    raise UserError(
+                        f"The text {text[:60]!r}... has {count} tokens, but {self.name} reads at most "
+                        f"{self.context_length}. Shorten it."
+                    )
+        return self.tokenizer(list(texts), context_length=self.context_length)
+
+    def find_eot(self, tokens: Tensor) -> Tensor:
+        """Position of each text's end token, whose output is the text's feature: (N, n) ids -> (N,)."""
+        if self._text_pool == "eos":
+            return (tokens == self._text_eos).int().argmax(dim=-1)
+        return tokens.argmax(dim=-1)  # the end token has the largest id
+
+    def embed_tokens(self, tokens: Tensor) -> Tensor:
+        """Token embeddings without positions: (..., n) ids -> (..., n, width). What learned contexts are put among."""
+        self._require_promptable()
+        return self._text.token_embedding(tokens.to(self.device))
+
+    def encode_prompts(self, token_embeddings: Tensor, eot: Tensor) -> Tensor:
+        """Runs the text tower on given token embeddings; differentiable in them.
+
+        The tower is causal, so nothing behind the last end token can reach the result: it is cut off, exactly.
+
+        Args:
+            token_embeddings: shape (B, n, width), n <= context_length, without positional embeddings.
+            eot: position of the end token of each prompt, shape (B,), in [0, n).
+
+        Returns:
+            Shape (B, D), fp32, unit length, on the backbone's device.
+
+        Raises:
+            UserError: this text tower cannot be prompted (not causal, or a Hugging Face encoder).
+        """
+        self._require_promptable()
+        text = self._text
+        length = int(eot.max()) + 1
+        dtype = text.transformer.get_cast_dtype()
+        x = token_embeddings[:, :length].to(dtype) + text.positional_embedding[:length].to(dtype)
+        x = text.transformer(x, attn_mask=text.attn_mask[:length, :length])  # (B, length, width)
+        # Final norm and projection act on each position alone, so the end token is picked first.
+        return self.project_text(x[torch.arange(len(x), device=x.device), eot.to(x.device)])
+
+    @property
+    def text_tower(self) -> Any:
+        """The open_clip module that holds the text transformer and its embeddings. Raises UserError as above."""
+        self._require_promptable()
+        return self._text
+
+    def project_text(self, x: Tensor) -> Tensor:
+        """The transformer's outputs at the end tokens, (B, width) -> text features (B, D), fp32, unit length."""
+        x = self._text.ln_final(x)
+        projection = self._text.text_projection
+        if isinstance(projection, nn.Linear):
+            x = projection(x)
+        elif projection is not None:
+            x = x @ projection
+        return F.normalize(x.float(), dim=-1)
+
+    @property
+    def _text_pool(self) -> str:
+        return str(getattr(self._text, "pool_type", None) or getattr(self._text, "text_pool_type", "argmax"))
+
+    @property
+    def _text_eos(self) -> int:
+        return int(getattr(self._text, "eos_id", None) or self._text.text_eos_id)
+
+    def _require_promptable(self) -> None:
+        if self._refusal:
+            raise UserError(f"The text tower of {self.name} cannot take learned prompts: {self._refusal}")
+
+
+def _why_not_promptable(text: Any) -> str | None:
+    if isinstance(text, HFTextEncoder):
+        return "it is a Hugging Face encoder. Use a model with open_clip's own text tower, such as ViT-B-16:openai."
+    if getattr(text, "attn_mask", None) is None:
+        return "its attention is not causal. Use a causal model such as ViT-B-16:openai."
+    if getattr(text, "cls_emb", None) is not None:
+        return "it reads its feature from an extra class token. Use a model such as ViT-B-16:openai."
+    pool = getattr(text, "pool_type", None) or getattr(text, "text_pool_type", "argmax")
+    if pool not in ("argmax", "eos"):
+        return f"it pools by {pool!r} instead of the end token. Use a model such as ViT-B-16:openai."
+    return None
+
+
+def resolve_device(device: str = "auto") -> str:
+    """'auto' -> 'cuda' where a CUDA GPU is usable, else 'cpu'; other names are checked and returned."""
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"The device {device!r} cannot be used here ({error}). Use 'auto' or 'cpu'.") from error
+    return device
+
+
+def load_backbone(name: str = EMBEDDED, device: str = "auto", cache_dir: str | None = None) -> Backbone:
+    """Loads a backbone by name.
+
+    Args:
+        name: 'embedded', ARCH:TAG, hf-hub:ORG/REPO or local-dir:PATH.
+        device: 'auto', 'cpu', 'cuda', ...
+        cache_dir: where downloaded weights are kept; None is open_clip's default.
+
+    Raises:
+        UserError: the name is not known or its weights cannot be had; says which, why and what to do.
+    """
+    device = resolve_device(device)
+    options: dict[str, Any] = {}
+    source = f"local-dir:{EMBEDDED_DIR}" if name == EMBEDDED else name
+    if not source.startswith(("hf-hub:", "local-dir:")):
+        source, options = _known_pair(name)
+    folder = Path(source.removeprefix("local-dir:")) if source.startswith("local-dir:") else None
+    if folder is not None:
+        _check_folder(name, folder)
+    try:
+        with warnings.catch_warnings(), _no_retries_without_network():
+            if source.startswith("hf-hub:") and not _PICKLES_ARE_SAFE:
+                # security: older torch can be made to run code by a pickle, though weights_only is set; open_clip takes
+                # safetensors where there are some, and this fails where there are none.
+                hf_hub_download(source.removeprefix("hf-hub:"), HF_SAFE_WEIGHTS_NAME, cache_dir=cache_dir)
+            # The activation is set from the tag's own record, so open_clip's warning of a mismatch is moot.
+            warnings.filterwarnings("ignore", message="QuickGELU mismatch")
+            model = open_clip.create_model(
+                source, require_pretrained=True, weights_only=True, cache_dir=cache_dir, **options
+            )
+        tokenizer = open_clip.get_tokenizer(source, cache_dir=cache_dir)
+    except Exception as error:  # open_clip, the hub client and torch raise many kinds here, all meaning "no weights"
+        raise UserError(
+            f"The weights of {name} could not be loaded: {_first_line(error)}. They come from a download on first use: "
+            f"connect to the network once, or put the model's open_clip folder on disk and use local-dir:PATH, "
+            f"or use 'embedded', which ships with the project."
+        ) from error
+    return Backbone(model, name, tokenizer, device)
+
+
+@contextlib.contextmanager
+def _no_retries_without_network() -> Iterator[None]:
+    """Where the hub's name cannot even be looked up, its client uses its cache alone, instead of minutes of retries."""
+    host = urlsplit(hub.ENDPOINT).hostname or ""
+    with _hub_lock:
+        before = hub.HF_HUB_OFFLINE
+        if not getproxies():
+            try:
+                socket.getaddrinfo(host, 443)
+            except OSError:
+                hub.HF_HUB_OFFLINE = True
+        try:
+            yield
+        finally:
+            hub.HF_HUB_OFFLINE = before
+
+
+def list_pairs() -> list[str]:
+    """All ARCH:TAG names that open_clip knows."""
+    return [f"{arch}:{tag}" for arch, tag in open_clip.list_pretrained()]
+
+
+def _known_pair(name: str) -> tuple[str, dict[str, Any]]:
+    arch, _, tag = name.partition(":")
+    if arch not in open_clip.list_models():
+        close = difflib.get_close_matches(arch, open_clip.list_models(), n=3)
+        hint = f" Did you mean {', '.join(close)}?" if close else ""
+        raise UserError(f"No backbone is called {name!r}.{hint} Use {NAME_FORMS}.")
+    tags = open_clip.list_pretrained_tags_by_model(arch)
+    if Path(tag).suffix == ".safetensors" and Path(tag).is_file():
+        return arch, {"pretrained": tag}
+    if tag not in tags:
+        known = ", ".join(tags) or "none; try the architecture without its suffix"
+        raise UserError(f"{arch} has no weights called {tag!r}. Known tags: {known}. Write {arch}:TAG.")
+    config = open_clip.get_pretrained_cfg(arch, tag)
+    return arch, {"pretrained": tag, "quick_gelu": bool(config.get("quick_gelu", False))}
+
+
+def _check_folder(name: str, folder: Path) -> None:
+    if not (folder / "open_clip_config.json").is_file():
+        raise UserError(
+            f"The backbone {name} has no open_clip_config.json in {folder}. Point local-dir: at a folder in "
+            f"open_clip's layout (open_clip_config.json beside open_clip_model.safetensors)."
+        )
+    if not any(folder.glob("*.safetensors")):
+        raise UserError(
+            f"The backbone {name} has no .safetensors file in {folder}. Other formats are not read: they can run code."
+        )
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error).strip().splitlines()
+    return (text[0] if text else type(error).__name__)[:300].rstrip(".")

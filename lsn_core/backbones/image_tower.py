@@ -1,0 +1,215 @@
+"""One look of an image tower at one image: a forward pass that keeps what heat maps need, with no hook on the model.
+
+What is behind the kept activations (pooling and projection, in a ViT the class token's way through the last block) is
+cheap, so that any number of prompts can be asked about afterwards, each for one light backward pass. A view belongs to
+the request that made it; the shared model is only read, so that requests may run side by side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from open_clip.modified_resnet import ModifiedResNet
+from open_clip.timm_model import TimmModel
+from open_clip.transformer import VisionTransformer
+from PIL import Image
+from torch import Tensor
+
+from lsn_core.backbones.backbone import Backbone
+from lsn_core.backbones.blocks import finish, is_standard, project, split_heads
+from lsn_core.errors import UserError
+
+Box = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
+class Attention:
+    """One attention layer on the way to the image feature.
+
+    Attributes:
+        probabilities: of the query positions that count, shape (1, heads, queries, keys).
+        values: shape (1, heads, keys, width / heads).
+        readout: what the layer attends to, (N, queries, width), -> image features (N, D), unit length.
+        patches: which of the keys are places of the image, the others being class tokens.
+    """
+
+    probabilities: Tensor
+    values: Tensor
+    readout: Callable[[Tensor], Tensor]
+    patches: slice
+
+
+@dataclass(frozen=True)
+class View:
+    """What one forward pass over one image leaves.
+
+    Attributes:
+        feature: the image feature, shape (D,), fp32, unit length; the one that `Backbone.encode_images` gives.
+        activations: of the target layer, shape (channels, h, w): the last map of a convolutional tower; in a ViT the
+            patch tokens as the last block's attention reads them.
+        head: activations (N, channels, h, w) -> image features (N, D), unit length; differentiable.
+        attention: layers for methods that follow the attention; empty in towers without any.
+        patch_features: (h, w, D), what each place says by itself in the space of the texts; longer where it says more.
+            None where the tower's pooling cannot be applied to one place.
+        box: left, top, right, bottom of what the model saw, in pixels of the image; it reaches beyond the image where
+            the model saw a margin.
+    """
+
+    feature: Tensor
+    activations: Tensor
+    head: Callable[[Tensor], Tensor]
+    attention: tuple[Attention, ...]
+    patch_features: Tensor | None
+    box: Box
+
+
+@torch.no_grad()
+def look(backbone: Backbone, image: Image.Image) -> View:
+    """Runs the image tower once.
+
+    Args:
+        image: an upright RGB picture (see `images.open_image`).
+
+    Raises:
+        UserError: this kind of image tower is not known here.
+    """
+    visual = backbone.model.visual
+    pixels = backbone.preprocess(image)[None].to(backbone.device)  # (1, 3, H, W)
+    box = seen_box(image.size, visual.preprocess_cfg)
+    if isinstance(visual, VisionTransformer):
+        return _look_vit(visual, pixels, box, backbone.name)
+    if isinstance(visual, ModifiedResNet):
+        return _look_resnet(visual, pixels, box)
+    if isinstance(visual, TimmModel):
+        return _look_timm(visual, pixels, box, backbone.name)
+    raise UserError(f"Heat maps do not know the image tower of {backbone.name}, a {type(visual).__name__}.")
+
+
+def seen_box(size: tuple[int, int], settings: dict[str, Any]) -> Box:
+    """The part of an image that preprocessing shows to the model.
+
+    Args:
+        size: width and height of the image, in pixels.
+        settings: open_clip's preprocess_cfg: `size` and `resize_mode` ("shortest" cuts out the middle, "longest" adds a
+            margin, "squash" shows all of it).
+    """
+    width, height = size
+    wanted = settings.get("size", 224)
+    out_height, out_width = (wanted, wanted) if isinstance(wanted, int) else wanted
+    mode = settings.get("resize_mode") or "shortest"
+    if mode == "squash":
+        return 0.0, 0.0, float(width), float(height)
+    scale = (min if mode == "longest" else max)(out_width / width, out_height / height)
+    seen_width, seen_height = out_width / scale, out_height / scale
+    left, top = (width - seen_width) / 2, (height - seen_height) / 2
+    return left, top, left + seen_width, top + seen_height
+
+
+# -- ViT ---------------------------------------------------------------------------------------------------------------
+
+
+def _look_vit(visual: VisionTransformer, pixels: Tensor, box: Box, name: str) -> View:
+    blocks: list[Any] = list(visual.transformer.resblocks)
+    if not all(is_standard(block) for block in blocks):
+        raise UserError(f"Heat maps do not know the attention blocks of {name}'s image tower.")
+    grid = (pixels.shape[2] // visual.conv1.kernel_size[0], pixels.shape[3] // visual.conv1.kernel_size[1])
+    attentional = visual.attn_pool is not None
+    # Where the class token alone is read, nothing else needs to be run behind the attention.
+    rows = slice(0, 1) if not attentional and visual.pool_type == "tok" else slice(None)
+    x = visual._embeds(pixels)  # (1, 1 + h * w, W)
+    layers = []
+    dense: Tensor | None = None
+    for i, block in enumerate(blocks):
+        normed = block.ln_1(x)
+        q, k, v = split_heads(block, project(block, normed), 3)  # (1, heads, n, W / heads)
+        if i >= len(blocks) // 2:  # CLIP Surgery's second path: values attend to values, without the MLPs
+            own = F.scaled_dot_product_attention(v, v, v).transpose(1, 2).flatten(2)
+            dense = (x if dense is None else dense) + block.ls_1(block.attn.out_proj(own))
+        probabilities = (q[:, :, rows] @ k.transpose(-2, -1) * q.shape[-1] ** -0.5).softmax(dim=-1)
+        readout = _vit_readout(visual, block, x[:, rows])
+        layers.append(Attention(probabilities, v, readout, slice(1, None)))
+        last = x
+        if block is not blocks[-1]:
+            x = finish(block, x, F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+    block, residual = blocks[-1], last[:, rows]
+    class_token = normed[:, :1]
+
+    def head(activations: Tensor) -> Tensor:
+        tokens = activations.flatten(2).transpose(1, 2)  # (N, h * w, W)
+        tokens = torch.cat([class_token.expand(len(tokens), -1, -1), tokens], dim=1)
+        (q,) = split_heads(block, project(block, tokens[:, rows], last=1), 1)
+        k, v = split_heads(block, project(block, tokens, first=1), 2)
+        return _vit_readout(visual, block, residual)(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+
+    activations = normed[0, 1:].T.unflatten(1, grid)
+    patches = None
+    if not attentional:
+        assert dense is not None
+        patches = (visual.ln_post(dense[0, 1:]) @ visual.proj).float().unflatten(0, grid)
+    return View(head(activations[None])[0], activations, head, tuple(layers), patches, box)
+
+
+def _vit_readout(visual: VisionTransformer, block: Any, residual: Tensor) -> Callable[[Tensor], Tensor]:
+    def readout(attended: Tensor) -> Tensor:
+        x = finish(block, residual.expand(len(attended), -1, -1), attended)
+        pooled = visual._pool(x)[0]
+        return F.normalize((pooled if visual.proj is None else pooled @ visual.proj).float(), dim=-1)
+
+    return readout
+
+
+# -- ModifiedResNet ----------------------------------------------------------------------------------------------------
+
+
+def _look_resnet(visual: ModifiedResNet, pixels: Tensor, box: Box) -> View:
+    x = visual.stem(pixels)
+    for stage in (visual.layer1, visual.layer2, visual.layer3, visual.layer4):
+        x = stage(x)
+    pool = visual.attnpool
+
+    def readout(attended: Tensor) -> Tensor:
+        return F.normalize(pool.c_proj(attended[:, 0]).float(), dim=-1)
+
+    def attend(activations: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The pooling's only query that is read, and keys and values: each (N, heads, n, width / heads)."""
+        tokens = activations.flatten(2).transpose(1, 2)  # (N, h * w, channels)
+        tokens = torch.cat([tokens.mean(dim=1, keepdim=True), tokens], dim=1) + pool.positional_embedding
+        parts = (pool.q_proj(tokens[:, :1]), pool.k_proj(tokens), pool.v_proj(tokens))
+        q, k, v = (part.unflatten(-1, (pool.num_heads, -1)).transpose(1, 2) for part in parts)
+        return q, k, v
+
+    def head(activations: Tensor) -> Tensor:
+        return readout(F.scaled_dot_product_attention(*attend(activations)).transpose(1, 2).flatten(2))
+
+    q, k, v = attend(x)
+    probabilities = (q @ k.transpose(-2, -1) * q.shape[-1] ** -0.5).softmax(dim=-1)
+    patches = pool.c_proj(v[0, :, 1:].transpose(0, 1).flatten(1)).float()
+    layer = Attention(probabilities, v, readout, slice(1, None))
+    return View(head(x)[0], x[0], head, (layer,), patches.unflatten(0, x.shape[2:]), box)
+
+
+# -- timm --------------------------------------------------------------------------------------------------------------
+
+
+def _look_timm(visual: TimmModel, pixels: Tensor, box: Box, name: str) -> View:
+    x = visual.trunk.forward_features(pixels)
+    if x.ndim != 4 or x.shape[1] != visual.trunk.num_features:
+        raise UserError(
+            f"Heat maps of timm image towers need a convolutional trunk, and that of {name} gives {tuple(x.shape[1:])}."
+        )
+
+    def pool(activations: Tensor) -> Tensor:
+        return visual.head(visual.trunk.forward_head(activations)).float()
+
+    def head(activations: Tensor) -> Tensor:
+        return F.normalize(pool(activations), dim=-1)
+
+    patches = None
+    if not hasattr(visual.head, "pool"):  # an attention pool knows one size of map only
+        places = x[0].flatten(1).T[:, :, None, None]  # (h * w, channels, 1, 1)
+        patches = pool(places).unflatten(0, x.shape[2:])
+    return View(head(x)[0], x[0], head, (), patches, box)

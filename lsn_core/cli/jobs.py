@@ -1,0 +1,195 @@
+"""The commands `worker` and `jobs`."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lsn_core.cli.options import DATA_HELP, JsonOption, app, plain_errors
+
+if TYPE_CHECKING:
+    from lsn_core.jobs import Job, Jobs
+
+_END_SECONDS = 3.0
+
+DataOption = Annotated[
+    Path,
+    typer.Option(
+        envvar="LSN_DATA",
+        help="Folder of jobs, their data sets and results.",
+        default_factory=lambda: _default_folder(),
+    ),
+]
+QueueOption = Annotated[
+    str | None, typer.Option(envvar="LSN_QUEUE", help="redis://HOST:PORT/DB for a Redis server; default: SQLite.")
+]
+OwnerOption = Annotated[str | None, typer.Option(help="Only jobs of the owner with this token; default: of all.")]
+JobArgument = Annotated[str, typer.Argument(help="Its id, as `jobs list` shows it.")]
+
+jobs_app = typer.Typer(no_args_is_help=True, help="Training jobs: start, see, stop, resume and delete them.")
+app.add_typer(jobs_app, name="jobs")
+
+
+@app.command()
+@plain_errors
+def worker(
+    data: DataOption,
+    queue: QueueOption = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda:0, ...: one worker for each accelerator.")] = "auto",
+    name: Annotated[str | None, typer.Option(help="Of the worker; only one of a name runs. Default: device.")] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="CPU threads of a job; default: all cores but one.")
+    ] = None,
+    memory_gib: Annotated[float | None, typer.Option(help="A job that takes more main memory fails (Linux).")] = None,
+    nice: Annotated[int, typer.Option(help="Lower the priority of jobs by this much.")] = 0,
+    resume: Annotated[bool, typer.Option(help="Let interrupted jobs go on by themselves.")] = True,
+    checkpoint_seconds: Annotated[float, typer.Option(min=0, help="Least time between a job's checkpoints.")] = 10.0,
+    with_parent: Annotated[bool, typer.Option(hidden=True)] = False,
+) -> None:
+    """Run training jobs, one at a time, until stopped (Ctrl-C). Its job is then interrupted and can go on later."""
+    from lsn_core.jobs import Worker, WorkerConfig
+    from lsn_core.jobs.storage.locks import when_parent_ends
+
+    logging.getLogger("lsn_core").setLevel(logging.INFO)
+    config = WorkerConfig(device, name, threads, memory_gib, resume, queue, checkpoint_seconds)
+    running = Worker(data, config)
+    if nice:
+        os.nice(nice)
+    if with_parent:
+
+        def end() -> None:
+            running.end()
+            time.sleep(_END_SECONDS)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        when_parent_ends(end)
+    running.run()
+
+
+@jobs_app.command()
+@plain_errors
+def submit(
+    images: Annotated[Path, typer.Argument(help=DATA_HELP)],
+    data: DataOption,
+    queue: QueueOption = None,
+    owner: Annotated[str, typer.Option(help="The owner's token.")] = "local",
+    name: Annotated[str | None, typer.Option(help="What to call the job; default: the data set's name.")] = None,
+    preset: Annotated[str, typer.Option(help="fast, paper (as printed) or reference (as the authors' code).")] = "fast",
+    method: Annotated[str, typer.Option(help="coop or cocoop.")] = "coop",
+    shots: Annotated[int | None, typer.Option(help="Most images per class; default: the preset's.")] = None,
+    ablation: Annotated[str, typer.Option(help="A row of the paper's Tables 4 and 5.")] = "full",
+    seed: Annotated[int, typer.Option(help="Seed of every random choice.")] = 0,
+    ood: Annotated[
+        Path | None, typer.Option(help="Photos of none of the classes, to measure the detector with.")
+    ] = None,
+    backbone: Annotated[str, typer.Option(envvar="LSN_BACKBONE", help="As for `train`.")] = "embedded",
+    as_json: JsonOption = False,
+) -> None:
+    """Put a training job into the queue; a worker, or the running app, does it."""
+    from lsn_core.training.config import ablate, get_preset
+
+    changes: dict[str, Any] = {"seed": seed} | ({"shots": shots} if shots is not None else {})
+    config = ablate(get_preset(preset, method, **changes), ablation)
+    jobs = _open(data, queue)
+    job = jobs.submit(images, owner, config, backbone=backbone, name=name, ood=ood)
+    _show(jobs, job, as_json)
+    if job.error:
+        raise typer.Exit(1)
+    if not jobs.working():
+        typer.echo("No worker is running: start one with `python -m lsn_core worker`, or start the app.", err=True)
+
+
+@jobs_app.command("list")
+@plain_errors
+def list_jobs(data: DataOption, owner: OwnerOption = None, as_json: JsonOption = False) -> None:
+    """List the jobs, newest first."""
+    jobs = _open(data)
+    for job in jobs.list(owner):
+        _show(jobs, job, as_json)
+
+
+@jobs_app.command()
+@plain_errors
+def show(job: JobArgument, data: DataOption, owner: OwnerOption = None, as_json: JsonOption = False) -> None:
+    """Show one job, with its states and its loss and accuracy over time."""
+    jobs = _open(data)
+    found = jobs.get(job, owner)
+    points, history = jobs.progress(job), [(at, state) for _, at, state in jobs.registry.history(job)]
+    if as_json:
+        line = _line(jobs, found) | {"history": history, "progress": [vars(point) for point in points]}
+        typer.echo(json.dumps(line, ensure_ascii=False))
+        return
+    for key, value in _line(jobs, found).items():
+        typer.echo(f"{key.replace('_', ' '):>14}  {json.dumps(value) if isinstance(value, dict) else value}")
+    for at, state in history:
+        typer.echo(f"{time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(at)):>28}  {state}")
+
+
+@jobs_app.command()
+@plain_errors
+def stop(job: JobArgument, data: DataOption, owner: OwnerOption = None, as_json: JsonOption = False) -> None:
+    """Stop a job, keeping its last checkpoint."""
+    jobs = _open(data)
+    _show(jobs, jobs.stop(job, owner), as_json)
+
+
+@jobs_app.command()
+@plain_errors
+def resume(
+    job: JobArgument,
+    data: DataOption,
+    queue: QueueOption = None,
+    owner: OwnerOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Queue a stopped, failed or interrupted job again; it goes on from its last checkpoint."""
+    jobs = _open(data, queue)
+    _show(jobs, jobs.resume(job, owner), as_json)
+
+
+@jobs_app.command()
+@plain_errors
+def delete(job: JobArgument, data: DataOption, owner: OwnerOption = None, as_json: JsonOption = False) -> None:
+    """Delete a job with its files, stopping it first."""
+    jobs = _open(data)
+    jobs.delete(job, owner)
+    typer.echo(json.dumps({"id": job, "deleted": True}) if as_json else f"{job} is deleted.")
+
+
+def _default_folder() -> Path:
+    from lsn_core.jobs import DEFAULT_FOLDER
+
+    return DEFAULT_FOLDER
+
+
+def _open(data: Path, queue: str | None = None) -> Jobs:
+    from lsn_core.jobs import Jobs
+
+    return Jobs(data, queue_url=queue)
+
+
+def _line(jobs: Jobs, job: Job) -> dict[str, Any]:
+    detector = None if job.result is None else str(jobs.result(job.id))
+    return {
+        **job.as_dict(),
+        "detector": detector,
+        "position": jobs.position(job.id),
+        "seconds_left": jobs.seconds_left(job),
+    }
+
+
+def _show(jobs: Jobs, job: Job, as_json: bool) -> None:
+    line = _line(jobs, job)
+    if as_json:
+        typer.echo(json.dumps(line, ensure_ascii=False))
+        return
+    progress = f"step {job.step} of {job.total}" if job.total else f"{job.prepared} of {job.images} images"
+    place = f", place {line['position']} in the queue" if line["position"] else ""
+    typer.echo(f"{job.id}  {job.state:<11}  {job.name}  ({progress}{place}){'  ' + job.error if job.error else ''}")

@@ -1,0 +1,161 @@
+"""The command `probe`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from tqdm import tqdm
+
+from lsn_core.cli.options import DATA_HELP, BackboneOption, DeviceOption, JsonOption, app, plain_errors, split_names
+from lsn_core.errors import UserError
+
+KINDS = ("written", "learned")
+
+
+@app.command()
+@plain_errors
+def probe(
+    images: Annotated[list[Path] | None, typer.Argument(help="Image files, or folders of them.")] = None,
+    data: Annotated[
+        Path | None, typer.Option(help=f"Labelled images, to count choices class by class. {DATA_HELP}")
+    ] = None,
+    classes: Annotated[
+        str | None, typer.Option(help="Class names to ask about: dog,cat. Default: the detector's or the data's.")
+    ] = None,
+    texts: Annotated[list[str] | None, typer.Option(help="A text to choose from; give it twice or more.")] = None,
+    template: Annotated[
+        list[str] | None, typer.Option(help="A negative wording with {}; may be given again. Default: four of them.")
+    ] = None,
+    truth: Annotated[str | None, typer.Option(help="What the images show; default: the model's own guess.")] = None,
+    count: Annotated[bool, typer.Option("--count", help="One line a class over all images, not one an image.")] = False,
+    detector: Annotated[Path | None, typer.Option(help="A detector file: its learned prompts are asked too.")] = None,
+    backbone: BackboneOption = None,
+    device: DeviceOption = "auto",
+    as_json: JsonOption = False,
+) -> None:
+    """Show whether the model understands "not": which texts it chooses for images.
+
+    A file that cannot be read gets its own line with an error, the others go on, and the exit code is 1.
+    """
+    if bool(images) == (data is not None):
+        raise UserError("Give either images or --data DATA (one of the two).")
+    if (count or data is not None) and (texts or truth):
+        raise UserError("--texts and --truth are about single images; take them out, or --count and --data.")
+    import torch
+
+    from lsn_core.backbones.backbone import EMBEDDED, load_backbone
+    from lsn_core.data.features import extract_features
+    from lsn_core.data.images import find_images
+    from lsn_core.data.labelled import load_data
+    from lsn_core.detector.detector import Detector
+    from lsn_core.negation import NEGATIONS, written_prompts
+
+    labelled = load_data(data) if data is not None else None
+    files = find_images(images or [])
+    if images and not files:
+        raise UserError(f"No images were found in {', '.join(str(path) for path in images)}.")
+    learned = None
+    if detector is not None:
+        learned = Detector.load(detector, load_backbone(backbone, device) if backbone else None)
+    model = learned.backbone if learned else load_backbone(backbone or EMBEDDED, device)
+    names = split_names(classes) if classes is not None else []
+    for brought in (learned, labelled):
+        names = names or (list(brought.class_names) if brought is not None else [])
+    if not names and not texts:
+        raise UserError("Give --classes a,b,c, or --detector FILE, or --texts twice.")
+    prompts = [written_prompts(model, names, template or NEGATIONS)] if names else []
+    prompts += [learned] if learned is not None else []
+    if labelled is not None:
+        found = extract_features(model, labelled, cache_dir=None, progress=len(labelled) >= 20, on_error="skip")
+        for name, problem in found.errors:
+            _say({"file": name, "error": problem}, as_json, describe)
+        _count(prompts, found.features, [labelled.class_names[i] for i in labelled.labels[found.kept]], as_json)
+        failed = len(found.errors)
+    elif count:
+        encoded = list(_encode(model, files))
+        for file, _, error in encoded:
+            if error:
+                _say({"file": file, "error": error}, as_json, describe)
+        features = [feature for _, feature, _ in encoded if feature is not None]
+        _count(prompts, torch.cat(features) if features else torch.zeros(0, model.dim), None, as_json)
+        failed = len(encoded) - len(features)
+    else:
+        failed = _each(prompts, model, files, texts, truth, as_json)
+    if failed:
+        raise typer.Exit(1)
+
+
+def _encode(model: Any, files: list[Path]) -> Iterator[tuple[str, Any, str | None]]:
+    """Each file with its feature (1, D), or with a sentence that says why there is none."""
+    from lsn_core.data.images import open_image
+
+    for file in tqdm(files, desc="Probing", unit="image", disable=len(files) < 20):
+        try:
+            yield str(file), model.encode_images([open_image(file)]), None
+        except UserError as error:
+            yield str(file), None, str(error)
+
+
+def _each(
+    prompts: list[Any], model: Any, files: list[Path], texts: list[str] | None, truth: str | None, as_json: bool
+) -> int:
+    from lsn_core.negation import choose, negation_table
+
+    if texts:
+        choose(model.encode_texts([texts[0]])[0], texts, model)  # a mistake in the texts is not each image's
+    failed = 0
+    for file, feature, error in _encode(model, files):
+        line: dict[str, Any] = {"file": file, "choice": None, "written": None, "learned": None, "error": error}
+        if error is None:
+            line["choice"] = choose(feature, texts, model).as_dict() if texts else None
+            for kind, judge in zip(KINDS, prompts, strict=False):
+                line[kind] = negation_table(judge, feature, truth).as_dict()
+        failed += error is not None
+        _say(line, as_json, describe)
+    return failed
+
+
+def _count(prompts: list[Any], features: Any, truths: list[str] | None, as_json: bool) -> None:
+    from lsn_core.negation import count_not
+
+    for kind, judge in zip(KINDS, prompts, strict=False):
+        for item in count_not(judge, features, truths):
+            _say({"prompts": kind, **item.as_dict(), "error": None}, as_json, describe_count)
+
+
+def _say(line: dict[str, Any], as_json: bool, words: Callable[[dict[str, Any]], str]) -> None:
+    with tqdm.external_write_mode(file=sys.stdout):
+        shown = f"ERROR {line['error']}" if line["error"] else words(line)
+        typer.echo(json.dumps(line, ensure_ascii=False, allow_nan=False) if as_json else shown)
+
+
+def describe(line: dict[str, Any]) -> str:
+    """A few readable lines about one image."""
+    said = [f"{line['file']}:"]
+    if choice := line["choice"]:
+        shares = ", ".join(
+            f"{text!r} {share:.1%}" for text, share in zip(choice["texts"], choice["probabilities"], strict=True)
+        )
+        said.append(f"  chooses {choice['chosen']!r} ({shares})")
+    for table in filter(None, (line["written"], line["learned"])):
+        source = "as given" if table["truth_given"] else "the model's guess"
+        if table is line["written"]:
+            said.append(f"  shows {table['truth']} ({source})")
+        for tally in table["tallies"]:
+            rivals = f", {tally['rivals_wrong']} of {tally['rivals']} against the other denials" * bool(tally["rivals"])
+            wrong = f"{tally['opposites_wrong']} of {tally['opposites']} against the positive text{rivals}"
+            said.append(f"  {tally['wording']:24} wrong choices: {wrong}")
+    return "\n".join(said)
+
+
+def describe_count(line: dict[str, Any]) -> str:
+    """One readable line about one class and wording."""
+    shown = f"{line['class_name']:>20}  {line['wording']:24} chosen for {line['chose_not']} of {line['images']} images"
+    if line["images_of_class"]:
+        shown += f", {line['chose_not_of_class']} of the {line['images_of_class']} that show it"
+    return shown

@@ -1,0 +1,1 @@
+"""A detector: prompts, a score and its calibration, in one file."""

@@ -1,0 +1,1 @@
+"""Heat maps: where in a photo a prompt gets its answer from."""

@@ -1,0 +1,1 @@
+"""What jobs leave on disk: the registry, their files, locks, and cleaning up."""

@@ -1,0 +1,1 @@
+"""Doing jobs: workers, their queue, and the process of one job."""

@@ -1,0 +1,33 @@
+"""What a worker tells the process that does a job."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict, dataclass
+
+
+class Stopped(Exception):
+    """A job has stopped, as it was told to."""
+
+
+@dataclass(frozen=True)
+class Sitting:
+    """One go at a job.
+
+    Attributes:
+        folder: the data directory.
+        job, claim: which job, and the number of this sitting.
+        device: of the backbone.
+        checkpoint_seconds: least time between checkpoints.
+    """
+
+    folder: str
+    job: str
+    claim: str
+    device: str
+    checkpoint_seconds: float
+
+    def command(self) -> list[str]:
+        """The command line that starts it."""
+        return [sys.executable, "-m", "lsn_core.jobs.worker.process", json.dumps(asdict(self))]

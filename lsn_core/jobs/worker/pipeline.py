@@ -1,0 +1,186 @@
+"""What a job consists of: features, training, evaluation, result."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from torch import Tensor
+
+from lsn_core.atomic import write_safetensors
+from lsn_core.backbones.backbone import Backbone, load_backbone
+from lsn_core.data.features import extract_features
+from lsn_core.data.labelled import few_shot
+from lsn_core.detector.detector import Detector
+from lsn_core.errors import UserError
+from lsn_core.jobs.job import ACTIVE, EVALUATING, TRAINING, Job, Point
+from lsn_core.jobs.limits import JobLimits
+from lsn_core.jobs.storage.files import FEATURES, RESULT, JobFiles
+from lsn_core.jobs.storage.registry import Registry
+from lsn_core.jobs.worker.attempt import Sitting, Stopped
+from lsn_core.metrics import accuracy, ood_metrics
+from lsn_core.training.checkpoint import CHECKPOINT_FILE, read_checkpoint
+from lsn_core.training.config import TrainConfig
+from lsn_core.training.loop import Progress, TrainingStopped, train
+from lsn_core.training.shots import draw_shots
+
+log = logging.getLogger(__name__)
+
+BATCH = 16
+"""Photos encoded at a time; a stop is noticed between batches."""
+
+_LISTED = 20  # unusable photos that are named
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    features: Tensor
+    labels: np.ndarray
+    class_names: tuple[str, ...]
+    left_out: list[tuple[str, str]]
+
+
+class Work:
+    """One sitting of one job."""
+
+    def __init__(
+        self, sitting: Sitting, registry: Registry, files: JobFiles, limits: JobLimits, stop: Callable[[], bool]
+    ) -> None:
+        """Prepares a sitting; `stop` is asked between steps whether to end it."""
+        self.sitting, self.registry, self.files, self.limits, self.stop = sitting, registry, files, limits, stop
+
+    def do(self, job: Job) -> None:
+        """Takes the job from where it stands to its end.
+
+        Raises:
+            UserError: the data set or the settings do not fit.
+            Stopped: `stop` said so; what is done so far is kept.
+            LostClaim: the job was taken away.
+        """
+        torch.set_num_threads(job.threads or 1)
+        config = TrainConfig.from_dict(job.config)
+        backbone = load_backbone(job.backbone, self.sitting.device)
+        found = self._prepare(job, config, backbone)
+        self._go_on(job, TRAINING)
+        detector = self._train(job, config, backbone, found)
+        self._go_on(job, EVALUATING)
+        metrics = self._evaluate(job, config, detector, found)
+        detector.metrics |= {"data": job.name, **metrics}
+        detector.save(self.files.folder(job.id) / RESULT)
+        self._check_stop()
+        self.registry.finish(job.id, self.sitting.claim, RESULT, detector.metrics)
+
+    def _go_on(self, job: Job, to: str) -> None:
+        self._check_stop()
+        if ACTIVE.index(job.state) < ACTIVE.index(to):  # else an earlier sitting of this claim got as far
+            self.registry.advance(job.id, self.sitting.claim, to)
+
+    def _check_stop(self) -> None:
+        if self.stop():
+            raise Stopped
+
+    def _prepare(self, job: Job, config: TrainConfig, backbone: Backbone) -> _Prepared:
+        path = self.files.folder(job.id) / FEATURES
+        kept = _read_features(path, backbone.fingerprint)
+        if kept is not None:
+            return kept
+        # A checkpoint belongs to the very features it was trained on.
+        (path.parent / CHECKPOINT_FILE).unlink(missing_ok=True)
+        images = self.files.open(job.dataset, job.name, self.limits)
+        images = images.subset(few_shot(images, config.shots, config.seed))
+        told = 0.0
+
+        def tell(done: int, total: int) -> None:
+            nonlocal told
+            self._check_stop()
+            if done == total or time.monotonic() - told > 0.25:
+                self.registry.prepared(job.id, self.sitting.claim, done, total)
+                told = time.monotonic()
+
+        found = extract_features(
+            backbone, images, cache_dir=self.files.cache, batch_size=BATCH, progress=tell, on_error="skip"
+        )
+        labels = images.labels[found.kept]
+        header = {"fingerprint": backbone.fingerprint, "classes": list(images.class_names), "left_out": found.errors}
+        tensors = {"features": found.features, "labels": torch.from_numpy(labels)}
+        write_safetensors(path, tensors, {"lsn-features": json.dumps(header)})
+        return _Prepared(found.features, labels, images.class_names, found.errors)
+
+    def _train(self, job: Job, config: TrainConfig, backbone: Backbone, found: _Prepared) -> Detector:
+        folder, begun, told = self.files.folder(job.id), time.monotonic(), -1.0
+        try:
+            read_checkpoint(folder)
+        except UserError as error:
+            log.warning("%s Training begins anew.", error)
+            (folder / CHECKPOINT_FILE).unlink(missing_ok=True)
+
+        def tell(progress: Progress) -> bool:
+            nonlocal told
+            now = time.monotonic()
+            # Some two thousand points at most, however long it takes.
+            if told < 0 or progress.step == progress.total or now - told >= max(0.25, (now - begun) / 500):
+                point = Point(progress.step, progress.phase, progress.loss, progress.accuracy, progress.seconds)
+                self.registry.trained(job.id, self.sitting.claim, point, progress.total, first=told < 0)
+                told = now
+            return self.stop()
+
+        try:
+            return train(
+                found.features, found.labels, found.class_names, backbone, config, callback=tell,
+                checkpoint_dir=folder, checkpoint_seconds=self.sitting.checkpoint_seconds,
+            )  # fmt: skip
+        except TrainingStopped as error:
+            raise Stopped from error
+
+    def _evaluate(self, job: Job, config: TrainConfig, detector: Detector, found: _Prepared) -> dict[str, Any]:
+        """Of the photos held out from training, beside the same with hand-written prompts; OOD where there are some."""
+        backbone, names = detector.backbone, detector.class_names
+        shots = draw_shots(
+            found.features, found.labels, names, backbone.dim, config.shots, config.calibration_share, config.seed
+        )
+        zero_shot = Detector.zero_shot(backbone, names, score_name="mcm")
+        metrics: dict[str, Any] = {
+            "left_out": len(found.left_out),
+            "left_out_first": [f"{name}: {problem}" for name, problem in found.left_out[:_LISTED]],
+            "n_id": len(shots.held_out),
+        }
+        if not len(shots.held_out):
+            return metrics
+        judges = {"": detector, "zero_shot_": zero_shot}
+        for prefix, judge in judges.items():
+            right = accuracy(judge.classify_features(shots.held_out).numpy(), shots.held_out_labels.numpy())
+            metrics[f"{prefix}id_accuracy"] = right
+        if job.ood is None:
+            return metrics
+        images = self.files.open(job.ood, job.ood_name or "the out-of-distribution photos", self.limits)
+        other = extract_features(
+            backbone, images, cache_dir=self.files.cache, batch_size=BATCH, on_error="skip",
+            progress=lambda done, total: self._check_stop(),
+        ).features  # fmt: skip
+        if not len(other):
+            raise UserError(f"None of the out-of-distribution photos ({job.ood_name}) could be read. Give others.")
+        metrics |= {"ood": job.ood_name, "n_ood": len(other), "score": detector.score_name}
+        for prefix, judge in judges.items():
+            scores = (judge.score_features(x).numpy() for x in (shots.held_out, other))
+            metrics |= {f"{prefix}{name}": value for name, value in ood_metrics(*scores).as_dict().items()}
+        return metrics
+
+
+def _read_features(path: Path, fingerprint: str) -> _Prepared | None:
+    if not path.is_file():
+        return None
+    with safe_open(path, framework="pt") as file:
+        header = json.loads(file.metadata()["lsn-features"])
+        if header["fingerprint"] != fingerprint:
+            return None
+        left_out = [(name, problem) for name, problem in header["left_out"]]
+        labels = file.get_tensor("labels").numpy()
+        return _Prepared(file.get_tensor("features"), labels, tuple(header["classes"]), left_out)

@@ -1,0 +1,109 @@
+"""One sitting of a job, as far as it goes without torch: what can be refused at once is."""
+
+from __future__ import annotations
+
+import errno
+import json
+import logging
+import os
+import signal
+import sqlite3
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+from lsn_core.errors import UserError
+from lsn_core.jobs.limits import JobLimits
+from lsn_core.jobs.storage.files import FEATURES, JobFiles
+from lsn_core.jobs.storage.locks import when_parent_ends
+from lsn_core.jobs.storage.registry import LostClaim, Registry
+from lsn_core.jobs.worker.attempt import Sitting, Stopped
+
+log = logging.getLogger(__name__)
+
+_ASK_SECONDS = 0.5
+
+
+def do(sitting: Sitting, seconds: float | None = None) -> None:
+    """Does a job; what goes wrong is written down as its error.
+
+    Args:
+        seconds: stop after so many, at a step from which the next sitting with the same claim goes on, or as soon as
+            the job's owner wants it stopped; None works until the job is done or the process is told to terminate.
+    """
+    folder = Path(sitting.folder)
+    with closing(Registry(folder)) as registry:
+        _do(sitting, registry, JobFiles(folder), seconds)
+
+
+def _do(sitting: Sitting, registry: Registry, files: JobFiles, seconds: float | None) -> None:
+    try:
+        job, limits = registry.get(sitting.job), JobLimits.read(files.root)
+        if job is None:
+            return
+        limits.check_room(files.free())
+        if not (files.folder(job.id) / FEATURES).is_file():
+            files.open(job.dataset, job.name, limits)
+        from lsn_core.jobs.worker.pipeline import Work  # torch takes seconds to load
+
+        told = _when_terminated() if seconds is None else _when_over(seconds, registry, job.id)
+        Work(sitting, registry, files, limits, told).do(job)
+    except Stopped:
+        log.info("Stopped.")  # the worker knows why, and writes it down
+    except LostClaim:
+        log.warning("The job was taken away.")
+    except Exception as error:
+        log.exception("The job failed.")
+        registry.fail(sitting.job, sitting.claim, _sentence(error))
+
+
+def _when_terminated() -> Callable[[], bool]:
+    told = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: told.set())
+    return told.is_set
+
+
+def _when_over(seconds: float, registry: Registry, job_id: str) -> Callable[[], bool]:
+    end, asked = None, 0.0
+
+    def over() -> bool:
+        nonlocal end, asked
+        now = time.monotonic()
+        if end is None:  # time counts from the first step: however long the model takes to load, there is a next one
+            end = now + seconds
+            return False
+        if now - asked < _ASK_SECONDS:
+            return now >= end
+        asked = now
+        return now >= end or registry.stop_requested(job_id)
+
+    return over
+
+
+def _sentence(error: Exception) -> str:
+    if isinstance(error, UserError):
+        return str(error)
+    full = isinstance(error, sqlite3.OperationalError) and "full" in str(error)
+    if full or (isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)):
+        return "The disk is full. Delete old jobs or make room, then resume the job."
+    if isinstance(error, MemoryError) or "OutOfMemory" in type(error).__name__ or "allocate memory" in str(error):
+        return "Memory ran out. Use fewer classes or a smaller memory_gib in the settings, then start the job again."
+    return f"Something unexpected went wrong ({type(error).__name__}: {error}). The job's log says more."
+
+
+def main() -> None:
+    """Entry point of the process."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    when_parent_ends(lambda: os.kill(os.getpid(), signal.SIGKILL))
+    try:
+        Path("/proc/self/oom_score_adj").write_text("800")  # if memory runs out, it had better be this process
+    except OSError:
+        log.debug("the system does not let a process offer itself")
+    do(Sitting(**json.loads(sys.argv[1])))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,291 @@
+"""A worker: waits for calls, runs one job at a time in a process of its own, and tidies up after those that died."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import signal
+import sqlite3
+import subprocess
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from lsn_core.jobs.job import ACTIVE, DONE, FINISHED, PENDING, Job
+from lsn_core.jobs.limits import JobLimits
+from lsn_core.jobs.storage.files import LOG, RESULT, JobFiles
+from lsn_core.jobs.storage.locks import Slots
+from lsn_core.jobs.storage.registry import LostClaim, Registry
+from lsn_core.jobs.worker.attempt import Sitting
+from lsn_core.jobs.worker.queue import JobQueue
+
+log = logging.getLogger(__name__)
+
+GRACE_SECONDS = 1.2
+"""How long a job may take to write its checkpoint before it is killed; the last checkpoint is there all the same."""
+
+_POLL_SECONDS = 0.1
+_LOOK_SECONDS, _TIDY_SECONDS = 1.0, 60.0
+
+
+@dataclass(frozen=True)
+class WorkerConfig:
+    """How a worker works.
+
+    Attributes:
+        device: "auto", "cpu", "cuda:0", ...
+        name: one worker of each name can run; None takes the device's.
+        threads: CPU threads of a job; None leaves one core to others where there are several.
+        memory_gib: a job that takes more main memory fails; None for no limit but the system's. Linux only.
+        resume: interrupted jobs go on by themselves.
+        queue_url: address of a Redis server, or None for SQLite.
+        checkpoint_seconds: least time between a job's checkpoints.
+    """
+
+    device: str = "auto"
+    name: str | None = None
+    threads: int | None = None
+    memory_gib: float | None = None
+    resume: bool = True
+    queue_url: str | None = None
+    checkpoint_seconds: float = 10.0
+
+
+class Worker:
+    """Runs jobs of a data directory until told to end."""
+
+    def __init__(self, folder: Path, config: WorkerConfig) -> None:
+        self.folder, self.config = folder, config
+        self.name = config.name or config.device
+        self.threads = config.threads or max(1, (os.cpu_count() or 2) - 1)
+        self.limits = JobLimits.read(folder)
+        self.registry, self.files, self.slots = Registry(folder), JobFiles(folder), Slots(folder)
+        self.queue = JobQueue(folder, config.queue_url, self.work)
+        self._ending = threading.Event()
+        self._at: str | None = None  # the job at hand
+        self._changing = threading.Lock()
+        self._slot = -1
+        self._tidied = 0.0
+
+    def end(self) -> None:
+        """Makes `run` give back its job and return, within two seconds."""
+        self._ending.set()
+
+    def run(self) -> None:
+        """Works until `end` or a signal to terminate. Raises UserError where a worker of this name runs already."""
+        self._slot = self.slots.take(self.name)
+        try:
+            self._look_after()
+            consumer = self.queue.consumer()
+            consumer.start()
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+                signal.signal(number, lambda *_: self.end())
+            log.info("Worker %s is ready.", self.name)
+            while True:
+                try:
+                    self._look_after()
+                except (sqlite3.Error, OSError):
+                    log.exception("Jobs could not be looked after; it will be tried again.")
+                if self._ending.wait(_LOOK_SECONDS):
+                    break
+                consumer.check_worker_health()
+            consumer.stop(graceful=True)
+        finally:
+            os.close(self._slot)
+
+    def work(self) -> None:
+        """Does the next job, if there is one; called by the queue."""
+        if self._ending.is_set():
+            return
+        with self._changing:
+            job = self.registry.claim(self.name, secrets.token_hex(8), self.threads)
+            self._at = None if job is None else job.id
+        if job is None:
+            return
+        log.info("Job %s begins.", job.id)
+        try:
+            self._attend(job)
+        finally:
+            self._at = None
+            self._clear(job.id)
+
+    # -- one job ------------------------------------------------------------------------------------------------------
+
+    def _attend(self, job: Job) -> None:
+        claim = job.claim or ""
+        sitting = Sitting(str(self.folder), job.id, claim, self.config.device, self.config.checkpoint_seconds)
+        try:
+            process = self._start(job, sitting)
+        except OSError as error:
+            self.registry.fail(job.id, claim, f"The job could not be begun ({error.strerror}). Try again later.")
+            return
+        reason, asked = None, 0.0
+        try:
+            reason = self._watch(job, process)
+            if reason is not None:
+                asked = time.monotonic()
+                process.terminate()
+                process.wait(GRACE_SECONDS)
+        except subprocess.TimeoutExpired:
+            log.info("Job %s did not end in %.1f s.", job.id, time.monotonic() - asked)
+        finally:
+            process.kill()
+            process.wait()
+            if process.stdin:
+                process.stdin.close()
+        self._conclude(job, reason, process.returncode)
+
+    def _start(self, job: Job, sitting: Sitting) -> subprocess.Popen[bytes]:
+        self.files.folder(job.id).mkdir(exist_ok=True)
+        with open(self.files.folder(job.id) / LOG, "ab") as output:
+            return subprocess.Popen(
+                sitting.command(),
+                stdin=subprocess.PIPE,  # its end tells the process that the worker is gone
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                pass_fds=(self._slot,),  # as long as the process lives, nobody takes the worker's place
+                start_new_session=True,  # a Ctrl-C is for the worker, which ends the job in good order
+            )
+
+    def _watch(self, job: Job, process: subprocess.Popen[bytes]) -> str | None:
+        """Why the job must end, or None once it has ended by itself."""
+        counted = time.monotonic()
+        left = self.limits.seconds - job.seconds
+        while True:
+            try:
+                process.wait(_POLL_SECONDS)
+                return None
+            except subprocess.TimeoutExpired:
+                pass
+            now = time.monotonic()
+            if now - counted >= 1.0:
+                try:
+                    self.registry.worked(job.id, job.claim or "", now - counted)
+                except LostClaim:
+                    return "over"  # it has just come to its end, or was deleted
+                left -= now - counted
+                counted = now
+            reason = self._reason_to_end(job.id, left)
+            if reason is not None:
+                return reason
+            if self.config.memory_gib and _resident(process.pid) > self.config.memory_gib * 2**30:
+                process.kill()  # at once: it may be growing
+                return "memory"
+
+    def _reason_to_end(self, job_id: str, left: float) -> str | None:
+        if self._ending.is_set():
+            return "end"
+        if self.registry.stop_requested(job_id):
+            return "stop"
+        return "time" if left < 0 else None
+
+    def _conclude(self, job: Job, reason: str | None, status: int) -> None:
+        now, claim = self.registry.get(job.id), job.claim or ""
+        if now is None or now.claim != claim:
+            return
+        if reason == "stop":
+            self.registry.stopped(job.id, claim)
+        elif reason == "end":
+            self.registry.interrupt(job.id, claim)
+        elif reason == "time":
+            self.registry.fail(
+                job.id, claim, f"It worked for {self.limits.seconds:,.0f} s, the most a job may take. Resume it to go "
+                "on from its last checkpoint, or choose fewer epochs.",
+            )  # fmt: skip
+        elif reason == "memory":
+            self.registry.fail(
+                job.id, claim, f"It took more than the {self.config.memory_gib:g} GiB of memory that a job may have. "
+                "Use fewer classes or a smaller memory_gib in the settings.",
+            )  # fmt: skip
+        elif status < 0:  # killed from outside, by the system when memory runs out: worth some more tries
+            log.warning("The process of job %s was killed by signal %d.", job.id, -status)
+            self.registry.interrupt(job.id, claim, lost=True, limit=self.limits.crashes)
+        else:
+            self.registry.fail(
+                job.id, claim, f"Its process ended unexpectedly with status {status}. The job's log says more; resume "
+                "it to try again.",
+            )  # fmt: skip
+
+    def _clear(self, job_id: str) -> None:
+        job = self.registry.get(job_id)
+        if job is not None and job.state == DONE:
+            self.files.clear(job_id, keep=(RESULT, LOG))
+
+    # -- all jobs -----------------------------------------------------------------------------------------------------
+
+    def _look_after(self) -> None:
+        with self._changing:
+            # What is in this worker's name, but not at hand, is its predecessor's, or could not be concluded.
+            recover(self.registry, self.slots, self.limits, mine=self.name, but=self._at)
+        if self.config.resume:
+            self.registry.requeue_interrupted()
+        self.queue.top_up(len(self.registry.queue()))
+        if time.monotonic() - self._tidied > _TIDY_SECONDS or not self._tidied:
+            self._tidied = time.monotonic()
+            tidy(self.registry, self.files, self.limits)
+
+
+def recover(
+    registry: Registry, slots: Slots, limits: JobLimits, mine: str | None = None, but: str | None = None
+) -> None:
+    """Marks the jobs of workers that are gone as interrupted.
+
+    Args:
+        mine: the name of the worker that asks: nobody is at the jobs in its name,
+        but: except this one.
+    """
+    for job in registry.jobs(states=ACTIVE):
+        assert job.worker is not None and job.claim is not None
+        if (job.worker == mine and job.id != but) or not slots.held(job.worker):
+            try:
+                registry.interrupt(job.id, job.claim, lost=True, limit=limits.losses)
+                log.warning("Job %s was left behind by worker %s.", job.id, job.worker)
+            except LostClaim:
+                log.debug("job %s ended just now", job.id)
+
+
+def tidy(registry: Registry, files: JobFiles, limits: JobLimits) -> None:
+    """Deletes finished jobs that are too old, the oldest above the disk space for jobs, and files that are nobody's."""
+    registry.keep_reserve()
+    size = files.size()
+    for job in sorted(registry.jobs(states=FINISHED), key=lambda job: job.finished or 0.0):
+        old = time.time() - (job.finished or 0.0) > limits.kept_days * 86_400
+        if old or size > limits.kept_bytes:
+            log.info("Job %s is deleted: %s.", job.id, "it is old" if old else "the disk space for jobs is used up")
+            forget(registry, files, job.id)
+            size = files.size()
+        elif job.state == DONE:
+            files.clear(job.id, keep=(RESULT, LOG))
+    if size > limits.kept_bytes and not registry.jobs(states=PENDING):
+        files.clear_cache()
+
+    def drop_strays() -> None:
+        jobs = registry.jobs()
+        for path in files.strays(
+            {job.id for job in jobs}, {name or "" for job in jobs for name in (job.dataset, job.ood)}
+        ):
+            files.drop(path)
+
+    registry.quietly(drop_strays)
+
+
+def forget(registry: Registry, files: JobFiles, job_id: str) -> bool:
+    """Deletes a job that nobody is at, with its files; a data set goes with the last job that has it."""
+
+    def drop(job: Job) -> None:
+        files.clear(job.id)
+        for name in (job.dataset, job.ood):
+            if name is not None and not registry.used(name):
+                files.drop(files.datasets / name)
+
+    return registry.remove(job_id, drop)
+
+
+def _resident(process_id: int) -> int:
+    try:
+        pages = int(Path(f"/proc/{process_id}/statm").read_text().split()[1])
+    except (OSError, IndexError):
+        return 0
+    return pages * os.sysconf("SC_PAGE_SIZE")

@@ -1,0 +1,319 @@
+"""Does CLIP understand "not"? Questions about negation for image features and written or learned prompts."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lsn_core.backbones.backbone import Backbone
+from lsn_core.detector.detector import NEGATIVE_TEMPLATE, POSITIVE_TEMPLATE, Detector, check_class_names
+from lsn_core.errors import UserError
+
+NEGATIONS = (NEGATIVE_TEMPLATE, "a photo with no {}", "a photo without a {}", "anything but a {}")
+_ARTICLE = re.compile(r"\ban? \{\}", re.IGNORECASE)
+# Spoken with a vowel first: vowels but "you" and "w" sounds, a silent h, and letters read by their names ("an X-ray").
+_VOWEL = re.compile(
+    r"(?!eu|ewe|one\b|once|u[bfknst][aeiouy]|ura|uro)[aeiou]|hour|heir|honest|honou?r|[fhlmnrsx]\b", re.I
+)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which of two or more texts the model holds to describe an image.
+
+    Attributes:
+        texts: as asked, shape (T,).
+        cosines: cosine of the image to each text, shape (T,), in [-1, 1].
+        probabilities: their softmax at the model's own temperature, shape (T,), in [0, 1].
+        chosen: the text with the largest cosine, the first of equal ones.
+    """
+
+    texts: tuple[str, ...]
+    cosines: tuple[float, ...]
+    probabilities: tuple[float, ...]
+    chosen: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One text of a negation table.
+
+    Attributes:
+        text: the prompt in words.
+        class_name: the class it is about.
+        wording: its template.
+        negated: whether it denies the class.
+        holds: whether it is true of the image.
+        cosine: to the image, in [-1, 1].
+        probability: softmax over all texts of the table at the model's own temperature, in [0, 1].
+        rank: 1 for the largest cosine; equal cosines share a rank.
+        compared: number of texts it is compared with (see `negation_table`).
+        wrong: in how many of these comparisons the false text is chosen, in [0, compared].
+    """
+
+    text: str
+    class_name: str
+    wording: str
+    negated: bool
+    holds: bool
+    cosine: float
+    probability: float
+    rank: int
+    compared: int
+    wrong: int
+
+
+@dataclass(frozen=True)
+class Tally:
+    """How one negative wording fared.
+
+    Attributes:
+        wording: its template.
+        opposites, opposites_wrong: comparisons with the positive text of the same class, and wrong choices among them.
+        rivals, rivals_wrong: comparisons of the denial of the true class with those of other classes, and wrong choices
+            among them; 0 for an image that shows none of the classes.
+    """
+
+    wording: str
+    opposites: int
+    opposites_wrong: int
+    rivals: int
+    rivals_wrong: int
+
+
+@dataclass(frozen=True)
+class NegationTable:
+    """All texts about one image, and where the model's order of them is wrong.
+
+    Attributes:
+        truth: what the image shows; may be none of the classes.
+        truth_given: False where `truth` is only the predicted class.
+        known: whether `truth` is one of the classes.
+        predicted_class: the class whose positive text fits best.
+        rows: best first, shape (C * (1 + K),).
+        tallies: one for each negative wording, shape (K,).
+    """
+
+    truth: str
+    truth_given: bool
+    known: bool
+    predicted_class: str
+    rows: tuple[Row, ...]
+    tallies: tuple[Tally, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class NotCount:
+    """How often the denial of a class was chosen over its positive text, one image after the other (Figures 9-12).
+
+    Attributes:
+        class_name, wording: which pair of texts.
+        images: number of images asked.
+        chose_not: how many of them chose the denial.
+        images_of_class: how many show the class, for which choosing the denial is wrong; None where that is not known.
+        chose_not_of_class: how many of those chose the denial.
+    """
+
+    class_name: str
+    wording: str
+    images: int
+    chose_not: int
+    images_of_class: int | None = None
+    chose_not_of_class: int | None = None
+
+    @property
+    def wrong(self) -> int | None:
+        """Wrong choices, in [0, images]: a denial of what is there, or none of what is not. None if not known."""
+        if self.images_of_class is None or self.chose_not_of_class is None:
+            return None
+        of_others = (self.images - self.images_of_class) - (self.chose_not - self.chose_not_of_class)
+        return self.chose_not_of_class + of_others
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {**asdict(self), "wrong": self.wrong}
+
+
+def fill(template: str, name: str) -> str:
+    """A prompt in words: "a photo of a {}" and "elephant" -> "a photo of an elephant".
+
+    Raises:
+        UserError: the template does not hold {} once.
+    """
+    if template.count("{}") != 1:
+        raise UserError(f"The prompt template {template!r} must hold {{}} once, where the class name goes.")
+    article = "an {}" if _VOWEL.match(name) else "a {}"
+    return _ARTICLE.sub(lambda found: found[0][0] + article[1:], template).replace("{}", name)
+
+
+def negate(text: str) -> str:
+    """Puts "not" before a text, or takes it away: what the paper's Figure 4 does to the text that lost."""
+    return text[4:] if text.lower().startswith("not ") else f"not {text}"
+
+
+def choose(feature: Tensor, texts: Sequence[str], backbone: Backbone) -> Choice:
+    """Has the model choose the text that describes an image.
+
+    Args:
+        feature: image feature, shape (D,) or (1, D), unit length.
+        texts: two or more, not empty.
+
+    Raises:
+        UserError: fewer than two texts, an empty one, or one too long for the text tower.
+    """
+    texts = tuple(" ".join(text.split()) for text in texts)
+    if len(texts) < 2 or not all(texts):
+        raise UserError("Two texts or more are needed to choose from, and none may be empty. Write another one.")
+    cosines = (backbone.encode_texts(texts) @ feature.float().cpu().reshape(-1)).double()
+    probabilities = (cosines / backbone.temperature).softmax(dim=0)
+    return Choice(texts, tuple(cosines.tolist()), tuple(probabilities.tolist()), texts[int(cosines.argmax())])
+
+
+def written_prompts(
+    backbone: Backbone,
+    class_names: Sequence[str],
+    negations: Sequence[str] = NEGATIONS,
+    positive: str = POSITIVE_TEMPLATE,
+) -> Detector:
+    """Hand-written prompts as a detector with one negative set a wording, so that learned ones are asked alike.
+
+    Args:
+        class_names: C names.
+        negations: K templates, each with {} once; "a" before {} becomes "an" where the name asks for it.
+        positive: template of the positive prompt.
+
+    Raises:
+        UserError: unusable class names or templates, or a text too long for the text tower.
+    """
+    names = check_class_names(class_names)
+    if not negations or len(set(negations)) < len(negations):
+        raise UserError("At least one negative wording is needed, each given once.")
+    texts = [fill(template, name) for template in (positive, *negations) for name in names]
+    features = backbone.encode_texts(texts).unflatten(0, (1 + len(negations), len(names)))
+    config = {"method": "zero-shot", "positive_template": positive, "negative_templates": list(negations)}
+    return Detector(backbone, names, features[0], features[1:], config=config)
+
+
+def wordings(prompts: Detector) -> tuple[str, tuple[str, ...]]:
+    """Templates of the positive and of the K negative prompts; learned ones, which are no words, are numbered."""
+    config = prompts.config
+    written = config.get("negative_templates") or [config[key] for key in ("negative_template",) if key in config]
+    if len(written) == len(prompts.negative):
+        return str(config["positive_template"]), tuple(written)
+    return "learned positive: {}", tuple(f"learned negative {k + 1}: {{}}" for k in range(len(prompts.negative)))
+
+
+def negation_table(prompts: Detector, feature: Tensor, truth: str | None = None) -> NegationTable:
+    """All positive and negative prompts ranked for one image, wrong choices counted.
+
+    A positive text holds when the image shows its class, a negative one when it does not. These pairs, of which exactly
+    one text holds, are compared, and a choice is wrong when the false text scores as high as the true one or higher:
+
+    - opposites: each negative text with the positive text of the same class;
+    - rivals: the denial of the true class (false) with the denial of every other class in the same wording (true), the
+      paper's Figure 3;
+    - the positive text of the true class with those of the others, which is classification.
+
+    So the denial of what is there is marked when it beats something true, the denial of anything else when it loses.
+
+    Args:
+        prompts: `written_prompts`, or a trained detector: then the learned prompts are asked.
+        feature: image feature, shape (D,) or (1, D), unit length.
+        truth: what the image shows (case does not matter). A name that is none of the classes makes every denial true;
+            None takes the class whose positive text fits best.
+    """
+    positive, negative = (part[0].double().numpy() for part in prompts.cosines(feature.reshape(1, -1)))
+    names = prompts.class_names
+    classes, sets = len(names), len(negative)
+    predicted = names[int(positive.argmax())]
+    shown = " ".join((truth or "").split()) or predicted
+    is_there = np.array([name.casefold() == shown.casefold() for name in names])  # (C,), True at most once
+    known = bool(is_there.any())
+    place = int(is_there.argmax()) if known else 0
+    # Wrong choices, True where the false text of a pair scores as high as the true one: opposites (K, C) ...
+    opposite = np.where(is_there, negative >= positive, positive >= negative)
+    # ... rivals (K, C) and classification (C,), False where there is no such pair
+    rival = known & ~is_there & (negative[:, place, None] >= negative)
+    confused = known & ~is_there & (positive >= positive[place])
+    wrong = np.concatenate([opposite.sum(0, keepdims=True) + confused, opposite + rival.astype(int)])  # (1 + K, C)
+    compared = np.concatenate([np.full((1, classes), sets + known), np.full((sets, classes), 1 + known)])
+    if known:
+        wrong[:, place] = [opposite[:, place].sum() + confused.sum(), *(opposite[:, place] + rival.sum(1))]
+        compared[:, place] = [sets + classes - 1] + [classes] * sets
+    cosines = np.concatenate([positive[None], negative])
+    logits = torch.from_numpy(cosines / prompts.backbone.temperature).flatten()
+    probabilities = logits.softmax(dim=0).view(1 + sets, classes).numpy()
+    order = np.argsort(-cosines, axis=None, kind="stable")
+    ranks = 1 + np.searchsorted(-cosines.flatten()[order], -cosines, side="left")
+    first, others = wordings(prompts)
+    templates = (first, *others)
+    rows = []
+    for k, c in zip(*np.unravel_index(order, cosines.shape), strict=True):
+        negated = bool(k > 0)
+        rows.append(
+            Row(
+                text=fill(templates[k], names[c]),
+                class_name=names[c],
+                wording=templates[k],
+                negated=negated,
+                holds=bool(is_there[c]) != negated,
+                cosine=float(cosines[k, c]),
+                probability=float(probabilities[k, c]),
+                rank=int(ranks[k, c]),
+                compared=int(compared[k, c]),
+                wrong=int(wrong[k, c]),
+            )
+        )
+    tallies = [
+        Tally(wording, classes, int(opposite[k].sum()), known * (classes - 1), int(rival[k].sum()))
+        for k, wording in enumerate(others)
+    ]
+    return NegationTable(shown, bool((truth or "").strip()), known, predicted, tuple(rows), tuple(tallies))
+
+
+def count_not(prompts: Detector, features: Tensor, truths: Sequence[str] | None = None) -> list[NotCount]:
+    """Asks every image about every class: "a photo of a X", or "not a photo of a X"? (Figures 9-12.)
+
+    Args:
+        prompts: `written_prompts`, or a trained detector: then the learned prompts are asked.
+        features: image features, shape (N, D), unit length.
+        truths: what each image shows, shape (N,); names outside the classes are allowed. None where it is not known.
+
+    Returns:
+        One count for each wording and class, wording by wording, shape (K * C,). A denial is chosen when its cosine is
+        the larger one of the two.
+    """
+    if truths is not None and len(truths) != len(features):
+        raise ValueError(f"{len(truths)} truths for {len(features)} images")
+    positive, negative = prompts.cosines(features)
+    denied = (negative > positive[:, None]).numpy()  # (N, K, C)
+    shown = None if truths is None else np.array([" ".join(name.split()).casefold() for name in truths], dtype=object)
+    counts = []
+    for k, wording in enumerate(wordings(prompts)[1]):
+        for c, name in enumerate(prompts.class_names):
+            members = None if shown is None else shown == name.casefold()
+            counts.append(
+                NotCount(
+                    class_name=name,
+                    wording=wording,
+                    images=len(features),
+                    chose_not=int(denied[:, k, c].sum()),
+                    images_of_class=None if members is None else int(members.sum()),
+                    chose_not_of_class=None if members is None else int(denied[members, k, c].sum()),
+                )
+            )
+    return counts

@@ -1,0 +1,1 @@
+"""Prompts: written ones, learned ones, and the text tower that encodes them."""

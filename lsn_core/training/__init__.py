@@ -1,0 +1,1 @@
+"""Training: configuration, shots, the loop over phases, and checkpoints."""

@@ -1,0 +1,257 @@
+"""How a detector is trained: validated configs, the three presets and the paper's ablations."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any, get_args
+
+from lsn_core.errors import UserError
+from lsn_core.losses import LossOn, Regulariser
+
+OPTIMIZERS = ("sgd", "adam")
+METHODS = ("coop", "cocoop")
+PRECISIONS = ("fp32", "bf16")
+
+
+@dataclass(frozen=True)
+class PromptConfig:
+    """How one kind of prompt, positive or negative, is built and learned.
+
+    Attributes:
+        sets: K; 0 learns none. More than one positive set makes an ensemble (the paper's "multi positive prompts").
+        context_length: L, learned vectors before the class name.
+        class_specific: a context for each class, or one shared by all.
+        with_name: the class name at the end, or left out.
+        temperature: τ of the training softmax.
+        optimizer: "sgd" or "adam".
+        lr: initial learning rate, falling to 0 along a cosine.
+        momentum: of SGD.
+        weight_decay: L2.
+        epochs: passes over the training images.
+        batch_size: images a step; all of them where there are fewer.
+        lr_per_step: the cosine advances each step, rather than each epoch.
+    """
+
+    sets: int = 1
+    context_length: int = 16
+    class_specific: bool = False
+    with_name: bool = True
+    temperature: float = 0.01
+    optimizer: str = "sgd"
+    lr: float = 0.002
+    momentum: float = 0.0
+    weight_decay: float = 0.0
+    epochs: int = 50
+    batch_size: int = 8
+    lr_per_step: bool = False
+
+    def __post_init__(self) -> None:
+        _check_types(self)
+        _check(self.sets >= 0, "sets", self.sets, "0 or more")
+        _check(self.context_length >= 1, "context_length", self.context_length, "1 or more")
+        _check(self.epochs >= 1, "epochs", self.epochs, "1 or more")
+        _check(self.batch_size >= 1, "batch_size", self.batch_size, "1 or more")
+        _check(0 < self.temperature < math.inf, "temperature", self.temperature, "above 0")
+        _check(0 < self.lr < math.inf, "lr", self.lr, "above 0")
+        _check(0 <= self.momentum < 1, "momentum", self.momentum, "at least 0 and below 1")
+        _check(0 <= self.weight_decay < math.inf, "weight_decay", self.weight_decay, "0 or more")
+        _check(self.optimizer in OPTIMIZERS, "optimizer", self.optimizer, f"one of {', '.join(OPTIMIZERS)}")
+        if not self.class_specific and not self.with_name and self.sets:
+            raise UserError(
+                "A shared context without class names makes the same prompt for every class. Set class_specific or "
+                "with_name."
+            )
+
+
+def _check(fine: bool, name: str, value: object, wanted: str) -> None:
+    if not fine:
+        raise UserError(f"The setting {name} must be {wanted}, not {value!r}.")
+
+
+_TYPES: dict[str, tuple[type, ...]] = {
+    "int": (int,),
+    "float": (int, float),
+    "bool": (bool,),
+    "str": (str,),
+    "int | None": (int, type(None)),
+    "str | None": (str, type(None)),
+    "PromptConfig": (PromptConfig,),
+}
+
+
+def _check_types(config: Any) -> None:
+    for item in fields(config):
+        value, wanted = getattr(config, item.name), _TYPES.get(str(item.type))
+        if wanted and (not isinstance(value, wanted) or (isinstance(value, bool) and bool not in wanted)):
+            raise UserError(f"The setting {item.name} must be of type {item.type}, not {value!r}.")
+
+
+NEGATIVE_PAPER = PromptConfig(
+    sets=3, class_specific=True, temperature=0.05, optimizer="adam", lr=0.001, epochs=100, batch_size=8
+)
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Everything that decides a training run, beside the images and the backbone.
+
+    Attributes:
+        preset: the preset it began as, for the record.
+        method: "coop" (fixed contexts) or "cocoop" (contexts that depend on the image through a Meta-Net).
+        shots: most images per class, drawn by seed; None for all.
+        calibration_share: share of the shots held out from training to calibrate the detector, in [0, 1).
+        seed: of every random choice.
+        positive: the positive prompts. With 0 sets the hand-written "a photo of a {}" names the class, and the score is
+            that of the negative prompts alone (Table 4).
+        negative: the negative prompts. With 0 sets the score is MCM (Table 4).
+        loss_on, reg: see `objectives`.
+        reg_weight: λ of Eq. 8.
+        sets_in_turn: within each epoch, train one negative set after the other, the rest fixed, as the authors' code
+            does; else all at once.
+        precision: "fp32", or "bf16" for the text tower on a GPU that has it; the loss is in fp32 always.
+        memory_gib: for the text tower's activations; above it, classes are run in chunks.
+        score_name: score of the detector; None chooses by the prompts there are.
+    """
+
+    preset: str = "paper"
+    method: str = "coop"
+    shots: int | None = 128
+    calibration_share: float = 0.2
+    seed: int = 0
+    positive: PromptConfig = field(default_factory=PromptConfig)
+    negative: PromptConfig = field(default_factory=lambda: NEGATIVE_PAPER)
+    loss_on: LossOn = "logits"
+    reg: Regulariser = "sum_abs"
+    reg_weight: float = 0.1
+    sets_in_turn: bool = False
+    precision: str = "fp32"
+    memory_gib: float = 3.0
+    score_name: str | None = None
+
+    def __post_init__(self) -> None:
+        _check_types(self)
+        _check(self.method in METHODS, "method", self.method, f"one of {', '.join(METHODS)}")
+        _check(self.shots is None or self.shots >= 1, "shots", self.shots, "1 or more, or None for all")
+        _check(0 <= self.calibration_share < 1, "calibration_share", self.calibration_share, "at least 0 and below 1")
+        _check(self.seed >= 0, "seed", self.seed, "0 or more")
+        _check(self.loss_on in get_args(LossOn), "loss_on", self.loss_on, f"one of {', '.join(get_args(LossOn))}")
+        _check(self.reg in get_args(Regulariser), "reg", self.reg, f"one of {', '.join(get_args(Regulariser))}")
+        _check(0 <= self.reg_weight < math.inf, "reg_weight", self.reg_weight, "0 or more")
+        _check(self.precision in PRECISIONS, "precision", self.precision, f"one of {', '.join(PRECISIONS)}")
+        _check(0 < self.memory_gib < math.inf, "memory_gib", self.memory_gib, "above 0")
+        if not self.positive.sets and not self.negative.sets:
+            raise UserError("There is nothing to learn: positive and negative prompts both have 0 sets.")
+        if self.method == "cocoop" and self.sets_in_turn:
+            raise UserError("The sets of method 'cocoop' are trained at once. Set sets_in_turn to false.")
+
+    @property
+    def score(self) -> str:
+        """Name of the detector's score."""
+        if self.score_name:
+            return self.score_name
+        if not self.negative.sets:
+            return "mcm"
+        return "lsn" if self.positive.sets else "negatives-only"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; `from_dict` is the way back."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> TrainConfig:
+        """The config of these values, the rest at their defaults. Raises UserError for an unknown or wrong one."""
+        values = dict(values)
+        for name in ("positive", "negative"):
+            if isinstance(values.get(name), dict):
+                values[name] = _build(PromptConfig, values[name], f"{name}.")
+        return _build(cls, values, "")
+
+
+def _build(kind: Callable[..., Any], values: dict[str, Any], where: str) -> Any:
+    known = {item.name for item in fields(kind)}  # type: ignore[arg-type]
+    if unknown := sorted(set(values) - known):
+        raise UserError(f"There is no setting {where}{unknown[0]}. Known ones: {', '.join(sorted(known))}.")
+    return kind(**values)
+
+
+PRESETS: dict[str, TrainConfig] = {
+    # As printed in section 4.2 and appendix D.0.2.
+    "paper": TrainConfig(),
+    # As in the authors' published code.
+    "reference": TrainConfig(
+        preset="reference",
+        positive=PromptConfig(lr=0.001, momentum=0.9, weight_decay=5e-4),
+        negative=replace(NEGATIVE_PAPER, lr=0.002),
+        loss_on="probabilities",
+        reg="mean_signed",
+        reg_weight=1.0,
+        sets_in_turn=True,
+    ),
+    # A step costs the text tower whatever the batch, so 1/117 of the paper's steps, each on 32 times the images.
+    "fast": TrainConfig(
+        preset="fast",
+        positive=PromptConfig(optimizer="adam", lr=0.005, epochs=15, batch_size=256, lr_per_step=True),
+        negative=replace(NEGATIVE_PAPER, lr=0.02, epochs=18, batch_size=256, lr_per_step=True),
+    ),
+}
+
+
+def get_preset(name: str, method: str = "coop", **changes: Any) -> TrainConfig:
+    """The preset of that name, for CoOp or CoCoOp, with other changes to its top-level settings.
+
+    CoCoOp learns L = 4 positive and 16 negative vectors for 10 epochs, one image a step (appendix D.0.2); `fast` takes
+    8 images a step for one epoch.
+
+    Raises:
+        UserError: the preset or a setting is unknown.
+    """
+    if name not in PRESETS:
+        raise UserError(f"No preset is called {name!r}. Known presets: {', '.join(PRESETS)}.")
+    config = PRESETS[name]
+    if method == "cocoop":
+        epochs, batch_size = (1, 8) if name == "fast" else (10, 1)
+        config = replace(
+            config,
+            method=method,
+            sets_in_turn=False,
+            positive=replace(config.positive, context_length=4, epochs=epochs, batch_size=batch_size),
+            negative=replace(config.negative, epochs=epochs, batch_size=batch_size),
+        )
+    return TrainConfig.from_dict(
+        {**{f.name: getattr(config, f.name) for f in fields(config)}, "method": method, **changes}
+    )
+
+
+def _positive(config: TrainConfig, **changes: Any) -> TrainConfig:
+    return replace(config, positive=replace(config.positive, **changes))
+
+
+def _negative(config: TrainConfig, **changes: Any) -> TrainConfig:
+    return replace(config, negative=replace(config.negative, **changes))
+
+
+ABLATIONS: dict[str, Callable[[TrainConfig], TrainConfig]] = {
+    # Table 4
+    "full": lambda config: config,
+    "no-positive": lambda config: _positive(config, sets=0),
+    "no-negative": lambda config: _negative(config, sets=0),
+    "no-regulariser": lambda config: replace(config, reg_weight=0.0),
+    "multi-positive": lambda config: _negative(_positive(config, sets=3), sets=0),
+    # Table 5: positive prompts alone, then negative prompts alone
+    "pos-shared-name": lambda config: _negative(_positive(config, class_specific=False), sets=0),
+    "pos-specific-name": lambda config: _negative(_positive(config, class_specific=True), sets=0),
+    "pos-specific-no-name": lambda config: _negative(_positive(config, class_specific=True, with_name=False), sets=0),
+    "neg-shared-name": lambda config: _positive(_negative(config, class_specific=False), sets=0),
+    "neg-specific-name": lambda config: _positive(_negative(config, class_specific=True), sets=0),
+    "neg-specific-no-name": lambda config: _positive(_negative(config, class_specific=True, with_name=False), sets=0),
+}
+"""The rows of Tables 4 and 5, each a change to a config."""
+
+
+def ablate(config: TrainConfig, name: str) -> TrainConfig:
+    """`config` changed into that row of Table 4 or 5. Raises UserError for an unknown name."""
+    if name not in ABLATIONS:
+        raise UserError(f"No ablation is called {name!r}. Known ones: {', '.join(ABLATIONS)}.")
+    return ABLATIONS[name](config)

@@ -1,0 +1,228 @@
+"""The training loop: positive prompts, then negative ones, exact to resume at any step."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from lsn_core.backbones.backbone import Backbone
+from lsn_core.detector.conditional import ConditionalDetector, ensemble
+from lsn_core.detector.detector import POSITIVE_TEMPLATE, Detector, check_class_names
+from lsn_core.errors import UserError
+from lsn_core.training.checkpoint import read_checkpoint, write_checkpoint
+from lsn_core.training.config import TrainConfig
+from lsn_core.training.phase import Phase
+from lsn_core.training.shots import Shots, draw_shots
+
+log = logging.getLogger(__name__)
+
+CHECKPOINT_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run stands, after a step.
+
+    Attributes:
+        phase: "positive" or "negative".
+        step: steps done, over both phases.
+        total: steps in all.
+        loss: of this step's batch.
+        accuracy: share of this batch whose class has the highest positive (lowest negative) cosine, in [0, 1].
+        seconds: training time so far, that before a resume included.
+    """
+
+    phase: str
+    step: int
+    total: int
+    loss: float
+    accuracy: float
+    seconds: float
+
+
+Callback = Callable[[Progress], bool | None]
+
+
+class TrainingStopped(Exception):
+    """The callback asked to stop; the checkpoint, if there is a folder for one, holds the state to go on from."""
+
+
+def train(
+    features: Tensor | np.ndarray,
+    labels: ArrayLike | Tensor,
+    class_names: Sequence[str],
+    backbone: Backbone,
+    config: TrainConfig,
+    *,
+    callback: Callback | None = None,
+    checkpoint_dir: str | Path | None = None,
+    resume: bool = True,
+    checkpoint_seconds: float = CHECKPOINT_SECONDS,
+) -> Detector:
+    """Learns positive and negative prompts and calibrates them on images held out from training.
+
+    Args:
+        features: image features of known classes, shape (N, D), from `backbone`.
+        labels: class indices, shape (N,).
+        class_names: the C classes.
+        callback: called after each step; returning True, or raising, stops the run after its checkpoint is written.
+        checkpoint_dir: an existing folder for the run's checkpoint; None for none. One folder serves one run.
+        resume: go on from the folder's checkpoint. On a CPU the result is the same to the bit as without a break.
+        checkpoint_seconds: least time between checkpoints; 0 for one each step.
+
+    Returns:
+        A calibrated `Detector`; a `ConditionalDetector` for CoCoOp. Uncalibrated where each class has one image.
+
+    Raises:
+        UserError: classes, labels, features or config do not fit, or a checkpoint of another run is in the way.
+        TrainingStopped: the callback returned True.
+    """
+    names = check_class_names(class_names)
+    shots = draw_shots(features, labels, names, backbone.dim, config.shots, config.calibration_share, config.seed)
+    if config.precision == "bf16" and backbone.device.type != "cuda":
+        raise UserError("Precision 'bf16' needs a CUDA GPU. Use 'fp32'.")
+    phases = [
+        Phase(kind, settings, config, names, backbone, shots)
+        for kind, settings in (("positive", config.positive), ("negative", config.negative))
+        if settings.sets
+    ]
+    run = _Run(phases, _run_id(names, backbone, config, shots), callback, checkpoint_dir, checkpoint_seconds)
+    if resume:
+        run.restore()
+    run.go()
+    return _detector(backbone, names, config, shots, {phase.kind: phase for phase in phases}, run.seconds)
+
+
+class _Run:
+    """Phases one after the other, with progress and checkpoints."""
+
+    def __init__(
+        self,
+        phases: Sequence[Phase],
+        run_id: str,
+        callback: Callback | None,
+        checkpoint_dir: str | Path | None,
+        checkpoint_seconds: float,
+    ) -> None:
+        self.phases, self.run_id, self.callback = phases, run_id, callback
+        self.folder = None if checkpoint_dir is None else Path(checkpoint_dir)
+        if self.folder is not None and not self.folder.is_dir():
+            raise UserError(f"The checkpoint folder {self.folder} does not exist. Create it first.")
+        self.checkpoint_seconds = checkpoint_seconds
+        self.step, self.seconds = 0, 0.0
+        self.total = sum(phase.total for phase in phases)
+
+    def restore(self) -> None:
+        found = read_checkpoint(self.folder) if self.folder is not None else None
+        if found is None:
+            return
+        tensors, state = found
+        if state.get("run_id") != self.run_id:
+            raise UserError(
+                "The checkpoint folder holds a run on other images, classes, settings or weights. Give this run a "
+                "folder of its own, or train without resuming to replace it."
+            )
+        try:
+            self.step, self.seconds = int(state["step"]), float(state["seconds"])
+            for phase in self.phases:
+                phase.load(tensors)
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise UserError("The training checkpoint is damaged. Delete it, or train without resuming.") from error
+        log.info("Going on from step %d of %d.", self.step, self.total)
+
+    def go(self) -> None:
+        begun = time.monotonic() - self.seconds
+        saved = time.monotonic()
+        first = 0
+        for phase in self.phases:
+            while self.step < first + phase.total:
+                loss, accuracy = phase.step(self.step - first)
+                self.step += 1
+                self.seconds = time.monotonic() - begun
+                if self.callback or self.step % 10 == 0 or self.step == first + phase.total:
+                    self._check(float(loss))
+                stop = self._report(phase.kind, loss, accuracy)
+                if stop or self.step == self.total or time.monotonic() - saved >= self.checkpoint_seconds:
+                    self._save()
+                    saved = time.monotonic()
+                if stop:
+                    raise TrainingStopped(f"Stopped after step {self.step} of {self.total}.")
+            first += phase.total
+
+    def _report(self, kind: str, loss: Tensor, accuracy: Tensor) -> bool:
+        if self.callback is None:
+            return False
+        try:
+            now = Progress(kind, self.step, self.total, float(loss), float(accuracy), self.seconds)
+            return bool(self.callback(now))
+        except BaseException:
+            self._save()
+            raise
+
+    def _check(self, loss: float) -> None:
+        if not math.isfinite(loss):
+            raise UserError(
+                f"Training went astray at step {self.step}: the loss is {loss}. Lower the learning rate (lr)."
+            )
+
+    def _save(self) -> None:
+        if self.folder is None:
+            return
+        tensors: dict[str, Tensor] = {}
+        for phase in self.phases:
+            tensors |= phase.tensors()
+        write_checkpoint(self.folder, tensors, {"run_id": self.run_id, "step": self.step, "seconds": self.seconds})
+
+
+@torch.no_grad()
+def _detector(
+    backbone: Backbone,
+    names: tuple[str, ...],
+    config: TrainConfig,
+    shots: Shots,
+    phases: dict[str, Phase],
+    seconds: float,
+) -> Detector:
+    middle = torch.nn.functional.normalize(shots.features.mean(dim=0, keepdim=True), dim=-1).to(backbone.device)
+
+    def text(kind: str) -> Tensor:
+        parts = [phases[kind].encode(learner, middle) for learner in phases[kind].learners]
+        return torch.cat([part[0] if part.ndim == 4 else part for part in parts])  # (K, C, D)
+
+    if "positive" in phases:
+        positive = ensemble(text("positive"))
+    else:
+        positive = backbone.encode_texts([POSITIVE_TEMPLATE.format(name) for name in names])
+    negative = text("negative") if "negative" in phases else positive.new_empty(0, *positive.shape)
+    contexts = {f"{kind}.{key}": value for kind, phase in phases.items() for key, value in phase.prompts().items()}
+    detector = (ConditionalDetector if config.method == "cocoop" else Detector)(
+        backbone, names, positive, negative, score_name=config.score, config=config.to_dict(), contexts=contexts
+    )
+    detector.metrics = {
+        "train_images": len(shots.labels),
+        "calibration_images": len(shots.held_out_labels),
+        "train_seconds": round(seconds, 2),
+    }
+    if not len(shots.held_out):
+        return detector
+    right = detector.classify_features(shots.held_out) == shots.held_out_labels
+    detector.metrics["calibration_accuracy"] = round(float(right.float().mean()), 4)
+    return detector.calibrate(shots.held_out)
+
+
+def _run_id(names: Sequence[str], backbone: Backbone, config: TrainConfig, shots: Shots) -> str:
+    """SHA-256 (hex) of everything that decides the result of a run."""
+    parts: list[Any] = [list(names), backbone.weights_hash, config.to_dict(), shots.digest()]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
