@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 QUEUE_FILE = "queue.sqlite"
 _LONGEST_SLEEP = 0.5
-# Huey knows a task by module and name: calls that an earlier version queued are still answered, and the other way round.
+# Huey knows a task by module and name: calls that an earlier version queued are still answered, and vice versa.
 _TASK_MODULE = "lsn_core.jobs.queue"
 
 
