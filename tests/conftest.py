@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 REPO = Path(__file__).resolve().parent.parent
 LONGEST_FIRST = (
-    "tests/browser/", "tests/lsn_core/jobs/test_worker.py", "tests/lsn_core/test_cli", "tests/lsn_app/test_acc",
-    "tests/test_app.py", "tests/lsn_core/jobs/", "",
+    "tests/browser/", "tests/lsn_core/jobs/worker/test_worker.py", "tests/lsn_core/cli/",
+    "tests/lsn_app/serving/test_acc", "tests/test_app.py", "tests/lsn_core/jobs/", "",
 )  # fmt: skip
 
 # With several processes of tests, and processes that they start, more threads would be in each other's way.

@@ -291,7 +291,7 @@ def test_bombs_are_refused_without_decoding(tmp_path: Path) -> None:
         capture_output=True,
         text=True,
         timeout=30,
-        cwd=Path(__file__).parents[2],
+        cwd=Path(__file__).parents[3],
     )
     assert done.returncode == 0, done.stderr
     assert "9000 x 9000" in done.stdout and "9008 x 9008" in done.stdout

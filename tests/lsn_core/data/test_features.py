@@ -189,7 +189,7 @@ def test_a_killed_run_keeps_its_finished_batches(tmp_path: Path) -> None:
         "t.extract(Dying(), t.PICTURES, Path(sys.argv[2]), batch_size=3)\n"
     )
     here = Path(__file__).parent
-    done = subprocess.run([sys.executable, "-c", script, str(here), str(tmp_path)], cwd=here.parents[1], timeout=120)
+    done = subprocess.run([sys.executable, "-c", script, str(here), str(tmp_path)], cwd=here.parents[2], timeout=120)
     assert done.returncode == -9
     backbone = MeanColour()
     check(extract(backbone, PICTURES, tmp_path))
