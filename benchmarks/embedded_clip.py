@@ -20,11 +20,12 @@ import numpy as np
 import torch
 
 from benchmarks.harness.report import environment, markdown_table, replace_section, write_results
-from lsn_core.backbones.backbone import EMBEDDED_DIR, Backbone, load_backbone
+from lsn_core.backbones.backbone import Backbone
+from lsn_core.backbones.loading import EMBEDDED_DIR, load_backbone
 from lsn_core.data.features import extract_features
 from lsn_core.data.images import open_image
 from lsn_core.data.labelled import LabelledImages, load_data
-from lsn_core.detector.detector import NEGATIVE_TEMPLATE, POSITIVE_TEMPLATE
+from lsn_core.prompts.written import NEGATIVE_TEMPLATE, POSITIVE_TEMPLATE
 
 SETS = {  # set, split, bar in percent, what the number means
     "imagenet1k": ("test", 78, "1,000-way, one photo for each of 500 classes"),
@@ -74,7 +75,7 @@ def load_set(name: str, split: str, options: argparse.Namespace) -> LabelledImag
 def features_of(backbone: Backbone, data: LabelledImages, options: argparse.Namespace) -> torch.Tensor:
     """Image features (N, D), cached."""
     options.cache.mkdir(parents=True, exist_ok=True)
-    return extract_features(backbone, data, cache_dir=options.cache).features
+    return extract_features(backbone, data, cache=options.cache).features
 
 
 def zero_shot(backbone: Backbone, name: str, options: argparse.Namespace) -> dict[str, Any]:

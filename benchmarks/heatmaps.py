@@ -39,7 +39,9 @@ from lsn_core import Backbone, Detector, load_backbone
 from lsn_core.backbones.image_tower import View, look
 from lsn_core.data.images import open_image
 from lsn_core.data.labelled import LabelledImages, load_data
-from lsn_core.heatmaps.maps import DEFAULT_METHOD, Target, fitting_methods, heat_maps, prompt_targets
+from lsn_core.heatmaps.maps import heat_maps
+from lsn_core.heatmaps.methods import DEFAULT_METHOD, fitting_methods
+from lsn_core.heatmaps.targets import Target, prompt_targets
 
 RANDOM = "random map"
 RANDOM_TOWER = "ViT-S-32"  # random weights: what a method does to a tower that has learned nothing

@@ -18,7 +18,8 @@ from typing import Any
 from benchmarks.harness.report import PAGE, RESULTS, environment, markdown_table, replace_section, write_results
 from lsn_core import Detector, get_preset, load_backbone, train
 from lsn_core.data.features import extract_features
-from lsn_core.data.labelled import LabelledImages, few_shot, load_data
+from lsn_core.data.labelled import LabelledImages, load_data
+from lsn_core.data.sampling import few_shot
 from lsn_core.metrics import accuracy, ood_metrics
 
 
@@ -40,7 +41,7 @@ def main() -> None:
     id_test, ood_test = test.select_classes(known), test.select_classes(unknown)
 
     def features(images: LabelledImages) -> Any:
-        return extract_features(backbone, images, cache_dir=options.cache).features
+        return extract_features(backbone, images, cache=options.cache).features
 
     id_features, ood_features = features(id_test), features(ood_test)
     setting = {

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import gradio as gr
@@ -13,13 +12,14 @@ from lsn_app.detect import tab as detect
 from lsn_app.endpoints import check_mcp, uploads_only
 from lsn_app.evaluate import tab as evaluate
 from lsn_app.negation import tab as probe
-from lsn_app.serving.store import DETECTORS_DIR, Store
+from lsn_app.serving.store import Store
+from lsn_app.settings import Settings
 from lsn_app.shared.examples import EXAMPLES_DIR
 from lsn_app.shared.theme import CSS_FILE, build_theme
 from lsn_app.shared.words import problem
 from lsn_app.train import tab as train
 from lsn_core import UserError
-from lsn_core.backbones.backbone import EMBEDDED
+from lsn_core.backbones.loading import EMBEDDED
 from lsn_core.jobs import Jobs
 
 log = logging.getLogger(__name__)
@@ -46,25 +46,6 @@ _SHOW_IN_ADDRESS = """() => {
     address.searchParams.set("tab", "%s");
     window.history.replaceState(null, "", address);
 }"""
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How the app is set up.
-
-    Attributes:
-        backbone: the name of the backbone that the page starts with.
-        public: whether strangers use it; then backbones are limited to a fixed list.
-        detectors_dir: where the shipped detectors are.
-        data_dir: where training jobs are kept; None for a page without them.
-        queue_url: address of a Redis server for the job queue, or None for SQLite.
-    """
-
-    backbone: str = EMBEDDED
-    public: bool = False
-    detectors_dir: Path = DETECTORS_DIR
-    data_dir: Path | None = None
-    queue_url: str | None = None
 
 
 class Page(gr.Blocks):

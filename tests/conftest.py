@@ -65,7 +65,7 @@ def shared_data() -> Path:
 @pytest.fixture(scope="session")
 def embedded() -> Backbone:
     """The embedded checkpoint."""
-    from lsn_core.backbones.backbone import load_backbone
+    from lsn_core.backbones.loading import load_backbone
 
     return load_backbone("embedded", device="cpu")
 

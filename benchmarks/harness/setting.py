@@ -27,7 +27,8 @@ from lsn_core import Detector, train
 from lsn_core.backbones.backbone import Backbone
 from lsn_core.backbones.image_tower import look
 from lsn_core.data.features import extract_features
-from lsn_core.data.labelled import LabelledImages, few_shot, split
+from lsn_core.data.labelled import LabelledImages
+from lsn_core.data.sampling import few_shot, split
 from lsn_core.training.config import TrainConfig
 
 log = logging.getLogger(__name__)
@@ -66,7 +67,7 @@ class Images:
     @cached_property
     def embedding(self) -> Tensor:
         """Image features in the space of the texts, shape (N, D), unit length."""
-        return extract_features(self.backbone, self.data, cache_dir=self.cache, progress=False).features
+        return extract_features(self.backbone, self.data, cache=self.cache, progress=False).features
 
     @cached_property
     def penultimate(self) -> Tensor:
@@ -76,14 +77,14 @@ class Images:
         """
         if _before_projection(self.backbone) is None:
             return self.embedding
-        rows = extract_features(_Penultimate(self.backbone), self.data, cache_dir=self.cache, progress=False).features
+        rows = extract_features(_Penultimate(self.backbone), self.data, cache=self.cache, progress=False).features
         return rows[:, :-1] / rows[:, -1:]
 
     @cached_property
     def local(self) -> Tensor:
         """Features of each place of the image, shape (N, places, D), unit length."""
         rows = extract_features(
-            _Local(self.backbone), self.data, cache_dir=self.cache, batch_size=8, progress=False
+            _Local(self.backbone), self.data, cache=self.cache, batch_size=8, progress=False
         ).features
         return F.normalize(rows.unflatten(1, (-1, self.backbone.dim)), dim=-1)
 

@@ -13,7 +13,7 @@ from benchmarks.harness.classifier import logistic_regression
 from benchmarks.harness.protocols import FILES
 from benchmarks.harness.setting import Images, Scorer, Setting
 from lsn_core.backbones.backbone import Backbone
-from lsn_core.detector.detector import POSITIVE_TEMPLATE
+from lsn_core.prompts.written import POSITIVE_TEMPLATE
 
 NEGATIVE_LABELS = 0.15  # share of the nouns that NegLabel keeps, as in its paper (10,000 of about 70,000)
 LABEL_GROUPS = 100

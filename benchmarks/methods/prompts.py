@@ -11,7 +11,8 @@ from torch import Tensor
 from benchmarks.harness.setting import Images, Scorer, Setting
 from lsn_core import Detector, get_preset
 from lsn_core.scores import get_score, mcm
-from lsn_core.training.config import TrainConfig, ablate
+from lsn_core.training.config import TrainConfig
+from lsn_core.training.presets import ablate
 
 # -- written prompts ---------------------------------------------------------------------------------------------------
 

@@ -33,7 +33,8 @@ from safetensors.torch import load_file
 from benchmarks.harness.report import environment, write_results
 from lsn_core import TrainConfig, get_preset, load_backbone, train
 from lsn_core.data.features import extract_features
-from lsn_core.data.labelled import few_shot, load_data
+from lsn_core.data.labelled import load_data
+from lsn_core.data.sampling import few_shot
 from lsn_core.jobs import Job, Jobs
 from lsn_core.jobs.job import ACTIVE
 from lsn_core.jobs.storage.audit import audit
@@ -74,7 +75,7 @@ def undisturbed(data: Path, config: TrainConfig) -> dict[str, torch.Tensor]:
         images = load_data(data)
         images = images.subset(few_shot(images, config.shots, config.seed))
         backbone = load_backbone(device="cpu")
-        features = extract_features(backbone, images, cache_dir=None, batch_size=BATCH, progress=False).features
+        features = extract_features(backbone, images, cache=None, batch_size=BATCH, progress=False).features
         detector = train(features, images.labels, images.class_names, backbone, config)
         assert detector.calibration is not None
         calibration = torch.from_numpy(detector.calibration.scores)

@@ -32,7 +32,7 @@ from lsn_core.backbones.backbone import Backbone
 from lsn_core.losses import negative_loss, orthogonality, positive_loss
 from lsn_core.prompts.encoder import TextTower
 from lsn_core.prompts.learned import NameTokens, PromptSets
-from lsn_core.training.config import get_preset
+from lsn_core.training.presets import get_preset
 
 ARCHITECTURE = "ViT-B-16"
 SETS, LENGTH, BATCH = 3, 16, 8

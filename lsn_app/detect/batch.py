@@ -17,14 +17,16 @@ from typing import Any
 import torch
 from PIL import Image
 
+from lsn_app.serving.encoder import Encoder
 from lsn_app.serving.photos import Item, read_file
 from lsn_app.serving.requests import Problem
-from lsn_app.serving.store import Encoder
 from lsn_app.shared import words
 from lsn_app.shared.csv_links import csv_text, download_link
-from lsn_core import Calibration, Detector, Prediction, UserError
+from lsn_core import Detector, Prediction, UserError
+from lsn_core.calibration import Calibration
+from lsn_core.data.archive import ZipSource
 from lsn_core.data.images import IMAGE_SUFFIXES, is_clutter, open_image
-from lsn_core.data.sources import DataLimits, ZipSource
+from lsn_core.data.sources import DataLimits
 
 MAX_PHOTOS = 1000
 MAX_BYTES = 2**30

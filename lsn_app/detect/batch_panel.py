@@ -13,9 +13,10 @@ from torch import Tensor
 
 from lsn_app.detect.batch import MAX_PHOTOS, Batch, csv_link, find_items, judge, rows, summary
 from lsn_app.detect.calibration_panel import HIGHEST, LOWEST
+from lsn_app.serving.encoder import Encoder
 from lsn_app.serving.photos import Photo
 from lsn_app.serving.requests import Problem, at, open_detector, open_judge
-from lsn_app.serving.store import Encoder, Store
+from lsn_app.serving.store import Store
 from lsn_app.shared import words
 from lsn_app.shared.examples import Example
 from lsn_app.shared.messages import counter, heading, shown_if

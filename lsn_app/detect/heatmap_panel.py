@@ -18,7 +18,8 @@ from lsn_app.shared import words
 from lsn_app.shared.messages import plot_title
 from lsn_app.shared.photo_input import file_of
 from lsn_core import UserError
-from lsn_core.heatmaps.maps import DEFAULT_METHOD, METHODS, HeatMaps
+from lsn_core.heatmaps.maps import HeatMaps
+from lsn_core.heatmaps.methods import DEFAULT_METHOD, METHODS
 from lsn_core.heatmaps.overlay import DEFAULT_OPACITY, overlay, panel, reduce
 
 PREDICTED = ""  # the class that fits best

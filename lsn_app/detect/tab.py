@@ -7,14 +7,17 @@ from typing import Any
 import gradio as gr
 from gradio.data_classes import FileData
 
+from lsn_app.detect.answer import Answer, Question, ask, score_line
 from lsn_app.detect.batch_panel import BatchPanel, way_here
 from lsn_app.detect.calibration_panel import HIGHEST, LOWEST, CalibrationPanel
 from lsn_app.detect.detector_choice import DEFAULT_CLASSES, DetectorChoice
 from lsn_app.detect.heatmap_panel import HeatMapPanel, build_endpoint
+from lsn_app.detect.plots import negative_bars, positive_bars, score_scale
+from lsn_app.detect.words import empty_card, failed_card, verdict_card
 from lsn_app.serving.photos import Photo
-from lsn_app.serving.requests import ZERO_SHOT, Answer, Problem, Question, ask, score_line
+from lsn_app.serving.requests import ZERO_SHOT, Problem
 from lsn_app.serving.store import Store
-from lsn_app.shared import plots, words
+from lsn_app.shared import words
 from lsn_app.shared.address import Address, read_rate
 from lsn_app.shared.examples import Example
 from lsn_app.shared.messages import plot_title, said, shown_if
@@ -64,7 +67,7 @@ class _DetectTab:
                 self.photo = PhotoInput("lsn", hint=way_here("Many photos at once? See below."))
             with gr.Column(scale=3, min_width=300):
                 self.choice = DetectorChoice(store)
-                self.card = gr.HTML(words.empty_card(), elem_id="lsn-verdict")
+                self.card = gr.HTML(empty_card(), elem_id="lsn-verdict")
                 self.scale = gr.Plot(show_label=False, visible=False, elem_id="lsn-scale")
                 self.calibration = CalibrationPanel(store)
         with gr.Row(visible=False) as self.reasons:
@@ -163,7 +166,7 @@ class _DetectTab:
 
     def drop_photo(self) -> dict[Any, Any]:
         """The page without a photo."""
-        return {self.card: words.empty_card(), **self._nothing(), **self._said(None), **self.photo.drop()}
+        return {self.card: empty_card(), **self._nothing(), **self._said(None), **self.photo.drop()}
 
     def take_photo(self, payload: dict[str, Any], *asked: Any) -> dict[Any, Any]:
         """An uploaded photo."""
@@ -181,7 +184,7 @@ class _DetectTab:
 
     def _take_photo(self, photo: Photo | None, shown: dict[Any, Any], *asked: Any) -> dict[Any, Any]:
         if photo is None:
-            return {self.card: words.failed_card(), **self._nothing(), **self._said(None), **shown}
+            return {self.card: failed_card(), **self._nothing(), **self._said(None), **shown}
         try:
             return {**shown, **self._answered(self._ask(photo, *asked), *asked)}
         except Problem as problem:
@@ -252,22 +255,22 @@ class _DetectTab:
         prediction, detector, temperature = answer.prediction, answer.detector, answer.temperature
         scores = detector.calibration.scores.tolist() if detector.calibration else None
         assert prediction.score is not None and prediction.threshold is not None
-        scale = plots.score_scale(
+        scale = score_scale(
             prediction.score, prediction.threshold, known=prediction.verdict == "ID", calibration=scores,
             score_label="score" if detector.score_name == "lsn" else f"score ({detector.score_name})",
         )  # fmt: skip
         return {
-            self.card: words.verdict_card(prediction, tpr, len(scores or ())),
+            self.card: verdict_card(prediction, tpr, len(scores or ())),
             self.scale: gr.update(value=scale, visible=True),
-            self.positive: plots.positive_bars(prediction.positive, temperature),
-            self.negative: plots.negative_bars(prediction.positive, prediction.negative, temperature),
+            self.positive: positive_bars(prediction.positive, temperature),
+            self.negative: negative_bars(prediction.positive, prediction.negative, temperature),
             self.reasons: gr.update(visible=True),
             self.tpr: gr.update(interactive=scores is not None),
             **self._said(None),
         }
 
     def _failed(self, problem: Problem) -> dict[Any, Any]:
-        return {self.card: words.failed_card(), **self._nothing(), **self._said(problem)}
+        return {self.card: failed_card(), **self._nothing(), **self._said(problem)}
 
     def _nothing(self) -> dict[Any, Any]:
         return {self.scale: gr.update(visible=False), self.reasons: gr.update(visible=False)}

@@ -10,15 +10,16 @@ from typing import cast
 
 import numpy as np
 
+from lsn_app.serving.encoder import Encoder
 from lsn_app.serving.photos import read_photo
 from lsn_app.serving.requests import Place, Problem, at
-from lsn_app.serving.store import Encoder
 from lsn_app.shared.examples import Example
 from lsn_core import Detector, UserError
+from lsn_core.data.archive import ZipSource
 from lsn_core.data.features import FeatureSet, ImageEncoder, extract_features
 from lsn_core.data.images import IMAGE_SUFFIXES, open_image
-from lsn_core.data.labelled import DataLimits, LabelledImages, load_data
-from lsn_core.data.sources import ZipSource
+from lsn_core.data.labelled import LabelledImages, load_data
+from lsn_core.data.sources import DataLimits
 from lsn_core.evaluation import Evaluation, Method, class_targets, evaluate
 from lsn_core.jobs.storage.files import calling
 
@@ -191,7 +192,7 @@ def measure(
     scored, features = [], []
     for images in (known, *others):
         found = extract_features(
-            cast(ImageEncoder, encoder), images, cache_dir=cache, batch_size=_BATCH, on_error="skip",
+            cast(ImageEncoder, encoder), images, cache=cache, batch_size=_BATCH, on_error="skip",
             progress=lambda done, _, before=before: progress(before + done, total),  # type: ignore[misc]
         )  # fmt: skip
         before += len(images)

@@ -9,12 +9,13 @@ import gradio as gr
 
 from lsn_app.negation import words as probe_words
 from lsn_app.negation.answer import MAX_PHOTOS, count_photos, find_photos, open_prompts
+from lsn_app.negation.plots import not_bars
 from lsn_app.serving.requests import ZERO_SHOT, Problem
 from lsn_app.serving.store import Store
-from lsn_app.shared import plots, words
+from lsn_app.shared import words
 from lsn_app.shared.messages import counter, plot_title, shown_if
 from lsn_app.shared.photo_input import file_of
-from lsn_core.detector.detector import NEGATIVE_TEMPLATE
+from lsn_core.prompts.written import NEGATIVE_TEMPLATE
 
 SHARED: dict[str, Any] = {"concurrency_id": "model", "concurrency_limit": 2, "api_visibility": "private"}
 
@@ -89,8 +90,8 @@ class ManyPhotos:
         return {
             self.counted: shown_if(probe_words.counted(counts)),
             self.bars: gr.update(visible=True),
-            self.written: plots.not_bars(by_hand),
-            self.learned: plots.not_bars(counts.learned) if counts.learned else None,
+            self.written: not_bars(by_hand),
+            self.learned: not_bars(counts.learned) if counts.learned else None,
             self.learned_column: gr.update(visible=bool(counts.learned)),
             self.link: shown_if(probe_words.counts_link(counts)),
             self.message: shown_if(""),

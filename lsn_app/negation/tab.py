@@ -10,20 +10,13 @@ import gradio as gr
 from gradio.data_classes import FileData
 
 from lsn_app.negation import words as probe_words
-from lsn_app.negation.answer import (
-    PRESETS,
-    Preset,
-    Round,
-    ask_negated,
-    ask_texts,
-    open_prompts,
-    play,
-    probe_line,
-)
+from lsn_app.negation.answer import ask_negated, ask_texts, open_prompts, probe_line
 from lsn_app.negation.batch_panel import SHARED, ManyPhotos
+from lsn_app.negation.paper_figures import PRESETS, Preset, Round, play
+from lsn_app.serving.encoder import Encoder
 from lsn_app.serving.photos import Photo
 from lsn_app.serving.requests import ZERO_SHOT, Problem, at, open_detector
-from lsn_app.serving.store import Encoder, Store
+from lsn_app.serving.store import Store
 from lsn_app.shared import words
 from lsn_app.shared.address import Address
 from lsn_app.shared.messages import heading, shown_if

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-from lsn_app.negation.answer import Counts, Preset, Round
+from lsn_app.negation.answer import Counts
+from lsn_app.negation.paper_figures import Preset, Round
 from lsn_app.shared.csv_links import csv_text, download_link
 from lsn_app.shared.words import note, problem
 from lsn_core.negation import Choice, NegationTable, Row, Tally

@@ -16,7 +16,7 @@ from weakref import WeakValueDictionary
 
 import lsn_core
 from lsn_core import Backbone, UserError
-from lsn_core.backbones.backbone import resolve_device
+from lsn_core.backbones.loading import resolve_device
 from lsn_core.jobs.worker.attempt import Sitting
 
 try:

@@ -16,17 +16,19 @@ import gradio as gr
 
 from lsn_app.serving.requests import ZERO_SHOT
 from lsn_app.serving.store import Store
-from lsn_app.shared import plots, words
+from lsn_app.shared import words
 from lsn_app.shared.examples import load_examples
 from lsn_app.shared.messages import shown_if
 from lsn_app.train import words as job_cards
+from lsn_app.train.plots import training_curves
 from lsn_app.train.sample_sets import SAMPLES
 from lsn_app.train.sample_sets import fetch as fetch_sample
 from lsn_core import UserError
 from lsn_core.jobs import Job, Jobs
 from lsn_core.jobs.inspection import inspect
 from lsn_core.jobs.job import PENDING, RESUMABLE
-from lsn_core.training.config import METHODS, PRESETS, get_preset
+from lsn_core.training.config import METHODS
+from lsn_core.training.presets import PRESETS, get_preset
 
 LAYOUT = (
     "A **zip** with one folder for each class, named after it: `cat/1.jpg`, `cat/2.jpg`, `dog/1.jpg`, ... "
@@ -269,7 +271,7 @@ class _TrainTab:
         if job is None:
             return found | {self.card: job_cards.no_job_card(), self.curves: gr.update(visible=False)}
         points = self.jobs.progress(job.id)
-        curves = plots.training_curves(points, job.total)
+        curves = training_curves(points, job.total)
         return found | {
             self.card: job_cards.job_card(job, places.get(job.id), self.jobs.seconds_left(job), working),
             self.curves: gr.update(value=curves, visible=True) if len(points) > 1 else gr.update(visible=False),

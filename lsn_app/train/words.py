@@ -5,7 +5,7 @@ from __future__ import annotations
 from html import escape
 
 from lsn_app.shared.words import percent
-from lsn_core import Calibration
+from lsn_core.calibration import Calibration
 from lsn_core.jobs import Job
 from lsn_core.jobs.inspection import Inspection
 

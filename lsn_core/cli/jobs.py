@@ -55,7 +55,7 @@ def worker(
 ) -> None:
     """Run training jobs, one at a time, until stopped (Ctrl-C). Its job is then interrupted and can go on later."""
     from lsn_core.jobs import Worker, WorkerConfig
-    from lsn_core.jobs.storage.locks import when_parent_ends
+    from lsn_core.jobs.worker.parent import when_parent_ends
 
     logging.getLogger("lsn_core").setLevel(logging.INFO)
     config = WorkerConfig(device, name, threads, memory_gib, resume, queue, checkpoint_seconds)
@@ -93,7 +93,7 @@ def submit(
     as_json: JsonOption = False,
 ) -> None:
     """Put a training job into the queue; a worker, or the running app, does it."""
-    from lsn_core.training.config import ablate, get_preset
+    from lsn_core.training.presets import ablate, get_preset
 
     changes: dict[str, Any] = {"seed": seed} | ({"shots": shots} if shots is not None else {})
     config = ablate(get_preset(preset, method, **changes), ablation)

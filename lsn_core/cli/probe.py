@@ -48,12 +48,13 @@ def probe(
         raise UserError("--texts and --truth are about single images; take them out, or --count and --data.")
     import torch
 
-    from lsn_core.backbones.backbone import EMBEDDED, load_backbone
+    from lsn_core.backbones.loading import EMBEDDED, load_backbone
     from lsn_core.data.features import extract_features
     from lsn_core.data.images import find_images
     from lsn_core.data.labelled import load_data
     from lsn_core.detector.detector import Detector
-    from lsn_core.negation import NEGATIONS, written_prompts
+    from lsn_core.negation import written_prompts
+    from lsn_core.prompts.written import NEGATIONS
 
     labelled = load_data(data) if data is not None else None
     files = find_images(images or [])
@@ -71,7 +72,7 @@ def probe(
     prompts = [written_prompts(model, names, template or NEGATIONS)] if names else []
     prompts += [learned] if learned is not None else []
     if labelled is not None:
-        found = extract_features(model, labelled, cache_dir=None, progress=len(labelled) >= 20, on_error="skip")
+        found = extract_features(model, labelled, cache=None, progress=len(labelled) >= 20, on_error="skip")
         for name, problem in found.errors:
             _say({"file": name, "error": problem}, as_json, describe)
         _count(prompts, found.features, [labelled.class_names[i] for i in labelled.labels[found.kept]], as_json)

@@ -39,12 +39,13 @@ def train(
     as_json: JsonOption = False,
 ) -> None:
     """Learn positive and negative prompts from labelled photos and write a calibrated detector."""
-    from lsn_core.backbones.backbone import EMBEDDED, load_backbone
+    from lsn_core.backbones.loading import EMBEDDED, load_backbone
     from lsn_core.data.features import extract_features
-    from lsn_core.data.labelled import few_shot, load_data
-    from lsn_core.training.config import ablate, get_preset
+    from lsn_core.data.labelled import load_data
+    from lsn_core.data.sampling import few_shot
     from lsn_core.training.loop import Progress
     from lsn_core.training.loop import train as learn
+    from lsn_core.training.presets import ablate, get_preset
 
     started = time.monotonic()
     changes: dict[str, Any] = {"seed": seed} | ({"shots": shots} if shots is not None else {})
@@ -57,7 +58,7 @@ def train(
     # Only the images that will be used are encoded; the same seed draws the same ones.
     images = images.subset(few_shot(images, config.shots, seed))
     encoder = load_backbone(backbone or EMBEDDED, device)
-    found = extract_features(encoder, images, cache_dir=_folder(cache), on_error="skip")
+    found = extract_features(encoder, images, cache=_folder(cache), on_error="skip")
     for name, problem in found.errors:
         log.warning("Left out: %s: %s", name, problem)
     labels = images.labels[found.kept]
@@ -88,53 +89,6 @@ def train(
         f"{out}: {len(detector.class_names)} classes, {line['train_images']} training and {line['calibration_images']} "
         f"calibration images; accuracy on the latter {accuracy}; {line['seconds']} s"
     )
-
-
-@app.command()
-@plain_errors
-def evaluate(
-    detector: Annotated[Path, typer.Option(help="A detector file.")],
-    known: Annotated[Path, typer.Option("--id", help=f"In-distribution test images. {DATA_HELP}")],
-    ood: Annotated[list[str], typer.Option(help="Out-of-distribution images as NAME=DATA; may be given again.")],
-    score: Annotated[list[str] | None, typer.Option(help="Scores to measure; default: the detector's and mcm.")] = None,
-    cache: CacheOption = None,
-    backbone: BackboneOption = None,
-    device: DeviceOption = "auto",
-    as_json: JsonOption = False,
-) -> None:
-    """Measure how well a detector tells known images from others: AUROC, FPR95, AUPR and ID accuracy."""
-    from lsn_core.backbones.backbone import load_backbone
-    from lsn_core.data.features import extract_features
-    from lsn_core.data.labelled import load_data
-    from lsn_core.detector.detector import Detector
-    from lsn_core.evaluation import Method, class_targets
-    from lsn_core.evaluation import evaluate as measure
-
-    sets: dict[str, Path] = {}
-    for item in ood:
-        name, _, where = item.partition("=")
-        if not (name and where) or name in sets:
-            raise UserError(f"--ood {item!r} is not NAME=DATA, or its name is given twice.")
-        sets[name] = Path(where)
-    judge = Detector.load(detector, load_backbone(backbone, device) if backbone else None)
-    scores = list(dict.fromkeys(score or [judge.score_name, "mcm"]))
-
-    def features(path: Path) -> tuple[Any, Any, Any]:
-        images = load_data(path)
-        found = extract_features(judge.backbone, images, cache_dir=_folder(cache), on_error="skip")
-        for name, problem in found.errors:
-            log.warning("Left out: %s: %s", name, problem)
-        return images, found.features, images.labels[found.kept]
-
-    images, id_features, id_labels = features(known)
-    targets = class_targets([images.class_names[i] for i in id_labels], judge, known.name)
-    others = {name: features(path)[1] for name, path in sets.items()}
-    found = measure([Method(kind, judge, kind) for kind in scores], id_features, targets, others)
-    for row in found.rows:
-        shown = "  ".join(f"{name.upper()} {value:.4f}" for name, value in row.metrics.as_dict().items())
-        typer.echo(json.dumps(row.as_dict()) if as_json else f"{row.ood:>16} {row.score:>16}  {shown}")
-    if not as_json:
-        typer.echo(f"ID accuracy {found.rows[0].id_accuracy:.4f} on {len(id_features)} images")
 
 
 def _folder(path: Path | None) -> Path | None:

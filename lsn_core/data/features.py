@@ -3,10 +3,8 @@
 import hashlib
 import logging
 import os
-import sqlite3
-import uuid
 from collections.abc import Callable, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
@@ -16,17 +14,14 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
+from lsn_core.data.feature_cache import DiskFeatureCache, FeatureCache
 from lsn_core.data.images import ImageLimits, open_image
 from lsn_core.errors import UserError
 
 logger = logging.getLogger(__name__)
 
-CACHE_FILE = "features-v1.sqlite"
-"""Name of the cache inside its folder; the number changes with the table's layout."""
 
 _BATCH_PIXELS = 100_000_000  # at most this much is decoded at a time (about 0.4 GB), however large the photos are
-_BUSY_SECONDS = 30.0
-_CACHE_ERRORS = (sqlite3.Error, OSError, ValueError, OverflowError)  # sqlite3 lets UnicodeDecodeError through
 _DEFAULT_LIMITS = ImageLimits()
 
 
@@ -77,11 +72,12 @@ def extract_features(
     backbone: ImageEncoder,
     data: ImageCollection,
     *,
-    cache_dir: Path | None,
+    cache: Path | FeatureCache | None = None,
     batch_size: int = 64,
     progress: bool | Callable[[int, int], None] = True,
     on_error: Literal["raise", "skip"] = "raise",
     limits: ImageLimits = _DEFAULT_LIMITS,
+    on_picture: Callable[[int, Image.Image], object] | None = None,
 ) -> FeatureSet:
     """Encode every image, taking from the cache what was encoded before.
 
@@ -92,11 +88,13 @@ def extract_features(
     Args:
         backbone: turns pictures into features.
         data: N images.
-        cache_dir: folder of the cache, made when missing; several processes may share it. None for no cache.
+        cache: folder of a cache on disk, made when missing, which several processes may share; or a cache in hand, of
+            this backbone's features. None for no cache.
         batch_size: most pictures given to the backbone at once, at least 1.
         progress: True for a tqdm bar, False for silence, or a function called with (images done, N).
         on_error: "raise" stops at the first unusable image, "skip" leaves it out and lists it in `errors`.
         limits: largest image accepted.
+        on_picture: called with index and picture of each image that had to be decoded.
 
     Raises:
         UserError: an image cannot be read or has a feature that is NaN, infinite or zero (`on_error="raise"`), or an
@@ -106,8 +104,11 @@ def extract_features(
         raise UserError(f"The batch size must be at least 1, not {batch_size}.")
     if on_error not in ("raise", "skip"):
         raise UserError(f'on_error must be "raise" or "skip", not {on_error!r}.')
-    with closing(_Cache(cache_dir, backbone)) as cache, closing(_Progress(progress, len(data))) as bar:
-        run = _Extraction(backbone, data, cache, bar, on_error == "skip")
+    with ExitStack() as closed:
+        if isinstance(cache, str | os.PathLike):
+            cache = closed.enter_context(closing(DiskFeatureCache(Path(cache), backbone.fingerprint, backbone.dim)))
+        bar = closed.enter_context(closing(_Progress(progress, len(data))))
+        run = _Extraction(backbone, data, cache, bar, on_error == "skip", on_picture)
         for index in range(len(data)):
             run.add(index, limits)
             if len(run.waiting) >= batch_size or run.waiting_pixels >= _BATCH_PIXELS:
@@ -123,9 +124,16 @@ def extract_features(
 
 class _Extraction:
     def __init__(
-        self, backbone: ImageEncoder, data: ImageCollection, cache: "_Cache", bar: "_Progress", skip: bool
+        self,
+        backbone: ImageEncoder,
+        data: ImageCollection,
+        cache: FeatureCache | None,
+        bar: "_Progress",
+        skip: bool,
+        on_picture: Callable[[int, Image.Image], object] | None,
     ) -> None:
         self.backbone, self.data, self.cache, self.bar, self.skip = backbone, data, cache, bar, skip
+        self.on_picture = on_picture
         self.rows: dict[int, np.ndarray] = {}
         self.errors: dict[int, str] = {}
         self.waiting: dict[bytes, tuple[Image.Image, list[int]]] = {}  # by content, so that equal images wait together
@@ -140,11 +148,13 @@ class _Extraction:
             if key in self.waiting:
                 self.waiting[key][1].append(index)
                 return
-            row = self.cache.get(key)
+            row = self.cache.get(key) if self.cache is not None else None
             if row is not None:
                 self._keep([index], row)
                 return
             image = open_image(data, name=name, limits=limits)
+            if self.on_picture is not None:
+                self.on_picture(index, image)
         except UserError as error:
             self._refuse([index], error)
             return
@@ -163,7 +173,8 @@ class _Extraction:
         rows = zip(waiting, features.numpy(), strict=True)
         fresh = {key: row for key, row in rows if abs(float(np.linalg.norm(row)) - 1) < 1e-3}  # false for NaN
         self.encoded += len(fresh)
-        self.cache.put(fresh)  # before the progress is told, as whoever hears it may end the run
+        if self.cache is not None:
+            self.cache.put(fresh)  # before the progress is told, as whoever hears it may end the run
         for key, (_, indices) in waiting.items():
             if key in fresh:
                 self._keep(indices, fresh[key])
@@ -205,84 +216,3 @@ class _Progress:
 
     def close(self) -> None:
         self._bar.close()
-
-
-class _Cache:
-    """Features in one SQLite file: commits survive a kill, locks serve several processes, each row has a checksum."""
-
-    def __init__(self, folder: Path | None, backbone: ImageEncoder) -> None:
-        self._fingerprint, self._dim = backbone.fingerprint, backbone.dim
-        self._path = None if folder is None else Path(folder) / CACHE_FILE
-        self._connection: sqlite3.Connection | None = None
-        if self._path is not None:
-            try:
-                self._path.parent.mkdir(parents=True, exist_ok=True)
-                self._connect()
-            except _CACHE_ERRORS as error:
-                self._give_up(error)
-
-    def _connect(self) -> None:
-        assert self._path is not None
-        self._connection = sqlite3.connect(self._path, timeout=_BUSY_SECONDS)
-        # The default rollback journal, not WAL: WAL needs shared memory, which network file systems lack.
-        with self._connection:
-            self._connection.execute(
-                "CREATE TABLE IF NOT EXISTS features (fingerprint TEXT NOT NULL, image BLOB NOT NULL,"
-                " feature BLOB NOT NULL, checksum BLOB NOT NULL, PRIMARY KEY (fingerprint, image))"
-            )
-
-    def get(self, key: bytes) -> np.ndarray | None:
-        if self._connection is None:
-            return None
-        try:
-            found = self._connection.execute(
-                "SELECT feature, checksum FROM features WHERE fingerprint = ? AND image = ?", (self._fingerprint, key)
-            ).fetchone()
-        except _CACHE_ERRORS as error:
-            self._give_up(error)
-            return None
-        if found is None:
-            return None
-        feature, checksum = found
-        if not isinstance(feature, bytes) or len(feature) != 4 * self._dim or self._checksum(key, feature) != checksum:
-            logger.warning("%s: a damaged entry was ignored and will be computed again.", self._path)
-            return None
-        return np.frombuffer(feature, dtype="<f4").astype(np.float32)
-
-    def put(self, rows: dict[bytes, np.ndarray]) -> None:
-        if self._connection is None or not rows:
-            return
-        blobs = {key: row.astype("<f4").tobytes() for key, row in rows.items()}
-        entries = [(self._fingerprint, key, blob, self._checksum(key, blob)) for key, blob in blobs.items()]
-        try:
-            with self._connection:
-                self._connection.executemany("INSERT OR REPLACE INTO features VALUES (?, ?, ?, ?)", entries)
-        except _CACHE_ERRORS as error:
-            self._give_up(error)
-
-    def close(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
-
-    def _checksum(self, key: bytes, feature: bytes) -> bytes:
-        return hashlib.sha256(b"\0".join((self._fingerprint.encode(), key, feature))).digest()[:8]
-
-    def _give_up(self, error: Exception) -> None:
-        """Go on without a cache; one that is damaged is moved out of the way and begun anew."""
-        self.close()
-        assert self._path is not None
-        if isinstance(error, sqlite3.OperationalError | OSError):  # locked, read-only, disk full: not damaged
-            logger.warning("%s: the feature cache cannot be used (%s); going on without it.", self._path, error)
-            return
-        aside = self._path.with_name(f"{self._path.name}.damaged-{uuid.uuid4().hex[:8]}")
-        logger.warning("%s: the feature cache is damaged (%s); it is set aside as %s.", self._path, error, aside.name)
-        try:
-            journal = Path(f"{self._path}-journal")
-            os.replace(self._path, aside)
-            if journal.exists():  # it belongs to the damaged file and would be replayed into the new one
-                os.replace(journal, f"{aside}-journal")
-            self._connect()
-        except _CACHE_ERRORS as again:
-            self.close()
-            logger.warning("%s: no new feature cache could be begun (%s); going on without.", self._path, again)

@@ -1,6 +1,5 @@
 """Labelled images from a folder of class folders, a zip of one, or a Parquet file, read one image at a time."""
 
-import hashlib
 import logging
 import os
 import zipfile
@@ -10,11 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
+from lsn_core.class_names import fold_name, listed, tidy_name
+from lsn_core.data.archive import ZipSource
 from lsn_core.data.images import IMAGE_SUFFIXES
-from lsn_core.data.sources import DataError, DataLimits, FileSource, FolderSource, ParquetSource, ZipSource
+from lsn_core.data.parquet import ParquetSource
+from lsn_core.data.sources import DataError, DataLimits, FileSource, FolderSource
 from lsn_core.errors import UserError
-
-__all__ = ["DataError", "DataLimits", "LabelledImages", "few_shot", "load_data", "split"]
 
 logger = logging.getLogger(__name__)
 
@@ -64,17 +64,17 @@ class LabelledImages:
         Raises:
             UserError: a class is unknown or given twice, or none is given.
         """
-        ids = {_fold(name): index for index, name in enumerate(self.class_names)}
+        ids = {fold_name(name): index for index, name in enumerate(self.class_names)}
         chosen: list[int] = []
         for item in classes:
-            index = ids.get(_fold(item), -1) if isinstance(item, str) else int(item)
+            index = ids.get(fold_name(item), -1) if isinstance(item, str) else int(item)
             if not 0 <= index < len(self.class_names):
-                raise DataError(f"There is no class {item!r}; there are {_listed(self.class_names)}.")
+                raise DataError(f"There is no class {item!r}; there are {listed(self.class_names)}.")
             if index in chosen:
                 raise DataError(f"The class {item!r} is given twice; give each class once.")
             chosen.append(index)
         if not chosen:
-            raise DataError(f"No class was chosen; choose from {_listed(self.class_names)}.")
+            raise DataError(f"No class was chosen; choose from {listed(self.class_names)}.")
         new_ids = np.full(len(self.class_names), -1, dtype=np.int64)
         new_ids[chosen] = np.arange(len(chosen))
         kept = self.subset(np.flatnonzero(new_ids[self.labels] >= 0))
@@ -120,98 +120,17 @@ def load_data(path: str | os.PathLike[str], limits: DataLimits = _DEFAULT_LIMITS
     raise DataError(f"{path}: this is neither a folder of class folders, a zip of one, nor a Parquet file. {_LAYOUT}")
 
 
-def few_shot(
-    data: LabelledImages, shots: int | None, seed: int, reserve: Sequence[int] | np.ndarray = ()
-) -> np.ndarray:
-    """Draw the same number of images from every class, without replacement.
-
-    A class's draw depends on the seed, its name and its own images only, and a larger draw contains a smaller one.
-
-    Args:
-        data: the images to draw from.
-        shots: images per class, at least 1, or None for all. A class with fewer gives all it has, with a warning.
-        seed: at least 0.
-        reserve: indices kept out of the draw, for example those held out for calibration.
-
-    Returns:
-        Sorted int64 indices into `data`.
-
-    Raises:
-        UserError: `shots` is below 1.
-    """
-    if shots is not None and shots < 1:
-        raise DataError(f"The number of shots must be at least 1, or left out to use every image, not {shots}.")
-    allowed = np.ones(len(data), dtype=bool)
-    allowed[np.asarray(reserve, dtype=np.int64)] = False
-    drawn, short = [], []
-    for label, name in enumerate(data.class_names):
-        members = np.flatnonzero((data.labels == label) & allowed)
-        if shots is not None and len(members) < shots:
-            short.append(f"{name} ({len(members)})")
-        name_seed = int.from_bytes(hashlib.sha256(_fold(name).encode()).digest()[:8], "big")
-        order = np.random.Generator(np.random.PCG64([seed, name_seed])).permutation(len(members))
-        drawn.append(members[order[:shots]])
-    if short:
-        logger.warning("Fewer than %s images in %s; all of them are used.", shots, _listed(short))
-    return np.sort(np.concatenate(drawn)) if drawn else np.zeros(0, dtype=np.int64)
-
-
-def split(labels: np.ndarray, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Split images into a training and a held-out part, each class in proportion.
-
-    Args:
-        labels: class indices, shape (N,).
-        share: share to hold out, in [0, 1). The total is share x N to the nearest whole image, as far as every class
-            can keep at least one image for training; each class gives its own share to within one image.
-        seed: at least 0.
-
-    Returns:
-        Sorted int64 indices of the training part and of the held-out part.
-
-    Raises:
-        UserError: `share` is out of range.
-    """
-    if not 0 <= share < 1:
-        raise DataError(f"The share to hold out must be at least 0 and below 1, not {share!r}.")
-    labels = np.asarray(labels)
-    classes, counts = np.unique(labels, return_counts=True)
-    exact = share * counts
-    quota = np.floor(exact + 1e-9).astype(np.int64)
-    ties = np.random.Generator(np.random.PCG64([seed, len(labels)])).permutation(len(classes))
-    for index in np.lexsort((ties, quota - exact)):  # the largest remainders are rounded up
-        if quota.sum() < round(share * len(labels)) and exact[index] > quota[index]:
-            quota[index] += 1
-    quota = np.minimum(quota, counts - 1)
-    held = np.zeros(len(labels), dtype=bool)
-    for label, number in zip(classes, quota, strict=True):
-        order = np.random.Generator(np.random.PCG64([seed, int(label)])).permutation(np.flatnonzero(labels == label))
-        held[order[:number]] = True
-    return np.flatnonzero(~held), np.flatnonzero(held)
-
-
-def _fold(name: str) -> str:
-    return _class_name(name).casefold()
-
-
-def _class_name(name: str) -> str:
-    return " ".join(name.replace("_", " ").split())
-
-
-def _listed(items: Sequence[str], most: int = 8) -> str:
-    return ", ".join(items[:most]) + (f" and {len(items) - most} more" if len(items) > most else "")
-
-
 def _class_names(raw: Sequence[str], where: str) -> tuple[str, ...]:
     first: dict[str, str] = {}
     for name in raw:
-        if not _class_name(name):
+        if not tidy_name(name):
             raise DataError(f"{where}: a class has no name (it reads {name!r}). Give it a name.")
-        other = first.setdefault(_fold(name), name)
+        other = first.setdefault(fold_name(name), name)
         if other is not name:
             raise DataError(f"{where}: the classes {other!r} and {name!r} have the same name. Rename or merge them.")
     if not first:
         raise DataError(f"{where}: there are no classes. {_LAYOUT}")
-    return tuple(_class_name(name) for name in raw)
+    return tuple(tidy_name(name) for name in raw)
 
 
 def _arrange(source: FileSource, where: str) -> LabelledImages:
@@ -231,12 +150,12 @@ def _arrange(source: FileSource, where: str) -> LabelledImages:
         raise DataError(f"{where}: {len(loose)} images are in no class folder, such as {loose[0]}. {_LAYOUT}")
     classes = {paths[index][depth] for index in images}
     if {name.lower() for name in classes} <= _SPLIT_NAMES and all(len(paths[index]) > depth + 2 for index in images):
-        raise DataError(f"{where}: it holds the splits {_listed(sorted(classes))}. Give one of them by itself.")
+        raise DataError(f"{where}: it holds the splits {listed(sorted(classes))}. Give one of them by itself.")
     folders = [tuple(folder.split("/")) for folder in source.folders] + [parts[:-1] for parts in paths]
     outer = paths[images[0]][:depth]
     empty = {parts[depth] for parts in folders if len(parts) > depth and parts[:depth] == outer} - classes
     if empty:
-        raise DataError(f"{where}: no images in the class folders {_listed(sorted(empty))}. Add some or remove them.")
+        raise DataError(f"{where}: no images in the class folders {listed(sorted(empty))}. Add some or remove them.")
     raw = sorted(classes)
     ids = {name: index for index, name in enumerate(raw)}
     images.sort(key=lambda index: paths[index])

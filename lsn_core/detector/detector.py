@@ -7,60 +7,27 @@ import logging
 import math
 import os
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from PIL import Image
 from torch import Tensor
 
 from lsn_core.atomic import write_safetensors
-from lsn_core.backbones.backbone import Backbone, load_backbone
+from lsn_core.backbones.backbone import Backbone
+from lsn_core.backbones.loading import load_backbone
 from lsn_core.calibration import DEFAULT_TPR, Calibration, check_tpr
+from lsn_core.class_names import check_class_names
 from lsn_core.data.images import ImageSource, open_image
 from lsn_core.detector.file import HEADER, SCHEMA, read_detector_file
+from lsn_core.detector.prediction import Prediction
+from lsn_core.detector.prompts import ConditionalPrompts, FixedPrompts
 from lsn_core.errors import UserError
+from lsn_core.prompts.written import NEGATIVE_TEMPLATE, POSITIVE_TEMPLATE
 from lsn_core.scores import get_score
 
 log = logging.getLogger(__name__)
-
-POSITIVE_TEMPLATE = "a photo of a {}"
-NEGATIVE_TEMPLATE = "not a photo of a {}"
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """The verdict on one image and its reasons.
-
-    Attributes:
-        verdict: "ID" where score >= threshold (Eq. 1), else "OOD"; None where `error` is set.
-        score: the detector's score, higher = more in-distribution.
-        threshold: γ; -inf where there are too few calibration images to reject any at the wanted rate.
-        calibrated: whether the threshold comes from images of the known classes.
-        p_value: share of known images expected to score this low, in (0, 1]; None without calibration.
-        predicted_class: the class whose positive prompt fits best.
-        positive: class name -> cosine to its positive prompt.
-        negative: class name -> cosines to its K negative prompts.
-        error: why there is no verdict, as a sentence; None where there is one.
-    """
-
-    verdict: str | None
-    score: float | None
-    threshold: float | None
-    calibrated: bool
-    p_value: float | None
-    predicted_class: str | None
-    positive: dict[str, float] = field(default_factory=dict)
-    negative: dict[str, list[float]] = field(default_factory=dict)
-    error: str | None = None
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values for JSON; an infinite threshold becomes None, which JSON can hold."""
-        plain = asdict(self)
-        if self.threshold is not None and math.isinf(self.threshold):
-            plain["threshold"] = None
-        return plain
 
 
 class Detector:
@@ -73,14 +40,9 @@ class Detector:
         calibration: scores of held-out images of the known classes, or None.
         score_name: which registered score gives the verdict.
         config: how the prompts were made, as stored in the file.
+        prompts: what images are compared with; made for each image where the method is CoCoOp. `positive` and
+            `negative` are then those at the mean training image, for display.
     """
-
-    _by_method: ClassVar[dict[str, type[Detector]]] = {}
-
-    def __init_subclass__(cls, method: str, **kwargs: Any) -> None:
-        """A kind of detector of its own for files whose config names this training method."""
-        super().__init_subclass__(**kwargs)
-        Detector._by_method[method] = cls
 
     def __init__(
         self,
@@ -110,6 +72,10 @@ class Detector:
         self.config = config or {}
         self.metrics = metrics or {}
         self.contexts = contexts or {}
+        fixed = FixedPrompts(self.positive, self.negative)
+        self.prompts: FixedPrompts | ConditionalPrompts = fixed
+        if self.config.get("method") == "cocoop":
+            self.prompts = ConditionalPrompts(backbone, self.class_names, fixed, self.contexts, self.config)
         get_score(score_name)
 
     @classmethod
@@ -147,13 +113,12 @@ class Detector:
 
     def text_features(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Text features of the prompts that these images (B, D) are compared with: (B, C, D) and (B, K, C, D)."""
-        return self.positive.expand(len(features), -1, -1), self.negative.expand(len(features), -1, -1, -1)
+        return self.prompts.text_features(features)
 
     def cosines(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Cosines of image features (N, D) to all prompts: positive (N, C) and negative (N, K, C)."""
         self._check_features(features)
-        features = features.float().cpu()
-        return features @ self.positive.T, torch.einsum("nd,kcd->nkc", features, self.negative)
+        return self.prompts.cosines(features.float().cpu())
 
     def _check_features(self, features: Tensor) -> None:
         if features.ndim != 2 or features.shape[1] != self.positive.shape[1]:
@@ -312,8 +277,6 @@ class Detector:
         Raises:
             UserError: not such a file, a damaged one, another schema, or text features of another backbone's weights.
         """
-        import lsn_core.detector.conditional  # noqa: F401 - its kind of detector makes itself known
-
         path = Path(path)
         metadata, tensors = read_detector_file(path)
         if backbone is None:
@@ -325,9 +288,8 @@ class Detector:
                 f"nothing there: load that backbone, or train the detector again."
             )
         calibration = Calibration(tensors["calibration"].numpy()) if "calibration" in tensors else None
-        kind = cls._by_method.get(metadata["config"].get("method", ""), cls)
         try:
-            return kind(
+            return cls(
                 backbone,
                 metadata["class_names"],
                 tensors["positive"],
@@ -340,20 +302,3 @@ class Detector:
             )
         except UserError as error:
             raise UserError(f"{path.name} is not a usable detector file: {error}") from error
-
-
-def check_class_names(class_names: Sequence[str]) -> tuple[str, ...]:
-    """Stripped class names; a UserError for fewer than two, an empty one or one given twice (case aside)."""
-    if any(not isinstance(name, str) for name in class_names):
-        raise UserError("Every class name must be a text.")
-    names = tuple(" ".join(name.split()) for name in class_names)
-    if len(names) < 2:
-        raise UserError(f"At least two classes are needed, and there {'is' if names else 'are'} {len(names)}.")
-    seen: set[str] = set()
-    for place, name in enumerate(names, start=1):
-        if not name:
-            raise UserError(f"Class {place} of {len(names)} has an empty name. Name it or take it out.")
-        if name.lower() in seen:
-            raise UserError(f"The class {name!r} is given twice. Take one out.")
-        seen.add(name.lower())
-    return names

@@ -42,6 +42,9 @@ def read_detector_file(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         "backbone": str, "weights_hash": str, "class_names": list, "score": str, "config": dict, "metrics": dict
     }  # fmt: skip
     wrong = [key for key, kind in wanted.items() if not isinstance(metadata.get(key), kind)]
+    config = {} if "config" in wrong else metadata["config"]
+    for key, kind in {"method": str, "positive": dict, "negative": dict}.items():
+        wrong += [f"config.{key}"] if not isinstance(config.get(key, kind()), kind) else []
     missing = [name for name in ("positive", "negative") if name not in tensors]
     if wrong or missing or any(not tensor.isfinite().all() for tensor in tensors.values()):
         raise UserError(f"{path.name} is damaged: {', '.join(wrong + missing) or 'values'} wrong or missing.")

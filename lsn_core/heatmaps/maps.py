@@ -8,9 +8,8 @@ minus negative", a gradient for a detector's score.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import torch
@@ -19,24 +18,8 @@ from torch import Tensor
 from lsn_core.backbones.image_tower import Box, View
 from lsn_core.detector.detector import Detector
 from lsn_core.errors import UserError
-from lsn_core.scores import get_score
-
-Maps = np.ndarray  # (N, h, w), float32
-
-
-@dataclass(frozen=True)
-class Target:
-    """What a map is about.
-
-    Attributes:
-        label: what it is called.
-        direction: u, shape (D,): the derivative of the target by the image feature.
-        value: the target itself, such as a cosine.
-    """
-
-    label: str
-    direction: Tensor
-    value: float
+from lsn_core.heatmaps.methods import DEFAULT_METHOD, Maps, get_method
+from lsn_core.heatmaps.targets import TARGETS, Target, prompt_features
 
 
 @dataclass(frozen=True)
@@ -95,54 +78,6 @@ def heat_maps(
     return HeatMaps(values, signed, tuple(targets), chosen.name, view.box)
 
 
-# -- targets -----------------------------------------------------------------------------------------------------------
-
-
-def prompt_targets(detector: Detector, view: View, class_name: str | None = None) -> list[Target]:
-    """The cosines to a class's positive prompt and to each of its K negative prompts.
-
-    Args:
-        class_name: None is the class whose positive prompt fits best.
-
-    Raises:
-        UserError: the detector knows no such class.
-    """
-    positive, negative, c = _prompts(detector, view, class_name)
-    name = detector.class_names[c]
-    wanted = [(f"{name}", positive[c]), *((_not(name, k, len(negative)), own[c]) for k, own in enumerate(negative))]
-    return [Target(label, text, float(text @ view.feature.cpu())) for label, text in wanted]
-
-
-def difference_targets(detector: Detector, view: View, class_name: str | None = None) -> list[Target]:
-    """Positive minus negative: the cosine to a class's positive prompt less that to each of its K negative prompts."""
-    positive, negative, c = _prompts(detector, view, class_name)
-    name = detector.class_names[c]
-    directions = [positive[c] - own[c] for own in negative]
-    if not directions:
-        raise UserError("This detector has no negative prompts to subtract. Ask for the prompts themselves.")
-    labels = [f"{name} minus {_not(name, k, len(negative))}" for k in range(len(negative))]
-    return [Target(label, u, float(u @ view.feature.cpu())) for label, u in zip(labels, directions, strict=True)]
-
-
-def score_target(detector: Detector, view: View) -> list[Target]:
-    """The detector's own score, whose direction is its gradient at this image (its prompts taken as fixed)."""
-    positive, negative, _ = _prompts(detector, view, None)
-    feature = view.feature.detach().cpu().requires_grad_()
-    with torch.enable_grad():
-        cosines = (positive @ feature)[None], (negative @ feature)[None]  # (1, C), (1, K, C)
-        score = get_score(detector.score_name)(*cosines)[0]
-        (direction,) = torch.autograd.grad(score, feature)
-    return [Target(f"score ({detector.score_name})", direction, float(score.detach()))]
-
-
-TARGETS: dict[str, Callable[..., list[Target]]] = {
-    "prompts": prompt_targets,
-    "difference": difference_targets,
-    "score": lambda detector, view, class_name=None: score_target(detector, view),
-}
-"""What can be asked of a detector, by name."""
-
-
 def explain(
     detector: Detector,
     view: View,
@@ -168,121 +103,5 @@ def explain(
         raise UserError(f"No heat map target is called {target!r}. Known targets: {', '.join(TARGETS)}.")
     targets = TARGETS[target](detector, view, class_name)
     # In a difference, what all prompts share has gone already.
-    reference = _prompts(detector, view, None)[0] if target == "prompts" else None
+    reference = prompt_features(detector, view, None)[0] if target == "prompts" else None
     return heat_maps(view, targets, method, reference, signed)
-
-
-def _prompts(detector: Detector, view: View, class_name: str | None) -> tuple[Tensor, Tensor, int]:
-    feature = view.feature.detach().cpu()
-    positive, negative = (text[0] for text in detector.text_features(feature[None]))  # (C, D), (K, C, D)
-    if class_name is None:
-        return positive, negative, int((positive @ feature).argmax())
-    folded = [name.lower() for name in detector.class_names]
-    if class_name.lower() not in folded:
-        raise UserError(
-            f"The detector knows no class {class_name!r}. Its classes: {', '.join(detector.class_names[:20])}."
-        )
-    return positive, negative, folded.index(class_name.lower())
-
-
-def _not(name: str, k: int, sets: int) -> str:
-    return f"not {name}" if sets == 1 else f"not {name} ({k + 1})"
-
-
-# -- methods -----------------------------------------------------------------------------------------------------------
-
-
-def _grad_cam(kind: str, view: View, directions: Tensor, redundant: Tensor) -> Maps:
-    activations = view.activations.expand(len(directions), -1, -1, -1)
-    return _library_maps(kind, activations, _gradients(view, directions))
-
-
-def _eigen_cam(view: View, directions: Tensor, redundant: Tensor) -> Maps:
-    (values,) = _library_maps("EigenCAM", view.activations[None], view.activations[None])
-    return np.repeat(values[None], len(directions), axis=0)  # no target has a say in it
-
-
-def _library_maps(kind: str, activations: Tensor, gradients: Tensor) -> Maps:
-    """pytorch-grad-cam's formula, on activations and gradients of our own and before it scales each map alone."""
-    import pytorch_grad_cam  # slow to import: it brings OpenCV, Matplotlib and scikit-learn along
-
-    cam = getattr(pytorch_grad_cam, kind)(model=torch.nn.Linear(1, 1), target_layers=[])  # its hooks would go there
-    return cam.get_cam_image(None, None, None, activations.cpu().numpy(), gradients.cpu().numpy(), False)
-
-
-def _gradients(view: View, directions: Tensor) -> Tensor:
-    """Of each target by the activations, (N, channels, h, w), in one backward pass through the head."""
-    with torch.enable_grad():
-        activations = view.activations.expand(len(directions), -1, -1, -1).clone().requires_grad_()
-        total = (view.head(activations) * directions).sum()
-        return torch.autograd.grad(total, activations)[0]
-
-
-def _legrad(view: View, directions: Tensor, redundant: Tensor) -> Maps:
-    if not view.attention:
-        raise UserError("legrad follows attention, and this image tower has none. Use grad-cam or clip-surgery.")
-    total = torch.zeros(len(directions), view.activations[0].numel(), device=directions.device)
-    for layer in view.attention[-_last_layers(len(view.attention)) :]:
-        with torch.enable_grad():
-            probabilities = layer.probabilities.expand(len(directions), -1, -1, -1).clone().requires_grad_()
-            attended = (probabilities @ layer.values).transpose(1, 2).flatten(2)  # (N, queries, width)
-            value = (layer.readout(attended) * directions).sum()
-            (gradient,) = torch.autograd.grad(value, probabilities)  # (N, heads, queries, keys)
-        total += gradient.relu().mean(dim=(1, 2))[:, layer.patches]
-    return total.unflatten(1, view.activations.shape[1:]).cpu().numpy()
-
-
-def _last_layers(count: int) -> int:
-    return max(1, count // 4)
-
-
-def _surgery(view: View, directions: Tensor, redundant: Tensor) -> Maps:
-    if view.patch_features is None:
-        raise UserError("clip-surgery reads each place by itself, and this image tower's pooling cannot. Use grad-cam.")
-    # Unlike the authors', places keep their lengths, or the background would be as loud as the thing; and the mean is
-    # not weighed by the classes' probabilities, or the named class would be its own redundancy where there are few.
-    centred = directions - redundant
-    return torch.einsum("hwd,nd->nhw", view.patch_features, centred).cpu().numpy()
-
-
-@dataclass(frozen=True)
-class Method:
-    """A registered method.
-
-    Attributes:
-        name: as in `METHODS`.
-        function: view, directions (N, D) and redundant direction (D,) -> maps (N, h, w).
-        about: one line on what it is.
-    """
-
-    name: str
-    function: Callable[[View, Tensor, Tensor], Maps]
-    about: str
-
-
-METHODS: dict[str, Method] = {
-    method.name: method
-    for method in (
-        Method("grad-cam", partial(_grad_cam, "GradCAM"), "activations by mean gradients (Selvaraju 2017)"),
-        Method("grad-cam++", partial(_grad_cam, "GradCAMPlusPlus"), "by powers of gradients (Chattopadhay 2018)"),
-        Method("layer-cam", partial(_grad_cam, "LayerCAM"), "activations by their own gradients (Jiang 2021)"),
-        Method("eigen-cam", _eigen_cam, "first principal component, the same for every prompt (Muhammad 2020)"),
-        Method("legrad", _legrad, "gradient of the attention over the last layers (after Bousselham 2024)"),
-        Method("clip-surgery", _surgery, "similarity of each place, what all classes share subtracted (after Li 2023)"),
-    )
-}  # fmt: skip
-DEFAULT_METHOD = "clip-surgery"
-
-
-def get_method(name: str) -> Method:
-    """The registered method of that name; a UserError lists the known ones."""
-    if name not in METHODS:
-        raise UserError(f"No heat map method is called {name!r}. Known methods: {', '.join(METHODS)}.")
-    return METHODS[name]
-
-
-def fitting_methods(view: View) -> list[str]:
-    """Names of the methods that work on this view's image tower."""
-    without = set() if view.attention else {"legrad"}
-    without |= set() if view.patch_features is not None else {"clip-surgery"}
-    return [name for name in METHODS if name not in without]

@@ -9,17 +9,19 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lsn_core.data.labelled import DataError, load_data
+from lsn_core.data.labelled import load_data
+from lsn_core.data.sources import DataError
 from lsn_core.errors import UserError
 from lsn_core.jobs.job import FAILED, QUEUED, RESUMABLE, TRAINING, Job, Point
 from lsn_core.jobs.limits import JobLimits
+from lsn_core.jobs.storage.cleanup import forget, recover
 from lsn_core.jobs.storage.files import Incoming, JobFiles, calling, count_classes
 from lsn_core.jobs.storage.locks import Slots
 from lsn_core.jobs.storage.registry import Registry
 from lsn_core.jobs.worker.queue import JobQueue
 from lsn_core.jobs.worker.supervisor import Supervisor
 from lsn_core.jobs.worker.time_sliced import SlicedWorker
-from lsn_core.jobs.worker.worker import Worker, WorkerConfig, forget, recover
+from lsn_core.jobs.worker.worker import Worker, WorkerConfig
 
 if TYPE_CHECKING:
     from lsn_core.training.config import TrainConfig

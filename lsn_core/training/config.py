@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, get_args
 
 from lsn_core.errors import UserError
@@ -174,84 +174,3 @@ def _build(kind: Callable[..., Any], values: dict[str, Any], where: str) -> Any:
     if unknown := sorted(set(values) - known):
         raise UserError(f"There is no setting {where}{unknown[0]}. Known ones: {', '.join(sorted(known))}.")
     return kind(**values)
-
-
-PRESETS: dict[str, TrainConfig] = {
-    # As printed in section 4.2 and appendix D.0.2.
-    "paper": TrainConfig(),
-    # As in the authors' published code.
-    "reference": TrainConfig(
-        preset="reference",
-        positive=PromptConfig(lr=0.001, momentum=0.9, weight_decay=5e-4),
-        negative=replace(NEGATIVE_PAPER, lr=0.002),
-        loss_on="probabilities",
-        reg="mean_signed",
-        reg_weight=1.0,
-        sets_in_turn=True,
-    ),
-    # A step costs the text tower whatever the batch, so 1/117 of the paper's steps, each on 32 times the images.
-    "fast": TrainConfig(
-        preset="fast",
-        positive=PromptConfig(optimizer="adam", lr=0.005, epochs=15, batch_size=256, lr_per_step=True),
-        negative=replace(NEGATIVE_PAPER, lr=0.02, epochs=18, batch_size=256, lr_per_step=True),
-    ),
-}
-
-
-def get_preset(name: str, method: str = "coop", **changes: Any) -> TrainConfig:
-    """The preset of that name, for CoOp or CoCoOp, with other changes to its top-level settings.
-
-    CoCoOp learns L = 4 positive and 16 negative vectors for 10 epochs, one image a step (appendix D.0.2); `fast` takes
-    8 images a step for one epoch.
-
-    Raises:
-        UserError: the preset or a setting is unknown.
-    """
-    if name not in PRESETS:
-        raise UserError(f"No preset is called {name!r}. Known presets: {', '.join(PRESETS)}.")
-    config = PRESETS[name]
-    if method == "cocoop":
-        epochs, batch_size = (1, 8) if name == "fast" else (10, 1)
-        config = replace(
-            config,
-            method=method,
-            sets_in_turn=False,
-            positive=replace(config.positive, context_length=4, epochs=epochs, batch_size=batch_size),
-            negative=replace(config.negative, epochs=epochs, batch_size=batch_size),
-        )
-    return TrainConfig.from_dict(
-        {**{f.name: getattr(config, f.name) for f in fields(config)}, "method": method, **changes}
-    )
-
-
-def _positive(config: TrainConfig, **changes: Any) -> TrainConfig:
-    return replace(config, positive=replace(config.positive, **changes))
-
-
-def _negative(config: TrainConfig, **changes: Any) -> TrainConfig:
-    return replace(config, negative=replace(config.negative, **changes))
-
-
-ABLATIONS: dict[str, Callable[[TrainConfig], TrainConfig]] = {
-    # Table 4
-    "full": lambda config: config,
-    "no-positive": lambda config: _positive(config, sets=0),
-    "no-negative": lambda config: _negative(config, sets=0),
-    "no-regulariser": lambda config: replace(config, reg_weight=0.0),
-    "multi-positive": lambda config: _negative(_positive(config, sets=3), sets=0),
-    # Table 5: positive prompts alone, then negative prompts alone
-    "pos-shared-name": lambda config: _negative(_positive(config, class_specific=False), sets=0),
-    "pos-specific-name": lambda config: _negative(_positive(config, class_specific=True), sets=0),
-    "pos-specific-no-name": lambda config: _negative(_positive(config, class_specific=True, with_name=False), sets=0),
-    "neg-shared-name": lambda config: _positive(_negative(config, class_specific=False), sets=0),
-    "neg-specific-name": lambda config: _positive(_negative(config, class_specific=True), sets=0),
-    "neg-specific-no-name": lambda config: _positive(_negative(config, class_specific=True, with_name=False), sets=0),
-}
-"""The rows of Tables 4 and 5, each a change to a config."""
-
-
-def ablate(config: TrainConfig, name: str) -> TrainConfig:
-    """`config` changed into that row of Table 4 or 5. Raises UserError for an unknown name."""
-    if name not in ABLATIONS:
-        raise UserError(f"No ablation is called {name!r}. Known ones: {', '.join(ABLATIONS)}.")
-    return ABLATIONS[name](config)

@@ -18,9 +18,11 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from lsn_core.backbones.backbone import Backbone
-from lsn_core.detector.conditional import ConditionalDetector, ensemble
-from lsn_core.detector.detector import POSITIVE_TEMPLATE, Detector, check_class_names
+from lsn_core.class_names import check_class_names
+from lsn_core.detector.detector import Detector
+from lsn_core.detector.prompts import ensemble
 from lsn_core.errors import UserError
+from lsn_core.prompts.written import POSITIVE_TEMPLATE
 from lsn_core.training.checkpoint import read_checkpoint, write_checkpoint
 from lsn_core.training.config import TrainConfig
 from lsn_core.training.phase import Phase
@@ -83,7 +85,7 @@ def train(
         checkpoint_seconds: least time between checkpoints; 0 for one each step.
 
     Returns:
-        A calibrated `Detector`; a `ConditionalDetector` for CoCoOp. Uncalibrated where each class has one image.
+        A calibrated `Detector`. Uncalibrated where each class has one image.
 
     Raises:
         UserError: classes, labels, features or config do not fit, or a checkpoint of another run is in the way.
@@ -207,7 +209,7 @@ def _detector(
         positive = backbone.encode_texts([POSITIVE_TEMPLATE.format(name) for name in names])
     negative = text("negative") if "negative" in phases else positive.new_empty(0, *positive.shape)
     contexts = {f"{kind}.{key}": value for kind, phase in phases.items() for key, value in phase.prompts().items()}
-    detector = (ConditionalDetector if config.method == "cocoop" else Detector)(
+    detector = Detector(
         backbone, names, positive, negative, score_name=config.score, config=config.to_dict(), contexts=contexts
     )
     detector.metrics = {

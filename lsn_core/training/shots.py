@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from lsn_core.data.labelled import split
+from lsn_core.data.sampling import split
 from lsn_core.errors import UserError
 
 log = logging.getLogger(__name__)

@@ -7,7 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from lsn_core import Calibration, UserError
+from lsn_core import UserError
+from lsn_core.calibration import Calibration
 
 
 def test_threshold_and_p_values_by_hand() -> None:

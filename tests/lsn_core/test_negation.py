@@ -12,17 +12,8 @@ from torch import Tensor
 
 from lsn_core import Backbone, Detector, UserError
 from lsn_core.data.images import open_image
-from lsn_core.negation import (
-    NEGATIONS,
-    NegationTable,
-    choose,
-    count_not,
-    fill,
-    negate,
-    negation_table,
-    wordings,
-    written_prompts,
-)
+from lsn_core.negation import NegationTable, choose, count_not, negation_table, wordings, written_prompts
+from lsn_core.prompts.written import NEGATIONS, fill, negate
 
 NAMES = ("cat", "dog", "elephant")
 

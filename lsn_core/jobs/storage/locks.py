@@ -5,9 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import re
-import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 from lsn_core.errors import UserError
@@ -69,14 +67,3 @@ class Slots:
         if not re.fullmatch(r"[\w:.-]{1,64}", name):
             raise UserError(f"{name!r} is no name for a worker. Use letters, digits, dots and dashes.")
         return self._folder / f"{name}.lock"
-
-
-def when_parent_ends(act: Callable[[], None]) -> None:
-    """Calls `act` in a thread once the parent has closed its end of this process's standard input, or was killed."""
-
-    def wait() -> None:
-        while os.read(0, 4096):
-            pass
-        act()
-
-    threading.Thread(target=wait, name="parent", daemon=True).start()

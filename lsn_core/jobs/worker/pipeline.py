@@ -16,9 +16,10 @@ from safetensors import safe_open
 from torch import Tensor
 
 from lsn_core.atomic import write_safetensors
-from lsn_core.backbones.backbone import Backbone, load_backbone
+from lsn_core.backbones.backbone import Backbone
+from lsn_core.backbones.loading import load_backbone
 from lsn_core.data.features import extract_features
-from lsn_core.data.labelled import few_shot
+from lsn_core.data.sampling import few_shot
 from lsn_core.detector.detector import Detector
 from lsn_core.errors import UserError
 from lsn_core.jobs.job import ACTIVE, EVALUATING, TRAINING, Job, Point
@@ -106,7 +107,7 @@ class Work:
                 told = time.monotonic()
 
         found = extract_features(
-            backbone, images, cache_dir=self.files.cache, batch_size=BATCH, progress=tell, on_error="skip"
+            backbone, images, cache=self.files.cache, batch_size=BATCH, progress=tell, on_error="skip"
         )
         labels = images.labels[found.kept]
         header = {"fingerprint": backbone.fingerprint, "classes": list(images.class_names), "left_out": found.errors}
@@ -162,7 +163,7 @@ class Work:
             return metrics
         images = self.files.open(job.ood, job.ood_name or "the out-of-distribution photos", self.limits)
         other = extract_features(
-            backbone, images, cache_dir=self.files.cache, batch_size=BATCH, on_error="skip",
+            backbone, images, cache=self.files.cache, batch_size=BATCH, on_error="skip",
             progress=lambda done, total: self._check_stop(),
         ).features  # fmt: skip
         if not len(other):

@@ -18,9 +18,9 @@ from pathlib import Path
 from lsn_core.errors import UserError
 from lsn_core.jobs.limits import JobLimits
 from lsn_core.jobs.storage.files import FEATURES, JobFiles
-from lsn_core.jobs.storage.locks import when_parent_ends
 from lsn_core.jobs.storage.registry import LostClaim, Registry
 from lsn_core.jobs.worker.attempt import Sitting, Stopped
+from lsn_core.jobs.worker.parent import when_parent_ends
 
 log = logging.getLogger(__name__)
 

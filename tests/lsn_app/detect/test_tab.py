@@ -8,11 +8,14 @@ from pathlib import Path
 import pytest
 import torch
 
+from lsn_app.detect.answer import Question, ask, score_line
+from lsn_app.detect.words import headline, p_value_words, trust_words, verdict_card
+from lsn_app.serving.encoder import Encoder
+from lsn_app.serving.lru import LRU
 from lsn_app.serving.photos import read_photo
-from lsn_app.serving.requests import Problem, Question, ask, score_line
-from lsn_app.serving.store import LRU, Encoder, Store
+from lsn_app.serving.requests import Problem, parse_classes
+from lsn_app.serving.store import Store
 from lsn_app.shared.examples import credits_list, load_examples
-from lsn_app.shared.words import headline, p_value_words, parse_classes, trust_words, verdict_card
 from lsn_core import Backbone, Detector, Prediction, UserError
 
 

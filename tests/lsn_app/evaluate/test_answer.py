@@ -34,8 +34,9 @@ from lsn_app.evaluate.answer import (
     split_examples,
 )
 from lsn_app.evaluate.results_browser import BenchmarkBrowser, facts_list, load_results
+from lsn_app.serving.encoder import Encoder
+from lsn_app.serving.lru import LRU
 from lsn_app.serving.requests import Problem
-from lsn_app.serving.store import LRU, Encoder
 from lsn_app.shared.examples import load_examples
 from lsn_core import Backbone, Detector
 

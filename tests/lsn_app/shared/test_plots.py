@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from lsn_app.shared.plots import negative_bars, positive_bars, score_scale, softmax
+from lsn_app.detect.plots import negative_bars, positive_bars, score_scale, softmax
 
 COSINES = {"dog": 0.30, "cat": 0.25, "elephant": 0.10}
 NEGATIVE = {"dog": [0.10, 0.12], "cat": [0.20, 0.22], "elephant": [0.30, 0.28]}

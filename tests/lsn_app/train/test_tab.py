@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from lsn_app.serving.store import Store
-from lsn_app.shared.plots import training_curves
+from lsn_app.train.plots import training_curves
 from lsn_app.train.tab import _token
 from lsn_app.train.words import duration, found_card, job_card, job_label
 from lsn_core import Backbone, Detector, UserError

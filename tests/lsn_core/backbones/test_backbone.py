@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from support import random_backbone
 
 from lsn_core import Backbone, UserError, load_backbone
-from lsn_core.backbones.backbone import EMBEDDED_DIR, list_pairs, resolve_device
+from lsn_core.backbones.loading import EMBEDDED_DIR, list_pairs, resolve_device
 
 TEXTS = ["a", "a photo of a cat", "not a photo of a very small dog on a green lawn.", "word " * 74]
 # A text tower under model.text (CustomTextCLIP) is made of an ordinary architecture.
@@ -206,9 +206,9 @@ def test_a_hub_model_that_is_only_pickled_is_refused_below_torch_2_10(
     torch.save(tiny_backbone.model.state_dict(), cached / "snapshots" / "0123" / "open_clip_pytorch_model.bin")
     monkeypatch.setattr("lsn_core.backbones.backbone.hub.HF_HUB_OFFLINE", True)
     name = "hf-hub:someone/something"
-    monkeypatch.setattr("lsn_core.backbones.backbone._PICKLES_ARE_SAFE", True)
+    monkeypatch.setattr("lsn_core.backbones.loading._PICKLES_ARE_SAFE", True)
     assert load_backbone(name, device="cpu", cache_dir=str(tmp_path)).weights_hash == tiny_backbone.weights_hash
-    monkeypatch.setattr("lsn_core.backbones.backbone._PICKLES_ARE_SAFE", False)
+    monkeypatch.setattr("lsn_core.backbones.loading._PICKLES_ARE_SAFE", False)
     with pytest.raises(UserError, match="could not be loaded"):
         load_backbone(name, device="cpu", cache_dir=str(tmp_path))
 

@@ -12,7 +12,8 @@ from support import REPO, run_command, run_inside
 
 from lsn_core import Backbone
 from lsn_core.data.images import open_image
-from lsn_core.negation import NEGATIONS, choose, negation_table, written_prompts
+from lsn_core.negation import choose, negation_table, written_prompts
+from lsn_core.prompts.written import NEGATIONS
 
 DETECTOR = REPO / "checkpoints" / "detectors" / "imagenette.safetensors"
 

@@ -13,7 +13,8 @@ import pytest
 import torch
 from PIL import Image
 
-from lsn_core.data.features import CACHE_FILE, FeatureSet, extract_features
+from lsn_core.data.feature_cache import CACHE_FILE
+from lsn_core.data.features import FeatureSet, extract_features
 from lsn_core.data.images import ImageError
 from lsn_core.data.labelled import load_data
 from lsn_core.errors import UserError
@@ -57,7 +58,7 @@ EXPECTED = np.array(COLOURS) / np.linalg.norm(COLOURS, axis=1, keepdims=True)
 
 
 def extract(backbone: MeanColour, items: list[bytes], cache_dir: Path | None, **options: object) -> FeatureSet:
-    return extract_features(backbone, Collection(items), cache_dir=cache_dir, progress=False, **options)
+    return extract_features(backbone, Collection(items), cache=cache_dir, progress=False, **options)
 
 
 def check(found: FeatureSet, expected: np.ndarray = EXPECTED) -> None:
@@ -96,7 +97,7 @@ def test_edited_images_and_other_backbones_meet_no_stale_entry(tmp_path: Path) -
     backbone, other = MeanColour("weights A"), MeanColour("weights B")
     for colour in COLOURS[:2]:
         (folder / "1.png").write_bytes(picture(*colour))
-        found = extract_features(backbone, load_data(tmp_path / "set"), cache_dir=tmp_path, progress=False)
+        found = extract_features(backbone, load_data(tmp_path / "set"), cache=tmp_path, progress=False)
         np.testing.assert_allclose(found.features[0].numpy(), np.array(colour) / np.linalg.norm(colour), atol=1e-6)
     extract(other, [PICTURES[0]], tmp_path)
     assert (backbone.batches, other.batches) == ([1, 1], [1])
@@ -110,7 +111,7 @@ def test_bad_images_are_named_or_left_out(tmp_path: Path, caplog: pytest.LogCapt
         collection = Collection(chosen)
         collection.names = [f"picture {items.index(item)}" for item in chosen]
         with pytest.raises(error, match=reason):
-            extract_features(backbone, collection, cache_dir=tmp_path, progress=False)
+            extract_features(backbone, collection, cache=tmp_path, progress=False)
     found = extract(backbone, items, tmp_path, on_error="skip")
     np.testing.assert_allclose(found.features.numpy(), EXPECTED[:2], atol=1e-6)
     assert found.kept.tolist() == [0, 2]
@@ -172,7 +173,7 @@ def test_a_locked_cache_is_waited_for_and_then_left(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     extract(MeanColour(), PICTURES[:3], tmp_path)
-    monkeypatch.setattr("lsn_core.data.features._BUSY_SECONDS", 0.1)
+    monkeypatch.setattr("lsn_core.data.feature_cache._BUSY_SECONDS", 0.1)
     with sqlite3.connect(tmp_path / CACHE_FILE) as blocker:
         blocker.execute("BEGIN EXCLUSIVE")
         check(extract(MeanColour(), PICTURES, tmp_path))
@@ -222,13 +223,13 @@ def test_progress_is_reported(tmp_path: Path, capfd: pytest.CaptureFixture) -> N
         extract_features(
             MeanColour(),
             Collection(items),
-            cache_dir=tmp_path,
+            cache=tmp_path,
             progress=lambda done, total: calls.append((done, total)),
             on_error="skip",
         )
         assert calls == sorted(calls) and calls[-1] == (4, 4)
     assert capfd.readouterr() == ("", "")
-    extract_features(MeanColour(), Collection(PICTURES), cache_dir=None)
+    extract_features(MeanColour(), Collection(PICTURES), cache=None)
     assert "10/10" in capfd.readouterr().err
 
 

@@ -13,7 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from lsn_core.data.labelled import DataLimits, LabelledImages, few_shot, load_data, split
+from lsn_core.data.labelled import LabelledImages, load_data
+from lsn_core.data.sampling import few_shot, split
+from lsn_core.data.sources import DataLimits
 from lsn_core.errors import UserError
 
 TREE = {"sea_lion/b.jpg": b"1", "sea_lion/a.PNG": b"22", "Cat/deep/c.webp": b"333", "dog/d.tif": b"4444"}

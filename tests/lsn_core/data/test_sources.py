@@ -10,7 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from lsn_core.data.labelled import DataLimits, load_data
+from lsn_core.data.labelled import load_data
+from lsn_core.data.sources import DataLimits
 from lsn_core.errors import UserError
 
 TREE = {"sea_lion/b.jpg": b"1", "Cat/deep/c.webp": b"333", "dog/d.tif": b"4444"}

@@ -131,6 +131,9 @@ def _rewrite(
         ({"meta": {"class_names": ["dog", "Dog", "cat"]}}, "twice"),
         ({"meta": {"class_names": "dog"}}, "class_names"),
         ({"meta": {"score": "nope"}}, "Known scores"),
+        ({"meta": {"config": {"method": ["cocoop"]}}}, "config.method"),
+        ({"meta": {"config": {"method": "cocoop", "positive": 3}}}, "config.positive"),
+        ({"meta": {"config": {"method": "cocoop"}}}, "none"),
         ({"calibration": torch.tensor([float("inf")])}, "damaged"),
     ],
     ids=lambda value: str(value)[:40] if isinstance(value, str) else "",
@@ -220,7 +223,7 @@ def test_calibrated_false_alarm_rate_on_real_photos(embedded: Backbone, shared_d
     from lsn_core.data.labelled import load_data
 
     data = load_data(shared_data / "imagenette" / "val.parquet").subset(np.arange(200))
-    features = extract_features(embedded, data, cache_dir=tmp_path, progress=False).features
+    features = extract_features(embedded, data, cache=tmp_path, progress=False).features
     judge = Detector.zero_shot(embedded, data.class_names)
     rates = []
     for seed in range(20):

@@ -18,7 +18,9 @@ from support import random_backbone
 from lsn_core import Backbone, Detector, UserError
 from lsn_core.backbones.image_tower import View, look
 from lsn_core.data.images import open_image
-from lsn_core.heatmaps.maps import METHODS, Target, explain, fitting_methods, heat_maps, prompt_targets, score_target
+from lsn_core.heatmaps.maps import explain, heat_maps
+from lsn_core.heatmaps.methods import METHODS, fitting_methods
+from lsn_core.heatmaps.targets import Target, prompt_targets, score_target
 from lsn_core.scores import lsn
 
 TEXT = {"context_length": 77, "vocab_size": 49408, "width": 64, "heads": 4, "layers": 2}

@@ -8,8 +8,9 @@ import torch
 from PIL import Image
 
 from lsn_core import UserError
-from lsn_core.heatmaps.maps import HeatMaps, Target
+from lsn_core.heatmaps.maps import HeatMaps
 from lsn_core.heatmaps.overlay import overlay, panel
+from lsn_core.heatmaps.targets import Target
 
 GREY = Image.new("RGB", (300, 200), (128, 128, 128))
 WHOLE, MIDDLE = (0.0, 0.0, 300.0, 200.0), (50.0, 0.0, 250.0, 200.0)

@@ -19,7 +19,7 @@ from lsn_core import UserError
 from lsn_core.jobs import JobLimits, Jobs
 from lsn_core.jobs.limits import LIMITS_FILE
 from lsn_core.jobs.storage.audit import audit
-from lsn_core.jobs.worker.worker import tidy
+from lsn_core.jobs.storage.cleanup import tidy
 
 CONFIG = short_config()
 

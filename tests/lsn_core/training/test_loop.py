@@ -18,11 +18,14 @@ import torch.nn.functional as F
 from reference import lsn as literal
 from safetensors.torch import load_file
 
-from lsn_core import ConditionalDetector, Detector, TrainConfig, UserError, get_preset, train
-from lsn_core.backbones.backbone import EMBEDDED_DIR, Backbone
-from lsn_core.training.config import ABLATIONS, METHODS, PRESETS, PromptConfig, ablate
+from lsn_core import Detector, TrainConfig, UserError, get_preset, train
+from lsn_core.backbones.backbone import Backbone
+from lsn_core.backbones.loading import EMBEDDED_DIR
+from lsn_core.detector.prompts import ConditionalPrompts, FixedPrompts
+from lsn_core.training.config import METHODS, PromptConfig
 from lsn_core.training.loop import Progress, TrainingStopped
 from lsn_core.training.phase import Phase
+from lsn_core.training.presets import ABLATIONS, PRESETS, ablate
 from lsn_core.training.shots import draw_shots
 
 NAMES = ["cat", "great white shark", "hen"]
@@ -195,7 +198,7 @@ def test_a_trained_detector_scores_the_same_after_saving(tiny_backbone: Backbone
     detector = train(features, labels, NAMES, tiny_backbone, small(method=method, epochs=1))
     detector.save(tmp_path / "d.safetensors")
     again = Detector.load(tmp_path / "d.safetensors", tiny_backbone)
-    assert type(again) is type(detector) is (ConditionalDetector if method == "cocoop" else Detector)
+    assert type(again.prompts) is (ConditionalPrompts if method == "cocoop" else FixedPrompts)
     assert torch.equal(again.score_features(features), detector.score_features(features))
     assert again.threshold(0.5) == detector.threshold(0.5)
     assert TrainConfig.from_dict(again.config) == small(method=method, epochs=1)
@@ -205,7 +208,7 @@ def test_a_trained_detector_scores_the_same_after_saving(tiny_backbone: Backbone
 def test_prompts_of_a_conditional_detector_follow_the_image(tiny_backbone: Backbone) -> None:
     features, labels = clusters(tiny_backbone.dim, 4)
     detector = train(features, labels, NAMES, tiny_backbone, small(method="cocoop", epochs=1))
-    assert isinstance(detector, ConditionalDetector)
+    assert isinstance(detector.prompts, ConditionalPrompts)
     positive, negative = detector.text_features(features[:2])
     assert positive.shape == (2, 3, tiny_backbone.dim) and negative.shape == (2, 3, 3, tiny_backbone.dim)
     assert not torch.allclose(positive[0], positive[1])

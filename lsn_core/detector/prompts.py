@@ -1,8 +1,9 @@
-"""Detectors whose prompts depend on the image (CoCoOp): the text tower runs for each image that is scored."""
+"""A detector's prompts as text features: fixed ones, or ones made for each image that is scored (CoCoOp)."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -10,7 +11,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lsn_core.backbones.backbone import Backbone
-from lsn_core.detector.detector import Detector
 from lsn_core.errors import UserError
 from lsn_core.prompts.encoder import TextTower
 from lsn_core.prompts.learned import NameTokens, PromptSets
@@ -18,18 +18,51 @@ from lsn_core.prompts.learned import NameTokens, PromptSets
 _PROMPTS_AT_ONCE = 2048
 
 
-class ConditionalDetector(Detector, method="cocoop"):
-    """A detector with Meta-Nets: v_i(x) = v_i + m(x) (Zhou et al., 2022a).
+@dataclass(frozen=True)
+class FixedPrompts:
+    """Text features that are the same for every image.
 
-    `positive` (C, D) and `negative` (K, C, D) are the text features at the mean training image, for display; scores
-    come from `text_features` of each image. Learned prompts stand in `contexts`, under "positive." and "negative.";
-    a side without any there keeps its fixed text features for every image.
+    Attributes:
+        positive: shape (C, D), unit length, on the CPU.
+        negative: K sets, shape (K, C, D), unit length, on the CPU; K may be 0.
+    """
+
+    positive: Tensor
+    negative: Tensor
+
+    def text_features(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Text features to compare images (B, D) with: (B, C, D) and (B, K, C, D)."""
+        return self.positive.expand(len(features), -1, -1), self.negative.expand(len(features), -1, -1, -1)
+
+    def cosines(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Cosines of image features (N, D) to all prompts: positive (N, C) and negative (N, K, C)."""
+        return features @ self.positive.T, torch.einsum("nd,kcd->nkc", features, self.negative)
+
+
+class ConditionalPrompts:
+    """Prompts with Meta-Nets, made anew for each image: v_i(x) = v_i + m(x) (Zhou et al., 2022a).
+
+    Args:
+        backbone: encodes the prompts.
+        class_names: the C classes.
+        fixed: text features for a side (positive or negative) that has no learned prompts.
+        contexts: learned tensors, named "positive." and "negative." in front of what `PromptSets` calls them.
+        config: the training config as plain values; its `with_name` of each side is read.
+
+    Raises:
+        UserError: neither side has learned prompts, or a side's have no Meta-Net or do not fit together.
     """
 
     def __init__(
-        self, backbone: Backbone, class_names: Sequence[str], positive: Tensor, negative: Tensor, **settings: Any
+        self,
+        backbone: Backbone,
+        class_names: Sequence[str],
+        fixed: FixedPrompts,
+        contexts: Mapping[str, Tensor],
+        config: Mapping[str, Any],
     ) -> None:
-        super().__init__(backbone, class_names, positive, negative, **settings)
+        self.backbone, self.class_names, self.fixed = backbone, class_names, fixed
+        self.contexts, self.config = contexts, config
         self._sides = {side: self._side(side) for side in ("positive", "negative")}
         if not any(self._sides.values()):
             raise UserError("An image-conditioned detector needs learned contexts with Meta-Nets, and there are none.")
@@ -55,7 +88,7 @@ class ConditionalDetector(Detector, method="cocoop"):
         Returns:
             Positive (B, C, D) and negative (B, K, C, D), unit length, on the CPU.
         """
-        positive, negative = super().text_features(features)
+        positive, negative = self.fixed.text_features(features)
         if side := self._sides["positive"]:
             positive = ensemble(self._encode(side, features))
         if side := self._sides["negative"]:
@@ -64,10 +97,9 @@ class ConditionalDetector(Detector, method="cocoop"):
 
     def cosines(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Cosines of image features (N, D) to the prompts made for each: positive (N, C) and negative (N, K, C)."""
-        self._check_features(features)
         if not len(features):
-            return super().cosines(features)
-        prompts = len(self.class_names) * (1 + len(self.negative))
+            return self.fixed.cosines(features)
+        prompts = len(self.class_names) * (1 + len(self.fixed.negative))
         positive, negative = [], []
         for part in features.float().cpu().split(max(1, _PROMPTS_AT_ONCE // prompts)):
             p, n = self.text_features(part)

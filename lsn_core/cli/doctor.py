@@ -1,0 +1,69 @@
+"""The command `doctor`."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import platform
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from lsn_core.cli.options import BackboneOption, DeviceOption, JsonOption, app, plain_errors
+from lsn_core.errors import UserError
+
+if TYPE_CHECKING:
+    pass
+
+
+@app.command()
+@plain_errors
+def doctor(backbone: BackboneOption = None, device: DeviceOption = "auto", as_json: JsonOption = False) -> None:
+    """What is installed, which device is used, which backbones are at hand and where caches are."""
+    import torch
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    from lsn_core.backbones.loading import EMBEDDED, EMBEDDED_DIR, EMBEDDED_NOTE, load_backbone, resolve_device
+
+    backbone = backbone or EMBEDDED
+    names = ("lsn-core", "torch", "torchvision", "open_clip_torch", "timm", "gradio", "grad-cam", "numpy", "pillow")
+    report: dict[str, Any] = {
+        "python": platform.python_version(),
+        "versions": {name: _version(name) for name in names},
+        "device": resolve_device(device),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "cpu_threads": torch.get_num_threads(),
+        "backbone": backbone,
+        "embedded_checkpoint": str(EMBEDDED_DIR) if EMBEDDED_DIR.is_dir() else None,
+        "weights_cache": HF_HUB_CACHE,
+        "weights_in_cache": sorted(path.name for path in Path(HF_HUB_CACHE).glob("models--*")),
+    }
+    try:
+        loaded = load_backbone(backbone, device)
+        report["backbone_ok"] = True
+        report["feature_size"] = loaded.dim
+        report["promptable"] = loaded.promptable
+        report["weights_hash"] = loaded.weights_hash
+    except UserError as error:
+        report["backbone_ok"] = False
+        report["problem"] = str(error)
+    if as_json:
+        typer.echo(json.dumps(report))
+    else:
+        for key, value in report.items():
+            shown = (
+                ", ".join(f"{k} {v or 'not installed'}" for k, v in value.items()) if isinstance(value, dict) else value
+            )
+            typer.echo(f"{key.replace('_', ' '):>20}  {shown}")
+        if backbone == EMBEDDED:
+            typer.echo(f"{'note':>20}  {EMBEDDED_NOTE}")
+    if not report["backbone_ok"]:
+        raise typer.Exit(1)
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None

@@ -1,0 +1,97 @@
+"""Image files in a zip archive, read in place and guarded against what archives can do."""
+
+import os
+import stat
+import zipfile
+from io import BufferedReader, FileIO
+from pathlib import Path
+
+from lsn_core.data.images import is_clutter
+from lsn_core.data.sources import DataError, DataLimits, bounded, printable, too_many
+from lsn_core.errors import UserError
+
+_RATIO_FROM_BYTES = 2**20  # small plain pictures honestly compress a thousandfold
+
+
+_DIRECTORY_BYTES_PER_ENTRY = 512  # 46 bytes and a path
+
+
+class ZipSource:
+    """The files of a zip archive, read in place: nothing is written to disk."""
+
+    def __init__(self, path: Path, limits: DataLimits) -> None:
+        self.limits, self._path = limits, path
+        self._archive, self._process = self._open(), os.getpid()
+        entries = self._archive.infolist()
+        if len(entries) > limits.max_entries:
+            raise too_many(path, limits)
+        if sum(entry.file_size for entry in entries) > limits.max_total_bytes:
+            limit = f"{limits.max_total_bytes / 2**30:.3g} GiB"
+            raise DataError(f"{path}: it unpacks to more than {limit}. Use fewer images, or raise the limit.")
+        self.files, self.folders, self._entries = [], [], []
+        for entry in entries:
+            parts = self._checked_parts(entry)
+            if not parts or any(is_clutter(part) for part in parts):
+                continue
+            if entry.is_dir():
+                self.folders.append("/".join(parts))
+            else:
+                self.files.append("/".join(parts))
+                self._entries.append(entry)
+        if len(set(self.files)) < len(self.files):
+            raise DataError(f"{path}: two entries have the same name. Make the archive again.")
+
+    def _open(self) -> zipfile.ZipFile:
+        try:
+            guard = _DirectoryGuard(FileIO(self._path))
+            guard.largest_read = self.limits.max_entries * _DIRECTORY_BYTES_PER_ENTRY
+            archive = zipfile.ZipFile(guard)  # reads the directory, in one piece
+            guard.largest_read = None
+            return archive
+        except _DirectoryTooLarge as error:
+            raise too_many(self._path, self.limits) from error
+        except Exception as error:  # zipfile gives BadZipFile, struct.error, ValueError, EOFError, ... on bad bytes
+            raise DataError(f"{self._path}: the zip archive is damaged ({error}). Make it again.") from error
+
+    def _checked_parts(self, entry: zipfile.ZipInfo) -> list[str]:
+        # security: names are only ever shown, but an archive that tries these is not one to go on with.
+        name = entry.orig_filename.replace("\\", "/")
+        parts = [part for part in name.split("/") if part not in ("", ".")]
+        shown = f"{self._path}: the entry {printable(name)!r}"
+        if name.startswith("/") or name[1:2] == ":" or ".." in parts or "\0" in name:
+            raise DataError(f"{shown} points outside the archive. Make it again from relative paths.")
+        if stat.S_IFMT(entry.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
+            raise DataError(f"{shown} is a link or a device. Make the archive again from the files themselves.")
+        if entry.flag_bits & 0x41:
+            raise DataError(f"{shown} is encrypted. Make the archive again without a password.")
+        if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # the others unpack without bounds
+            raise DataError(f"{shown} uses an unusual compression. Make the archive again with plain zip (deflate).")
+        if entry.file_size > max(_RATIO_FROM_BYTES, entry.compress_size * self.limits.max_ratio):
+            raise DataError(f"{shown} unpacks to more than {self.limits.max_ratio} times its size. Leave it out.")
+        return [printable(part) for part in parts]
+
+    def read(self, position: int) -> bytes:
+        entry, name = self._entries[position], self.files[position]
+        if self._process != os.getpid():  # after a fork, the file offset would be shared with the parent
+            self._archive, self._process = self._open(), os.getpid()
+        try:
+            with self._archive.open(entry) as file:
+                return bounded(file.read(self.limits.max_image_bytes + 1), name, self.limits)
+        except UserError:
+            raise
+        except Exception as error:  # BadZipFile, zlib.error, EOFError, NotImplementedError, ... on bad bytes
+            raise DataError(f"{name}: damaged in the archive ({error}). Make the archive again.") from error
+
+
+class _DirectoryTooLarge(Exception):
+    pass
+
+
+class _DirectoryGuard(BufferedReader):
+    # security: zipfile reads the whole directory and makes an object for each entry before anyone can count them.
+    largest_read: int | None = None
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if self.largest_read is not None and size is not None and size > self.largest_read:
+            raise _DirectoryTooLarge
+        return super().read(size)
