@@ -19,7 +19,7 @@ def audit(folder: Path) -> list[str]:
         damage = [row[0] for row in database.execute("PRAGMA integrity_check") if row[0] != "ok"]
         damage += [f"A row of {row[0]} belongs to no job." for row in database.execute("PRAGMA foreign_key_check")]
     with closing(Registry(folder)) as registry:
-        jobs, files = registry.quietly(registry.jobs), JobFiles(folder)
+        jobs, files = registry.exclusively(registry.jobs), JobFiles(folder)
         workers = [job.worker for job in jobs if job.active]
         if len(set(workers)) < len(workers):
             damage.append("A worker is at two jobs.")

@@ -55,7 +55,7 @@ def tidy(registry: Registry, files: JobFiles, limits: JobLimits) -> None:
         ):
             files.drop(path)
 
-    registry.quietly(drop_strays)
+    registry.exclusively(drop_strays)
 
 
 def forget(registry: Registry, files: JobFiles, job_id: str) -> bool:

@@ -1,4 +1,4 @@
-"""The registry's SQLite file: its tables, its transactions, and a reserve for when the disk is full."""
+"""The registry's SQLite file: its connection, its transactions, and a reserve for when the disk is full."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ import os
 import sqlite3
 import threading
 from collections.abc import Callable
-from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
 
-from lsn_core.jobs.job import ACTIVE, FINISHED, MOVES, STATES, Job
+from lsn_core.jobs.storage.migrations import migrate
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -20,52 +19,31 @@ REGISTRY_FILE = "jobs.sqlite"
 RESERVE_FILE = "reserve"
 _RESERVE_BYTES = 2**20
 _BUSY_SECONDS = 30.0
-_TYPES = {"int": "INTEGER", "float": "REAL", "bool": "INTEGER", "int | None": "INTEGER", "float | None": "REAL"}
-_SCHEMA = f"""
-CREATE TABLE IF NOT EXISTS jobs ({
-    ", ".join(
-        f"{item.name} {_TYPES.get(str(item.type), 'TEXT')}{'' if 'None' in str(item.type) else ' NOT NULL'}"
-        for item in fields(Job)
-    )
-}, PRIMARY KEY (id), CHECK (state IN {STATES}), CHECK ((state IN {ACTIVE}) = (claim IS NOT NULL)),
-CHECK ((state IN {FINISHED}) = (finished IS NOT NULL)), CHECK ((state = 'done') = (result IS NOT NULL)),
-CHECK ((state = 'failed') = (error IS NOT NULL)));
-CREATE UNIQUE INDEX IF NOT EXISTS one_job_a_worker ON jobs (worker) WHERE claim IS NOT NULL;
-CREATE TABLE IF NOT EXISTS moves (before TEXT, after TEXT, PRIMARY KEY (before, after)) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS owners (owner TEXT PRIMARY KEY, served INTEGER NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS progress (
-    job TEXT NOT NULL REFERENCES jobs ON DELETE CASCADE, step INTEGER NOT NULL, phase TEXT NOT NULL,
-    loss REAL NOT NULL, accuracy REAL NOT NULL, seconds REAL NOT NULL, PRIMARY KEY (job, step)) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS history (
-    number INTEGER PRIMARY KEY, job TEXT NOT NULL REFERENCES jobs ON DELETE CASCADE, at REAL NOT NULL,
-    state TEXT NOT NULL);
-CREATE TRIGGER IF NOT EXISTS legal_moves BEFORE UPDATE OF state ON jobs
-    WHEN NOT EXISTS (SELECT 1 FROM moves WHERE before = OLD.state AND after = NEW.state)
-    BEGIN SELECT RAISE(ABORT, 'illegal change of state'); END;
-CREATE TRIGGER IF NOT EXISTS first_state AFTER INSERT ON jobs
-    BEGIN INSERT INTO history (job, at, state) VALUES (NEW.id, NEW.created, NEW.state); END;
-CREATE TRIGGER IF NOT EXISTS next_state AFTER UPDATE OF state ON jobs
-    BEGIN INSERT INTO history (job, at, state)
-    VALUES (NEW.id, (julianday('now') - 2440587.5) * 86400.0, NEW.state); END;
-"""
 
 
 class Database:
     """One connection for all threads of a process; other processes have theirs."""
 
     def __init__(self, folder: Path) -> None:
+        """Opens the file of a data directory; makes it where it is missing, and brings an old one up to date.
+
+        Raises:
+            UserError: a later version of this program wrote the file.
+        """
         folder.mkdir(parents=True, exist_ok=True)
         self._reserve = folder / RESERVE_FILE
         self.lock = threading.RLock()
         self.connection = sqlite3.connect(
             folder / REGISTRY_FILE, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
         )
-        self.connection.row_factory = sqlite3.Row
-        self.connection.execute("PRAGMA journal_mode = WAL")
-        self.connection.execute("PRAGMA foreign_keys = ON")
-        if not self.connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'next_state'").fetchone():
-            moves = "".join(f"INSERT OR IGNORE INTO moves VALUES ('{a}', '{b}');" for a, b in sorted(MOVES))
-            self.connection.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} {moves} COMMIT;")
+        try:
+            self.connection.row_factory = sqlite3.Row
+            self.connection.execute("PRAGMA journal_mode = WAL")
+            self.connection.execute("PRAGMA foreign_keys = ON")
+            migrate(self.connection, str(folder / REGISTRY_FILE))
+        except BaseException:
+            self.connection.close()
+            raise
         self.keep_reserve()
 
     def close(self) -> None:
@@ -106,9 +84,9 @@ class Database:
         with self.lock:
             self.connection.execute("BEGIN IMMEDIATE")
             try:
-                found = work(self.connection)
+                result = work(self.connection)
                 self.connection.execute("COMMIT")
-                return found
+                return result
             except BaseException:
                 if self.connection.in_transaction:
                     self.connection.execute("ROLLBACK")

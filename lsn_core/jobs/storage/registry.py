@@ -7,7 +7,6 @@ import logging
 import sqlite3
 import time
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import asdict, fields
 from typing import Any, TypeVar
 
 from lsn_core.errors import UserError
@@ -15,12 +14,11 @@ from lsn_core.jobs import job as states
 from lsn_core.jobs.job import ACTIVE, FINISHED, MOVES, PENDING, RESUMABLE, STATES, Job, Point
 from lsn_core.jobs.limits import JobLimits
 from lsn_core.jobs.storage.database import Database
+from lsn_core.jobs.storage.rows import COLUMNS, INSERT, from_row, to_row
+from lsn_core.jobs.storage.turns import fair_order, note_served
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
-
-_JSON = ("classes", "config", "metrics")
-_COLUMNS = tuple(item.name for item in fields(Job))
 
 
 class LostClaim(Exception):
@@ -34,18 +32,18 @@ class Registry(Database):
 
     def get(self, job_id: str) -> Job | None:
         """The job of that id, or None."""
-        found = self.read("SELECT * FROM jobs WHERE id = ?", job_id)
-        return _job(found[0]) if found else None
+        rows = self.read(f"SELECT {COLUMNS} FROM jobs WHERE id = ?", job_id)
+        return from_row(rows[0]) if rows else None
 
     def jobs(self, owner: str | None = None, states: Collection[str] = STATES) -> list[Job]:
         """Jobs in these states, newest first; of one owner, or of all."""
-        rows = self.read("SELECT * FROM jobs ORDER BY created DESC, id")
-        return [_job(row) for row in rows if row["state"] in states and owner in (None, row["owner"])]
+        rows = self.read(f"SELECT {COLUMNS} FROM jobs ORDER BY created DESC, id")
+        return [from_row(row) for row in rows if row["state"] in states and owner in (None, row["owner"])]
 
     def queue(self) -> list[str]:
         """Ids of the queued jobs in the order in which they will be begun, as things stand."""
         with self.lock:
-            return _fair_order(self.connection)
+            return fair_order(self.connection)
 
     def progress(self, job_id: str) -> list[Point]:
         """Metrics over time, by step."""
@@ -78,9 +76,7 @@ class Registry(Database):
         def insert(db: sqlite3.Connection) -> None:
             if job.state == states.QUEUED:
                 self._check_queue(db, job.owner, limits)
-            values = {key: json.dumps(value) if key in _JSON else value for key, value in asdict(job).items()}
-            marks = ", ".join(f":{name}" for name in _COLUMNS)
-            db.execute(f"INSERT INTO jobs ({', '.join(_COLUMNS)}) VALUES ({marks})", values)
+            db.execute(INSERT, to_row(job))
             place()
 
         self.write(insert)
@@ -124,10 +120,8 @@ class Registry(Database):
             row = db.execute("SELECT owner, state FROM jobs WHERE id = ?", (job_id,)).fetchone()
             if row is not None and row["state"] in FINISHED:
                 self._check_queue(db, row["owner"], limits)
-            return _move(
-                db, job_id, states.QUEUED, RESUMABLE, queued=time.time(), finished=None, error=None, seconds=0.0,
-                losses=0, resumed=False,
-            )  # fmt: skip
+            anew = {"queued": time.time(), "finished": None, "error": None, "seconds": 0.0, "losses": 0}
+            return _move(db, job_id, states.QUEUED, RESUMABLE, **anew, resumed=False)
 
         return self.write(requeue)
 
@@ -143,16 +137,16 @@ class Registry(Database):
         """
 
         def delete(db: sqlite3.Connection) -> bool:
-            row = db.execute("SELECT * FROM jobs WHERE id = ?", (job_id,)).fetchone()
+            row = db.execute(f"SELECT {COLUMNS} FROM jobs WHERE id = ?", (job_id,)).fetchone()
             if row is None or row["state"] in unless:
                 return False
             db.execute("DELETE FROM jobs WHERE id = ?", (job_id,))
-            drop(_job(row))
+            drop(from_row(row))
             return True
 
         return self.write(delete)
 
-    def quietly(self, work: Callable[[], T]) -> T:
+    def exclusively(self, work: Callable[[], T]) -> T:
         """Does something while nobody else can change the registry."""
         return self.write(lambda db: work())
 
@@ -163,30 +157,23 @@ class Registry(Database):
 
         Args:
             worker: its name.
-            claim: a fresh number for this sitting, which must be shown with every report.
+            claim: a fresh number for this attempt, which must come with every report.
             threads: CPU threads for a job that has none yet.
         """
 
         def begin(db: sqlite3.Connection) -> str | None:
-            order = _fair_order(db)
-            if not order:
-                return None
-            _move(
-                db, order[0], states.PREPARING, (states.QUEUED,), worker=worker, claim=claim, started=time.time(),
-                stop_requested=False,
-            )  # fmt: skip
-            db.execute(
-                "UPDATE jobs SET mark = reached, threads = COALESCE(threads, ?) WHERE id = ?", (threads, order[0])
-            )
-            db.execute(
-                "INSERT INTO owners SELECT owner, (SELECT COALESCE(MAX(served), 0) + 1 FROM owners) FROM jobs "
-                "WHERE id = ? ON CONFLICT DO UPDATE SET served = excluded.served",
-                (order[0],),
-            )
-            return order[0]
+            first = next(iter(fair_order(db)), None)
+            if first is not None:
+                values = {"worker": worker, "claim": claim, "started": time.time(), "stop_requested": False}
+                _move(db, first, states.PREPARING, (states.QUEUED,), **values)
+                db.execute(
+                    "UPDATE jobs SET mark = reached, threads = COALESCE(threads, ?) WHERE id = ?", (threads, first)
+                )
+                note_served(db, first)
+            return first
 
-        found = self.write(begin)
-        return None if found is None else self.get(found)
+        job_id = self.write(begin)
+        return None if job_id is None else self.get(job_id)
 
     def prepared(self, job_id: str, claim: str, done: int, images: int) -> None:
         """Reports images encoded so far, and how many there are. Raises LostClaim."""
@@ -197,7 +184,7 @@ class Registry(Database):
         """Reports a training step. Raises LostClaim.
 
         Args:
-            first: the first step of this sitting: later ones, reached before a break, are forgotten.
+            first: the first step of this attempt: later ones, reached before a break, are forgotten.
         """
 
         def report(db: sqlite3.Connection) -> None:
@@ -207,7 +194,8 @@ class Registry(Database):
             if first:
                 db.execute("DELETE FROM progress WHERE job = ? AND step >= ?", (job_id, point.step))
             row = (job_id, point.step, point.phase, point.loss, point.accuracy, point.seconds)
-            db.execute("INSERT OR REPLACE INTO progress VALUES (?, ?, ?, ?, ?, ?)", row)
+            columns = "job, step, phase, loss, accuracy, seconds"
+            db.execute(f"INSERT OR REPLACE INTO progress ({columns}) VALUES (?, ?, ?, ?, ?, ?)", row)
 
         self.write(report)
 
@@ -217,8 +205,8 @@ class Registry(Database):
 
     def stop_requested(self, job_id: str) -> bool:
         """Whether its owner wants it stopped, or has deleted it."""
-        found = self.read("SELECT stop_requested FROM jobs WHERE id = ?", job_id)
-        return not found or bool(found[0]["stop_requested"])
+        rows = self.read("SELECT stop_requested FROM jobs WHERE id = ?", job_id)
+        return not rows or bool(rows[0]["stop_requested"])
 
     def advance(self, job_id: str, claim: str, to: str) -> None:
         """Moves an active job on to training or evaluating. Raises LostClaim."""
@@ -245,7 +233,8 @@ class Registry(Database):
         """
 
         def give_back(db: sqlite3.Connection) -> None:
-            row = db.execute("SELECT * FROM jobs WHERE id = ? AND claim = ?", (job_id, claim)).fetchone()
+            query = "SELECT reached, mark, losses, stop_requested FROM jobs WHERE id = ? AND claim = ?"
+            row = db.execute(query, (job_id, claim)).fetchone()
             if row is None:
                 raise LostClaim(job_id)
             losses = 0 if row["reached"] > row["mark"] else row["losses"] + lost
@@ -299,29 +288,3 @@ def _report(db: sqlite3.Connection, job_id: str, claim: str, change: str, values
     query = f"UPDATE jobs SET {change} WHERE id = :id AND claim = :claim"
     if db.execute(query, {"id": job_id, "claim": claim, **values}).rowcount != 1:
         raise LostClaim(job_id)
-
-
-def _fair_order(db: sqlite3.Connection) -> list[str]:
-    """Jobs that had their turn already; then owners in turn, whoever was served longest ago first."""
-    rows = db.execute("SELECT id, owner, resumed FROM jobs WHERE state = 'queued' ORDER BY queued, id").fetchall()
-    order = [row["id"] for row in rows if row["resumed"]]
-    waiting: dict[str, list[str]] = {}  # owners in the order of their first job
-    for row in rows:
-        if not row["resumed"]:
-            waiting.setdefault(row["owner"], []).append(row["id"])
-    served = {row["owner"]: row["served"] for row in db.execute("SELECT * FROM owners")}
-    turn = max(served.values(), default=0)
-    while waiting:
-        owner = min(waiting, key=lambda name: served.get(name, 0))
-        order.append(waiting[owner].pop(0))
-        turn += 1
-        served[owner] = turn
-        if not waiting[owner]:
-            del waiting[owner]
-    return order
-
-
-def _job(row: sqlite3.Row) -> Job:
-    values = {name: row[name] for name in _COLUMNS}
-    values |= {name: json.loads(values[name]) for name in _JSON}
-    return Job(**values | {name: bool(values[name]) for name in ("stop_requested", "resumed")})
