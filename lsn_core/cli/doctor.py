@@ -10,15 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from lsn_core.cli.options import BackboneOption, DeviceOption, JsonOption, app, plain_errors
+from lsn_core.cli.options import BackboneOption, DeviceOption, JsonOption
 from lsn_core.errors import UserError
 
 if TYPE_CHECKING:
     pass
 
 
-@app.command()
-@plain_errors
 def doctor(backbone: BackboneOption = None, device: DeviceOption = "auto", as_json: JsonOption = False) -> None:
     """What is installed, which device is used, which backbones are at hand and where caches are."""
     import torch

@@ -9,13 +9,11 @@ from typing import Annotated, Any
 
 import typer
 
-from lsn_core.cli.options import BackboneOption, DeviceOption, JsonOption, app, open_judge, plain_errors
+from lsn_core.cli.options import BackboneOption, DeviceOption, JsonOption, open_detector
 from lsn_core.errors import UserError
 from lsn_core.heatmaps.overlay import DEFAULT_OPACITY
 
 
-@app.command()
-@plain_errors
 def heatmap(
     image: Annotated[Path, typer.Argument(help="An image file.")],
     out: Annotated[Path, typer.Option(help="Folder for the pictures.")],
@@ -38,9 +36,9 @@ def heatmap(
     from lsn_core.heatmaps.maps import explain
     from lsn_core.heatmaps.overlay import overlay, panel
 
-    judge = open_judge(detector, classes, backbone, device)
+    explained = open_detector(detector, classes, backbone, device)
     picture = open_image(image)
-    found = explain(judge, look(judge.backbone, picture), class_name, method, target, not positive_only)
+    found = explain(explained, look(explained.backbone, picture), class_name, method, target, not positive_only)
     drawn = {
         f"{image.stem}-{i}-{_plain(one.label)}.png": overlay(picture, found, i, opacity)
         for i, one in enumerate(found.targets)

@@ -11,14 +11,12 @@ from typing import Annotated, Any
 import typer
 from tqdm import tqdm
 
-from lsn_core.cli.options import DATA_HELP, BackboneOption, DeviceOption, JsonOption, app, plain_errors, split_names
+from lsn_core.cli.options import DATA_HELP, BackboneOption, DeviceOption, JsonOption, split_names
 from lsn_core.errors import UserError
 
 KINDS = ("written", "learned")
 
 
-@app.command()
-@plain_errors
 def probe(
     images: Annotated[list[Path] | None, typer.Argument(help="Image files, or folders of them.")] = None,
     data: Annotated[
@@ -72,7 +70,7 @@ def probe(
     prompts = [written_prompts(model, names, template or NEGATIONS)] if names else []
     prompts += [learned] if learned is not None else []
     if labelled is not None:
-        found = extract_features(model, labelled, cache=None, progress=len(labelled) >= 20, on_error="skip")
+        found = extract_features(model, labelled, progress=len(labelled) >= 20, on_error="skip")
         for name, problem in found.errors:
             _say({"file": name, "error": problem}, as_json, describe)
         _count(prompts, found.features, [labelled.class_names[i] for i in labelled.labels[found.kept]], as_json)
