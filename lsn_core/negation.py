@@ -219,8 +219,8 @@ def negation_table(prompts: Detector, feature: Tensor, truth: str | None = None)
     positive, negative = (part[0].double() for part in prompts.cosines(feature.reshape(1, -1)))  # (C,), (K, C)
     names = prompts.class_names
     predicted = names[int(positive.argmax())]
-    shown = " ".join((truth or "").split()) or predicted
-    there = next((c for c, name in enumerate(names) if name.casefold() == shown.casefold()), None)
+    truth_name = " ".join((truth or "").split()) or predicted
+    there = next((c for c, name in enumerate(names) if name.casefold() == truth_name.casefold()), None)
     cosines = torch.cat([positive[None], negative])  # (1 + K, C)
     probabilities = (cosines / prompts.backbone.temperature).flatten().softmax(dim=0).view_as(cosines)
     compared, wrong = np.zeros(cosines.shape, int), np.zeros(cosines.shape, int)
@@ -258,7 +258,7 @@ def negation_table(prompts: Detector, feature: Tensor, truth: str | None = None)
         for k, wording in enumerate(others, start=1)
     ]
     given = bool((truth or "").strip())
-    return NegationTable(shown, given, there is not None, predicted, tuple(rows), tuple(tallies))
+    return NegationTable(truth_name, given, there is not None, predicted, tuple(rows), tuple(tallies))
 
 
 def _pairs(sets: int, classes: int, there: int | None) -> Iterator[tuple[str, _Text, _Text]]:
@@ -290,11 +290,13 @@ def count_not(prompts: Detector, features: Tensor, truths: Sequence[str] | None 
         raise ValueError(f"{len(truths)} truths for {len(features)} images")
     positive, negative = prompts.cosines(features)
     denied = (negative > positive[:, None]).numpy()  # (N, K, C)
-    shown = None if truths is None else np.array([" ".join(name.split()).casefold() for name in truths], dtype=object)
+    true_names = (
+        None if truths is None else np.array([" ".join(name.split()).casefold() for name in truths], dtype=object)
+    )
     counts = []
     for k, wording in enumerate(wordings(prompts)[1]):
         for c, name in enumerate(prompts.class_names):
-            members = None if shown is None else shown == name.casefold()
+            members = None if true_names is None else true_names == name.casefold()
             counts.append(
                 NotCount(
                     class_name=name,

@@ -50,10 +50,10 @@ def doctor(backbone: BackboneOption = None, device: DeviceOption = "auto", as_js
         typer.echo(json.dumps(report))
     else:
         for key, value in report.items():
-            shown = (
+            text = (
                 ", ".join(f"{k} {v or 'not installed'}" for k, v in value.items()) if isinstance(value, dict) else value
             )
-            typer.echo(f"{key.replace('_', ' '):>20}  {shown}")
+            typer.echo(f"{key.replace('_', ' '):>20}  {text}")
         if backbone == EMBEDDED:
             typer.echo(f"{'note':>20}  {EMBEDDED_NOTE}")
     if not report["backbone_ok"]:

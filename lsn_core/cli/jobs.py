@@ -109,13 +109,13 @@ def list_jobs(data: DataOption, owner: OwnerOption = None, as_json: JsonOption =
 def show(job: JobArgument, data: DataOption, owner: OwnerOption = None, as_json: JsonOption = False) -> None:
     """Show one job, with its states and its loss and accuracy over time."""
     jobs = _open(data)
-    found = jobs.get(job, owner)
+    record = jobs.get(job, owner)
     points, history = jobs.progress(job), [(at, state) for _, at, state in jobs.registry.history(job)]
     if as_json:
-        line = _line(jobs, found) | {"history": history, "progress": [vars(point) for point in points]}
+        line = _line(jobs, record) | {"history": history, "progress": [vars(point) for point in points]}
         typer.echo(json.dumps(line, ensure_ascii=False))
         return
-    for key, value in _line(jobs, found).items():
+    for key, value in _line(jobs, record).items():
         typer.echo(f"{key.replace('_', ' '):>14}  {json.dumps(value) if isinstance(value, dict) else value}")
     for at, state in history:
         typer.echo(f"{time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(at)):>28}  {state}")
@@ -174,5 +174,5 @@ def _show(jobs: Jobs, job: Job, as_json: bool) -> None:
         typer.echo(json.dumps(line, ensure_ascii=False))
         return
     progress = f"step {job.step} of {job.total}" if job.total else f"{job.prepared} of {job.images} images"
-    place = f", place {line['position']} in the queue" if line["position"] else ""
-    typer.echo(f"{job.id}  {job.state:<11}  {job.name}  ({progress}{place}){'  ' + job.error if job.error else ''}")
+    position = f", position {line['position']} in the queue" if line["position"] else ""
+    typer.echo(f"{job.id}  {job.state:<11}  {job.name}  ({progress}{position}){'  ' + job.error if job.error else ''}")

@@ -166,15 +166,15 @@ class TextTower:
     def _run_prefix(self, x: Tensor) -> KeyValues:
         """Keys and values of the positions before the classes part; x (S, P, W) without positions."""
         x = x + self.positions[: x.shape[1]]
-        found: KeyValues = []
+        keys_and_values: KeyValues = []
         for block in self.blocks[:-1]:
             q, k, v = split_heads(block, project(block, block.ln_1(x)), 3)
-            found.append((k, v))
+            keys_and_values.append((k, v))
             out = F.scaled_dot_product_attention(q, k, v, is_causal=True)
             x = finish(block, x, out.transpose(1, 2).flatten(2))
         last = self.blocks[-1]
         k, v = split_heads(last, project(last, last.ln_1(x), first=1), 2)
-        return [*found, (k, v)]
+        return [*keys_and_values, (k, v)]
 
     def _suffixes(
         self, groups: Sequence[_Group], sets: int, offset: int, contexts: Sequence[Tensor] | None, prefix: KeyValues
@@ -214,7 +214,7 @@ class TextTower:
         """Output of the last block at the end tokens only: (prompts, W)."""
         block = self.blocks[-1]
         normed = block.ln_1(x)
-        starts = [sum(sizes[:place]) for place in range(len(sizes))]
+        starts = [sum(sizes[:index]) for index in range(len(sizes))]
         ends = torch.cat([start + group.ends for start, group in zip(starts, laid, strict=True)])
         queries = project(block, normed[ends], last=1).split([group.prompts for group in laid])  # (prompts, W) each
         keys = project(block, normed, first=1).split(sizes)
@@ -236,11 +236,11 @@ class TextTower:
         costs = ((sorted_lengths + context) * sets * per_token).tolist()
         chunks: list[list[int]] = []
         filled = 0.0
-        for place, cost in zip(order.tolist(), costs, strict=True):
+        for index, cost in zip(order.tolist(), costs, strict=True):
             if not chunks or filled + cost > self._memory:
                 chunks.append([])
                 filled = 0.0
-            chunks[-1].append(place)
+            chunks[-1].append(index)
             filled += cost
         return [self._groups(torch.tensor(chunk)) for chunk in chunks]
 

@@ -124,14 +124,14 @@ class Phase:
 
     def tensors(self) -> dict[str, Tensor]:
         """Everything a checkpoint needs of this phase."""
-        found: dict[str, Tensor] = {}
+        tensors: dict[str, Tensor] = {}
         for i, (learner, optimizer) in enumerate(zip(self.learners, self.optimizers, strict=True)):
-            found |= {f"{self.kind}.{i}.{name}": value for name, value in learner.state_dict().items()}
-            for place, state in optimizer.state_dict()["state"].items():
+            tensors |= {f"{self.kind}.{i}.{name}": value for name, value in learner.state_dict().items()}
+            for parameter, state in optimizer.state_dict()["state"].items():
                 for key, value in state.items():
                     if isinstance(value, Tensor):
-                        found[f"{self.kind}.{i}.optimizer.{place}.{key}"] = value
-        return found
+                        tensors[f"{self.kind}.{i}.optimizer.{parameter}.{key}"] = value
+        return tensors
 
     def load(self, tensors: dict[str, Tensor]) -> None:
         """Takes over what `tensors` gave. Raises KeyError, ValueError or RuntimeError where it does not fit."""
@@ -142,8 +142,8 @@ class Phase:
             state: dict[int, dict[str, Tensor]] = {}
             for name, value in own.items():
                 if name.startswith("optimizer."):
-                    _, place, key = name.split(".")
-                    state.setdefault(int(place), {})[key] = value
+                    _, parameter, key = name.split(".")
+                    state.setdefault(int(parameter), {})[key] = value
             optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
 
 

@@ -72,8 +72,10 @@ def draw_shots(
         raise UserError(f"Labels must be whole numbers, the indices of classes, not {y.dtype}.")
     if y.size and (y.min() < 0 or y.max() >= len(class_names)):
         wrong = int(y.min()) if y.min() < 0 else int(y.max())
-        raise UserError(f"The label {wrong} stands for no class: with {len(class_names)} classes, labels are 0 to "
-                        f"{len(class_names) - 1}.")  # fmt: skip
+        raise UserError(
+            f"The label {wrong} stands for no class: with {len(class_names)} classes, labels are 0 to "
+            f"{len(class_names) - 1}."
+        )
     x = x.float()
     broken = int((~x.isfinite().all(dim=1) | (x == 0).all(dim=1)).sum())
     if broken:
