@@ -31,14 +31,13 @@ def heatmap(
     as_json: JsonOption = False,
 ) -> None:
     """Show where a class's positive prompt and its negative prompts respond: one picture each, and a panel."""
-    from lsn_core.backbones.image_tower import look
     from lsn_core.data.images import open_image
     from lsn_core.heatmaps.maps import explain
     from lsn_core.heatmaps.overlay import overlay, panel
 
     explained = open_detector(detector, classes, backbone, device)
     picture = open_image(image)
-    maps = explain(explained, look(explained.backbone, picture), class_name, method, target, not positive_only)
+    maps = explain(explained, picture, class_name, method, target, not positive_only)
     drawn = {
         f"{image.stem}-{i}-{_plain(one.label)}.png": overlay(picture, maps, i, opacity)
         for i, one in enumerate(maps.targets)
