@@ -15,9 +15,9 @@ def check_class_names(class_names: Sequence[str]) -> tuple[str, ...]:
     if len(names) < 2:
         raise UserError(f"At least two classes are needed, and there {'is' if names else 'are'} {len(names)}.")
     seen: set[str] = set()
-    for place, name in enumerate(names, start=1):
+    for number, name in enumerate(names, start=1):
         if not name:
-            raise UserError(f"Class {place} of {len(names)} has an empty name. Name it or take it out.")
+            raise UserError(f"Class {number} of {len(names)} has an empty name. Name it or take it out.")
         if name.lower() in seen:
             raise UserError(f"The class {name!r} is given twice. Take one out.")
         seen.add(name.lower())

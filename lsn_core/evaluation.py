@@ -85,15 +85,15 @@ def class_targets(class_names: Sequence[str], detector: Detector, where: str) ->
     Raises:
         UserError: there are classes that the detector does not know.
     """
-    place = {name.lower(): i for i, name in enumerate(detector.class_names)}
-    unknown = sorted({name for name in class_names if name.lower() not in place})
+    index = {name.lower(): i for i, name in enumerate(detector.class_names)}
+    unknown = sorted({name for name in class_names if name.lower() not in index})
     if unknown:
         raise UserError(
             f"{where} has images of {len(unknown)} classes that the detector does not know "
             f"({', '.join(unknown[:5])}): in-distribution images must show its classes. "
             "Take them out, or give them as out-of-distribution images."
         )
-    return [place[name.lower()] for name in class_names]
+    return [index[name.lower()] for name in class_names]
 
 
 def evaluate(
@@ -121,31 +121,31 @@ def evaluate(
     if not others:
         raise UserError("Give at least one set of out-of-distribution images to measure against.")
     known_scores = {method.name: _scores(method, known) for method in methods}
-    other_scores = {name: {method.name: _scores(method, found) for method in methods} for name, found in others.items()}
+    other_scores = {
+        name: {method.name: _scores(method, features) for method in methods} for name, features in others.items()
+    }
     columns, averages, lead = [], [], {}
-    drawn: list[Floats] = []
+    mean_draws: list[Floats] = []
     for method in methods:
-        inside, outside = known_scores[method.name], {name: found[method.name] for name, found in other_scores.items()}
+        id_scores = known_scores[method.name]
+        ood_scores = {name: by_method[method.name] for name, by_method in other_scores.items()}
         right = None
         if targets is not None:
             right = accuracy(method.detector.classify_features(known).numpy(), targets)
-        draws = (
-            bootstrap_metrics(inside, [*outside.values()], repeats, seed) if repeats else np.zeros((0, len(others), 3))
-        )
-        drawn.append(draws.mean(axis=1))
-        found = {name: ood_metrics(inside, scores) for name, scores in outside.items()}
-        columns.append(
-            [
-                Row(name, method.name, method.score, metrics, right, len(inside), len(outside[name]), _intervals(ends))
-                for (name, metrics), ends in zip(found.items(), draws.transpose(1, 0, 2), strict=True)
-            ]
-        )
-        mean, images = OODMetrics(*np.mean([*found.values()], axis=0).tolist()), sum(map(len, outside.values()))
-        averages.append(
-            Row(AVERAGE, method.name, method.score, mean, right, len(inside), images, _intervals(drawn[-1]))
-        )
+        draws = np.zeros((0, len(others), 3))
+        if repeats:
+            draws = bootstrap_metrics(id_scores, [*ood_scores.values()], repeats, seed)
+        mean_draws.append(draws.mean(axis=1))
+        n_id, column = len(id_scores), []
+        for (name, scores), ends in zip(ood_scores.items(), draws.transpose(1, 0, 2), strict=True):
+            metrics = ood_metrics(id_scores, scores)
+            column.append(Row(name, method.name, method.score, metrics, right, n_id, len(scores), _intervals(ends)))
+        columns.append(column)
+        mean = OODMetrics(*np.mean([row.metrics for row in column], axis=0).tolist())
+        n_ood = sum(row.n_ood for row in column)
+        averages.append(Row(AVERAGE, method.name, method.score, mean, right, n_id, n_ood, _intervals(mean_draws[-1])))
     if repeats and len(methods) > 1:
-        ends = _intervals(drawn[0] - drawn[-1])
+        ends = _intervals(mean_draws[0] - mean_draws[-1])
         for name, here, there in zip(OODMetrics._fields, averages[0].metrics, averages[-1].metrics, strict=True):
             lead[name] = (here - there, *ends[name])
     rows = [row for of_one_set in zip(*columns, strict=True) for row in of_one_set]

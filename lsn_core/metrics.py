@@ -138,16 +138,16 @@ def bootstrap_metrics(id_scores: Scores, ood_sets: Sequence[Scores], repeats: in
         UserError: as `ood_metrics` does.
     """
     sides = [_both(id_scores, scores) for scores in ood_sets]
-    random = [np.random.default_rng([seed, place]) for place in range(1 + len(sides))]
-    found = np.empty((repeats, len(sides), 3))
+    random = [np.random.default_rng([seed, side]) for side in range(1 + len(sides))]
+    draws = np.empty((repeats, len(sides), 3))
     step = max(1, _BOOTSTRAP_CELLS // max((inside.size + outside.size for inside, outside in sides), default=1))
     for start in range(0, repeats, step):
         rows = min(step, repeats - start)
         drawn = _draw(random[0], rows, sides[0][0].size)
-        for place, (inside, outside) in enumerate(sides):
-            counts = _draw(random[1 + place], rows, outside.size)
-            found[start : start + rows, place] = _weighted_metrics(inside, outside, drawn, counts)
-    return found
+        for side, (inside, outside) in enumerate(sides):
+            counts = _draw(random[1 + side], rows, outside.size)
+            draws[start : start + rows, side] = _weighted_metrics(inside, outside, drawn, counts)
+    return draws
 
 
 def accuracy(predicted: Scores, labels: Scores) -> float:
@@ -204,9 +204,9 @@ def _weighted_metrics(
     inside: np.ndarray, outside: np.ndarray, drawn_in: np.ndarray, drawn_out: np.ndarray
 ) -> np.ndarray:
     """The three metrics where image i counts drawn[b, i] times, shape (B, 3)."""
-    levels, place = np.unique(-np.concatenate((inside, outside)), return_inverse=True)  # highest score first
-    order = np.argsort(place, kind="stable")
-    starts = np.searchsorted(place[order], np.arange(levels.size))
+    levels, level_of_score = np.unique(-np.concatenate((inside, outside)), return_inverse=True)  # highest score first
+    order = np.argsort(level_of_score, kind="stable")
+    starts = np.searchsorted(level_of_score[order], np.arange(levels.size))
     weights_in = np.concatenate((drawn_in, np.zeros_like(drawn_out)), axis=1)[:, order]
     weights_out = np.concatenate((np.zeros_like(drawn_in), drawn_out), axis=1)[:, order]
     gained = np.add.reduceat(weights_in, starts, axis=1)  # (B, levels)

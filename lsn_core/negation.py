@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -15,6 +16,8 @@ from lsn_core.class_names import check_class_names
 from lsn_core.detector.detector import Detector
 from lsn_core.errors import UserError
 from lsn_core.prompts.written import NEGATIONS, POSITIVE_TEMPLATE, fill
+
+_Text = tuple[int, int]  # (wording, class); wording 0 is the positive one
 
 
 @dataclass(frozen=True)
@@ -213,53 +216,62 @@ def negation_table(prompts: Detector, feature: Tensor, truth: str | None = None)
         truth: what the image shows (case does not matter). A name that is none of the classes makes every denial true;
             None takes the class whose positive text fits best.
     """
-    positive, negative = (part[0].double().numpy() for part in prompts.cosines(feature.reshape(1, -1)))
+    positive, negative = (part[0].double() for part in prompts.cosines(feature.reshape(1, -1)))  # (C,), (K, C)
     names = prompts.class_names
-    classes, sets = len(names), len(negative)
     predicted = names[int(positive.argmax())]
-    shown = " ".join((truth or "").split()) or predicted
-    is_there = np.array([name.casefold() == shown.casefold() for name in names])  # (C,), True at most once
-    known = bool(is_there.any())
-    place = int(is_there.argmax()) if known else 0
-    # Wrong choices, True where the false text of a pair scores as high as the true one: opposites (K, C) ...
-    opposite = np.where(is_there, negative >= positive, positive >= negative)
-    # ... rivals (K, C) and classification (C,), False where there is no such pair
-    rival = known & ~is_there & (negative[:, place, None] >= negative)
-    confused = known & ~is_there & (positive >= positive[place])
-    wrong = np.concatenate([opposite.sum(0, keepdims=True) + confused, opposite + rival.astype(int)])  # (1 + K, C)
-    compared = np.concatenate([np.full((1, classes), sets + known), np.full((sets, classes), 1 + known)])
-    if known:
-        wrong[:, place] = [opposite[:, place].sum() + confused.sum(), *(opposite[:, place] + rival.sum(1))]
-        compared[:, place] = [sets + classes - 1] + [classes] * sets
-    cosines = np.concatenate([positive[None], negative])
-    logits = torch.from_numpy(cosines / prompts.backbone.temperature).flatten()
-    probabilities = logits.softmax(dim=0).view(1 + sets, classes).numpy()
-    order = np.argsort(-cosines, axis=None, kind="stable")
-    ranks = 1 + np.searchsorted(-cosines.flatten()[order], -cosines, side="left")
+    truth_name = " ".join((truth or "").split()) or predicted
+    there = next((c for c, name in enumerate(names) if name.casefold() == truth_name.casefold()), None)
+    cosines = torch.cat([positive[None], negative])  # (1 + K, C)
+    probabilities = (cosines / prompts.backbone.temperature).flatten().softmax(dim=0).view_as(cosines)
+    compared, wrong = np.zeros(cosines.shape, int), np.zeros(cosines.shape, int)
+    wrong_by_kind: Counter[tuple[str, int]] = Counter()
+    values = cosines.tolist()
+    for kind, true, false in _pairs(len(negative), len(names), there):
+        mistaken = values[false[0]][false[1]] >= values[true[0]][true[1]]
+        wrong_by_kind[kind, true[0] or false[0]] += mistaken
+        for text in (true, false):
+            compared[text] += 1
+            wrong[text] += mistaken
+    flat = -cosines.flatten().numpy()
+    order = np.argsort(flat, kind="stable")
+    ranks = 1 + np.searchsorted(flat[order], flat, side="left").reshape(cosines.shape)
     first, others = wordings(prompts)
     templates = (first, *others)
-    rows = []
-    for k, c in zip(*np.unravel_index(order, cosines.shape), strict=True):
-        negated = bool(k > 0)
-        rows.append(
-            Row(
-                text=fill(templates[k], names[c]),
-                class_name=names[c],
-                wording=templates[k],
-                negated=negated,
-                holds=bool(is_there[c]) != negated,
-                cosine=float(cosines[k, c]),
-                probability=float(probabilities[k, c]),
-                rank=int(ranks[k, c]),
-                compared=int(compared[k, c]),
-                wrong=int(wrong[k, c]),
-            )
+    rows = [
+        Row(
+            text=fill(templates[k], names[c]),
+            class_name=names[c],
+            wording=templates[k],
+            negated=k > 0,
+            holds=(c == there) != (k > 0),
+            cosine=values[k][c],
+            probability=float(probabilities[k, c]),
+            rank=int(ranks[k, c]),
+            compared=int(compared[k, c]),
+            wrong=int(wrong[k, c]),
         )
-    tallies = [
-        Tally(wording, classes, int(opposite[k].sum()), known * (classes - 1), int(rival[k].sum()))
-        for k, wording in enumerate(others)
+        for k, c in (divmod(int(text), len(names)) for text in order)
     ]
-    return NegationTable(shown, bool((truth or "").strip()), known, predicted, tuple(rows), tuple(tallies))
+    rivals = 0 if there is None else len(names) - 1
+    tallies = [
+        Tally(wording, len(names), wrong_by_kind["opposites", k], rivals, wrong_by_kind["rivals", k])
+        for k, wording in enumerate(others, start=1)
+    ]
+    given = bool((truth or "").strip())
+    return NegationTable(truth_name, given, there is not None, predicted, tuple(rows), tuple(tallies))
+
+
+def _pairs(sets: int, classes: int, there: int | None) -> Iterator[tuple[str, _Text, _Text]]:
+    """Kind, true text and false text of each comparison; `there` is the class that the image shows, None for none."""
+    for k in range(1, 1 + sets):
+        for c in range(classes):
+            yield ("opposites", (0, c), (k, c)) if c == there else ("opposites", (k, c), (0, c))
+    if there is None:
+        return
+    for c in set(range(classes)) - {there}:
+        for k in range(1, 1 + sets):
+            yield "rivals", (k, c), (k, there)
+        yield "classification", (0, there), (0, c)
 
 
 def count_not(prompts: Detector, features: Tensor, truths: Sequence[str] | None = None) -> list[NotCount]:
@@ -278,11 +290,13 @@ def count_not(prompts: Detector, features: Tensor, truths: Sequence[str] | None 
         raise ValueError(f"{len(truths)} truths for {len(features)} images")
     positive, negative = prompts.cosines(features)
     denied = (negative > positive[:, None]).numpy()  # (N, K, C)
-    shown = None if truths is None else np.array([" ".join(name.split()).casefold() for name in truths], dtype=object)
+    true_names = (
+        None if truths is None else np.array([" ".join(name.split()).casefold() for name in truths], dtype=object)
+    )
     counts = []
     for k, wording in enumerate(wordings(prompts)[1]):
         for c, name in enumerate(prompts.class_names):
-            members = None if shown is None else shown == name.casefold()
+            members = None if true_names is None else true_names == name.casefold()
             counts.append(
                 NotCount(
                     class_name=name,

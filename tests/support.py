@@ -20,11 +20,8 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-import lsn_core.cli.heatmap
-import lsn_core.cli.probe
-import lsn_core.cli.train  # noqa: F401 - they add their commands
 from lsn_core.backbones.backbone import Backbone
-from lsn_core.cli.options import app
+from lsn_core.cli.app import build
 
 WNIDS = ("n02123597", "n02389026", "n03095699")  # of ImageNet-10
 REPO = Path(__file__).resolve().parent.parent
@@ -62,7 +59,7 @@ def _command(folder: Path, arguments: list[str]) -> None:
 
 def run_inside(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     """The same in this process, for what a user may do wrong: starting one takes seconds, most of them imports."""
-    done = CliRunner().invoke(app, [*map(str, arguments)], prog_name="python -m lsn_core")
+    done = CliRunner().invoke(build(), [*map(str, arguments)], prog_name="python -m lsn_core")
     if done.exception is not None and not isinstance(done.exception, SystemExit):
         raise done.exception
     return subprocess.CompletedProcess(arguments, done.exit_code, done.stdout, done.stderr)

@@ -10,15 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from lsn_core.cli.options import BackboneOption, DeviceOption, JsonOption, app, plain_errors
+from lsn_core.cli.options import BackboneOption, DeviceOption, JsonOption
 from lsn_core.errors import UserError
 
 if TYPE_CHECKING:
     pass
 
 
-@app.command()
-@plain_errors
 def doctor(backbone: BackboneOption = None, device: DeviceOption = "auto", as_json: JsonOption = False) -> None:
     """What is installed, which device is used, which backbones are at hand and where caches are."""
     import torch
@@ -52,10 +50,10 @@ def doctor(backbone: BackboneOption = None, device: DeviceOption = "auto", as_js
         typer.echo(json.dumps(report))
     else:
         for key, value in report.items():
-            shown = (
+            text = (
                 ", ".join(f"{k} {v or 'not installed'}" for k, v in value.items()) if isinstance(value, dict) else value
             )
-            typer.echo(f"{key.replace('_', ' '):>20}  {shown}")
+            typer.echo(f"{key.replace('_', ' '):>20}  {text}")
         if backbone == EMBEDDED:
             typer.echo(f"{'note':>20}  {EMBEDDED_NOTE}")
     if not report["backbone_ok"]:

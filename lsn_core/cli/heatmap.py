@@ -9,13 +9,11 @@ from typing import Annotated, Any
 
 import typer
 
-from lsn_core.cli.options import BackboneOption, DeviceOption, JsonOption, app, open_judge, plain_errors
+from lsn_core.cli.options import BackboneOption, DeviceOption, JsonOption, open_detector
 from lsn_core.errors import UserError
 from lsn_core.heatmaps.overlay import DEFAULT_OPACITY
 
 
-@app.command()
-@plain_errors
 def heatmap(
     image: Annotated[Path, typer.Argument(help="An image file.")],
     out: Annotated[Path, typer.Option(help="Folder for the pictures.")],
@@ -32,38 +30,37 @@ def heatmap(
     device: DeviceOption = "auto",
     as_json: JsonOption = False,
 ) -> None:
-    """Show where a class's positive prompt and its negative prompts look in an image: one picture each, and a panel."""
-    from lsn_core.backbones.image_tower import look
+    """Show where a class's positive prompt and its negative prompts respond: one picture each, and a panel."""
     from lsn_core.data.images import open_image
     from lsn_core.heatmaps.maps import explain
     from lsn_core.heatmaps.overlay import overlay, panel
 
-    judge = open_judge(detector, classes, backbone, device)
+    explained = open_detector(detector, classes, backbone, device)
     picture = open_image(image)
-    found = explain(judge, look(judge.backbone, picture), class_name, method, target, not positive_only)
+    maps = explain(explained, picture, class_name, method, target, not positive_only)
     drawn = {
-        f"{image.stem}-{i}-{_plain(one.label)}.png": overlay(picture, found, i, opacity)
-        for i, one in enumerate(found.targets)
+        f"{image.stem}-{i}-{_plain(one.label)}.png": overlay(picture, maps, i, opacity)
+        for i, one in enumerate(maps.targets)
     }
     summary = f"{image.stem}-heatmaps.png"
-    drawn[summary] = panel(picture, found, opacity)
+    drawn[summary] = panel(picture, maps, opacity)
     try:
         out.mkdir(parents=True, exist_ok=True)
-        for name, shown in drawn.items():
-            shown.save(out / name)
+        for name, map_picture in drawn.items():
+            map_picture.save(out / name)
     except OSError as error:
         raise UserError(f"The pictures cannot be written to {out} ({error}). Choose another folder.") from error
     line: dict[str, Any] = {
         "file": str(image),
         "panel": str(out / summary),
-        "method": found.method,
+        "method": maps.method,
         "target": target,
-        "signed": found.signed,
-        "limit": found.limit,
-        "seen_box": list(found.box),
+        "signed": maps.signed,
+        "limit": maps.limit,
+        "seen_box": list(maps.box),
         "maps": [
             {"label": one.label, "value": one.value, "file": str(out / name)}
-            for one, name in zip(found.targets, drawn, strict=False)
+            for one, name in zip(maps.targets, drawn, strict=False)
         ],
     }
     if as_json:
@@ -71,7 +68,7 @@ def heatmap(
         return
     for one in line["maps"]:
         typer.echo(f"{one['value']:9.4f}  {one['label']}: {one['file']}")
-    typer.echo(f"All of them side by side, by {found.method}: {line['panel']}")
+    typer.echo(f"All of them side by side, by {maps.method}: {line['panel']}")
 
 
 def _plain(label: str) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lsn_core.cli.options import DATA_HELP, JsonOption, app, plain_errors
+from lsn_core.cli.options import DATA_HELP, JsonOption
 
 if TYPE_CHECKING:
     from lsn_core.jobs import Job, Jobs
@@ -33,12 +33,7 @@ QueueOption = Annotated[
 OwnerOption = Annotated[str | None, typer.Option(help="Only jobs of the owner with this token; default: of all.")]
 JobArgument = Annotated[str, typer.Argument(help="Its id, as `jobs list` shows it.")]
 
-jobs_app = typer.Typer(no_args_is_help=True, help="Training jobs: start, see, stop, resume and delete them.")
-app.add_typer(jobs_app, name="jobs")
 
-
-@app.command()
-@plain_errors
 def worker(
     data: DataOption,
     queue: QueueOption = None,
@@ -73,8 +68,6 @@ def worker(
     running.run()
 
 
-@jobs_app.command()
-@plain_errors
 def submit(
     images: Annotated[Path, typer.Argument(help=DATA_HELP)],
     data: DataOption,
@@ -106,8 +99,6 @@ def submit(
         typer.echo("No worker is running: start one with `python -m lsn_core worker`, or start the app.", err=True)
 
 
-@jobs_app.command("list")
-@plain_errors
 def list_jobs(data: DataOption, owner: OwnerOption = None, as_json: JsonOption = False) -> None:
     """List the jobs, newest first."""
     jobs = _open(data)
@@ -115,33 +106,27 @@ def list_jobs(data: DataOption, owner: OwnerOption = None, as_json: JsonOption =
         _show(jobs, job, as_json)
 
 
-@jobs_app.command()
-@plain_errors
 def show(job: JobArgument, data: DataOption, owner: OwnerOption = None, as_json: JsonOption = False) -> None:
     """Show one job, with its states and its loss and accuracy over time."""
     jobs = _open(data)
-    found = jobs.get(job, owner)
+    record = jobs.get(job, owner)
     points, history = jobs.progress(job), [(at, state) for _, at, state in jobs.registry.history(job)]
     if as_json:
-        line = _line(jobs, found) | {"history": history, "progress": [vars(point) for point in points]}
+        line = _line(jobs, record) | {"history": history, "progress": [vars(point) for point in points]}
         typer.echo(json.dumps(line, ensure_ascii=False))
         return
-    for key, value in _line(jobs, found).items():
+    for key, value in _line(jobs, record).items():
         typer.echo(f"{key.replace('_', ' '):>14}  {json.dumps(value) if isinstance(value, dict) else value}")
     for at, state in history:
         typer.echo(f"{time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(at)):>28}  {state}")
 
 
-@jobs_app.command()
-@plain_errors
 def stop(job: JobArgument, data: DataOption, owner: OwnerOption = None, as_json: JsonOption = False) -> None:
     """Stop a job, keeping its last checkpoint."""
     jobs = _open(data)
     _show(jobs, jobs.stop(job, owner), as_json)
 
 
-@jobs_app.command()
-@plain_errors
 def resume(
     job: JobArgument,
     data: DataOption,
@@ -154,8 +139,6 @@ def resume(
     _show(jobs, jobs.resume(job, owner), as_json)
 
 
-@jobs_app.command()
-@plain_errors
 def delete(job: JobArgument, data: DataOption, owner: OwnerOption = None, as_json: JsonOption = False) -> None:
     """Delete a job with its files, stopping it first."""
     jobs = _open(data)
@@ -191,5 +174,5 @@ def _show(jobs: Jobs, job: Job, as_json: bool) -> None:
         typer.echo(json.dumps(line, ensure_ascii=False))
         return
     progress = f"step {job.step} of {job.total}" if job.total else f"{job.prepared} of {job.images} images"
-    place = f", place {line['position']} in the queue" if line["position"] else ""
-    typer.echo(f"{job.id}  {job.state:<11}  {job.name}  ({progress}{place}){'  ' + job.error if job.error else ''}")
+    position = f", position {line['position']} in the queue" if line["position"] else ""
+    typer.echo(f"{job.id}  {job.state:<11}  {job.name}  ({progress}{position}){'  ' + job.error if job.error else ''}")

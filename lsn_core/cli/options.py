@@ -1,30 +1,22 @@
-"""The command line: what all commands share, `score` and `doctor`."""
+"""What commands share: options, and opening what they name."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lsn_core.errors import UserError
 
 if TYPE_CHECKING:
+    from lsn_core.backbones.backbone import Backbone
+    from lsn_core.data.features import FeatureSet
+    from lsn_core.data.labelled import LabelledImages
     from lsn_core.detector.detector import Detector
 
 log = logging.getLogger(__name__)
-P = ParamSpec("P")
-R = TypeVar("R")
-
-app = typer.Typer(
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    help="Out-of-distribution detection with CLIP's positive and negative prompts (LSN).",
-)
 
 BackboneOption = Annotated[
     str | None,
@@ -36,38 +28,14 @@ BackboneOption = Annotated[
 ]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, ...")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object a line, for programs.")]
+CacheOption = Annotated[
+    Path | None,
+    typer.Option(envvar="LSN_CACHE", help="Folder where image features are kept between runs. Default: none are kept."),
+]
 DATA_HELP = "A folder of class folders, a zip of one, or a Parquet file with image and label columns."
 
 
-def plain_errors(command: Callable[P, R]) -> Callable[P, R]:
-    """A user's mistake ends the command with one sentence and exit code 2, not with a traceback."""
-
-    @wraps(command)
-    def run(*args: P.args, **kwargs: P.kwargs) -> R:
-        try:
-            return command(*args, **kwargs)
-        except UserError as error:
-            typer.echo(f"Error: {error}", err=True)
-            raise typer.Exit(2) from error
-
-    return run
-
-
-@app.callback()
-def main(verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say more on standard error.")] = False) -> None:
-    """Options of all commands."""
-    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(levelname)s %(message)s")
-    if not verbose:
-        logging.getLogger().addFilter(_quiet)
-        # open_clip and the hub client announce every step on the root logger.
-        logging.getLogger("httpx").setLevel(logging.ERROR)
-
-
-def _quiet(record: logging.LogRecord) -> bool:
-    return record.levelno >= logging.ERROR or record.name.startswith("lsn_core")
-
-
-def open_judge(detector: Path | None, classes: str | None, backbone: str | None, device: str) -> Detector:
+def open_detector(detector: Path | None, classes: str | None, backbone: str | None, device: str) -> Detector:
     """The detector of a file, or a zero-shot one of class names 'a,b,c'; a UserError unless one of them is given."""
     from lsn_core.backbones.loading import EMBEDDED, load_backbone
     from lsn_core.detector.detector import Detector
@@ -77,6 +45,18 @@ def open_judge(detector: Path | None, classes: str | None, backbone: str | None,
     if detector is not None:
         return Detector.load(detector, load_backbone(backbone, device) if backbone else None)
     return Detector.zero_shot(load_backbone(backbone or EMBEDDED, device), split_names(classes or ""))
+
+
+def encode_set(
+    backbone: Backbone, images: LabelledImages, cache: Path | None = None, progress: bool = True
+) -> FeatureSet:
+    """Features of the images that can be read; a warning names each of the others."""
+    from lsn_core.data.features import extract_features
+
+    encoded = extract_features(backbone, images, cache=cache, progress=progress, on_error="skip")
+    for name, problem in encoded.errors:
+        log.warning("Left out: %s: %s", name, problem)
+    return encoded
 
 
 def split_names(text: str) -> list[str]:

@@ -11,14 +11,12 @@ from typing import Annotated, Any
 import typer
 from tqdm import tqdm
 
-from lsn_core.cli.options import DATA_HELP, BackboneOption, DeviceOption, JsonOption, app, plain_errors, split_names
+from lsn_core.cli.options import DATA_HELP, BackboneOption, DeviceOption, JsonOption, split_names
 from lsn_core.errors import UserError
 
 KINDS = ("written", "learned")
 
 
-@app.command()
-@plain_errors
 def probe(
     images: Annotated[list[Path] | None, typer.Argument(help="Image files, or folders of them.")] = None,
     data: Annotated[
@@ -72,19 +70,19 @@ def probe(
     prompts = [written_prompts(model, names, template or NEGATIONS)] if names else []
     prompts += [learned] if learned is not None else []
     if labelled is not None:
-        found = extract_features(model, labelled, cache=None, progress=len(labelled) >= 20, on_error="skip")
-        for name, problem in found.errors:
+        encoded = extract_features(model, labelled, progress=len(labelled) >= 20, on_error="skip")
+        for name, problem in encoded.errors:
             _say({"file": name, "error": problem}, as_json, describe)
-        _count(prompts, found.features, [labelled.class_names[i] for i in labelled.labels[found.kept]], as_json)
-        failed = len(found.errors)
+        _count(prompts, encoded.features, [labelled.class_names[i] for i in labelled.labels[encoded.kept]], as_json)
+        failed = len(encoded.errors)
     elif count:
-        encoded = list(_encode(model, files))
-        for file, _, error in encoded:
+        lines = list(_encode(model, files))
+        for file, _, error in lines:
             if error:
                 _say({"file": file, "error": error}, as_json, describe)
-        features = [feature for _, feature, _ in encoded if feature is not None]
+        features = [feature for _, feature, _ in lines if feature is not None]
         _count(prompts, torch.cat(features) if features else torch.zeros(0, model.dim), None, as_json)
-        failed = len(encoded) - len(features)
+        failed = len(lines) - len(features)
     else:
         failed = _each(prompts, model, files, texts, truth, as_json)
     if failed:
@@ -114,8 +112,8 @@ def _each(
         line: dict[str, Any] = {"file": file, "choice": None, "written": None, "learned": None, "error": error}
         if error is None:
             line["choice"] = choose(feature, texts, model).as_dict() if texts else None
-            for kind, judge in zip(KINDS, prompts, strict=False):
-                line[kind] = negation_table(judge, feature, truth).as_dict()
+            for kind, prompt_set in zip(KINDS, prompts, strict=False):
+                line[kind] = negation_table(prompt_set, feature, truth).as_dict()
         failed += error is not None
         _say(line, as_json, describe)
     return failed
@@ -124,39 +122,39 @@ def _each(
 def _count(prompts: list[Any], features: Any, truths: list[str] | None, as_json: bool) -> None:
     from lsn_core.negation import count_not
 
-    for kind, judge in zip(KINDS, prompts, strict=False):
-        for item in count_not(judge, features, truths):
+    for kind, prompt_set in zip(KINDS, prompts, strict=False):
+        for item in count_not(prompt_set, features, truths):
             _say({"prompts": kind, **item.as_dict(), "error": None}, as_json, describe_count)
 
 
 def _say(line: dict[str, Any], as_json: bool, words: Callable[[dict[str, Any]], str]) -> None:
     with tqdm.external_write_mode(file=sys.stdout):
-        shown = f"ERROR {line['error']}" if line["error"] else words(line)
-        typer.echo(json.dumps(line, ensure_ascii=False, allow_nan=False) if as_json else shown)
+        text = f"ERROR {line['error']}" if line["error"] else words(line)
+        typer.echo(json.dumps(line, ensure_ascii=False, allow_nan=False) if as_json else text)
 
 
 def describe(line: dict[str, Any]) -> str:
     """A few readable lines about one image."""
-    said = [f"{line['file']}:"]
+    lines = [f"{line['file']}:"]
     if choice := line["choice"]:
         shares = ", ".join(
             f"{text!r} {share:.1%}" for text, share in zip(choice["texts"], choice["probabilities"], strict=True)
         )
-        said.append(f"  chooses {choice['chosen']!r} ({shares})")
+        lines.append(f"  chooses {choice['chosen']!r} ({shares})")
     for table in filter(None, (line["written"], line["learned"])):
         source = "as given" if table["truth_given"] else "the model's guess"
         if table is line["written"]:
-            said.append(f"  shows {table['truth']} ({source})")
+            lines.append(f"  shows {table['truth']} ({source})")
         for tally in table["tallies"]:
             rivals = f", {tally['rivals_wrong']} of {tally['rivals']} against the other denials" * bool(tally["rivals"])
             wrong = f"{tally['opposites_wrong']} of {tally['opposites']} against the positive text{rivals}"
-            said.append(f"  {tally['wording']:24} wrong choices: {wrong}")
-    return "\n".join(said)
+            lines.append(f"  {tally['wording']:24} wrong choices: {wrong}")
+    return "\n".join(lines)
 
 
 def describe_count(line: dict[str, Any]) -> str:
     """One readable line about one class and wording."""
-    shown = f"{line['class_name']:>20}  {line['wording']:24} chosen for {line['chose_not']} of {line['images']} images"
+    text = f"{line['class_name']:>20}  {line['wording']:24} chosen for {line['chose_not']} of {line['images']} images"
     if line["images_of_class"]:
-        shown += f", {line['chose_not_of_class']} of the {line['images_of_class']} that show it"
-    return shown
+        text += f", {line['chose_not_of_class']} of the {line['images_of_class']} that show it"
+    return text

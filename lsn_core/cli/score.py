@@ -6,20 +6,15 @@ import json
 import math
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from tqdm import tqdm
 
-from lsn_core.cli.options import BackboneOption, DeviceOption, JsonOption, app, open_judge, plain_errors
+from lsn_core.cli.options import BackboneOption, DeviceOption, JsonOption, open_detector
 from lsn_core.errors import UserError
 
-if TYPE_CHECKING:
-    pass
 
-
-@app.command()
-@plain_errors
 def score(
     images: Annotated[list[Path], typer.Argument(help="Image files, or folders of them.")],
     detector: Annotated[Path | None, typer.Option(help="A trained detector file (.safetensors).")] = None,
@@ -32,7 +27,7 @@ def score(
     device: DeviceOption = "auto",
     as_json: JsonOption = False,
 ) -> None:
-    """Judge images: in distribution (and which class), or out of distribution.
+    """Give each image a verdict: in distribution (and which class), or out of distribution.
 
     A file that cannot be read gets its own line with an error, the others go on, and the exit code is 1.
     """
@@ -42,11 +37,11 @@ def score(
 
     if detector is not None and calibrate is not None:
         raise UserError("A trained detector is calibrated already: --calibrate goes with --classes.")
-    judge = open_judge(detector, classes, backbone, device)
+    scorer = open_detector(detector, classes, backbone, device)
     if calibrate is not None:
         known = find_images([calibrate])
         bar = tqdm(known, desc="Calibrating", unit="image", disable=len(known) < 20)
-        judge = judge.calibrate(torch.cat([judge.backbone.encode_images([open_image(path)]) for path in bar]))
+        scorer = scorer.calibrate(torch.cat([scorer.backbone.encode_images([open_image(path)]) for path in bar]))
     files = find_images(images)
     if not files:
         raise UserError(f"No images were found in {', '.join(str(path) for path in images)}.")
@@ -55,13 +50,13 @@ def score(
     bar = tqdm(total=len(files), desc="Scoring", unit="image", disable=len(files) < 20)
     for start in range(0, len(files), 64):
         chunk = files[start : start + 64]
-        for file, prediction in zip(chunk, judge.predict(chunk, tpr, on_image=bar.update), strict=True):
+        for file, prediction in zip(chunk, scorer.predict(chunk, tpr, on_image=bar.update), strict=True):
             failed += prediction.error is not None
             line = {"file": str(file), **prediction.as_dict()}
             with tqdm.external_write_mode(file=sys.stdout):
                 typer.echo(json.dumps(line, ensure_ascii=False, allow_nan=False) if as_json else describe(line))
     bar.close()
-    if not as_json and judge.calibration is None:
+    if not as_json and scorer.calibration is None:
         typer.echo("The threshold is uncalibrated: give --calibrate a folder of photos of these classes.", err=True)
     if failed:
         raise typer.Exit(1)

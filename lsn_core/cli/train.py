@@ -1,9 +1,8 @@
-"""The commands `train` and `evaluate`."""
+"""The command `train`."""
 
 from __future__ import annotations
 
 import json
-import logging
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,19 +10,10 @@ from typing import Annotated, Any
 import typer
 from tqdm import tqdm
 
-from lsn_core.cli.options import DATA_HELP, BackboneOption, DeviceOption, JsonOption, app, plain_errors
+from lsn_core.cli.options import DATA_HELP, BackboneOption, CacheOption, DeviceOption, JsonOption
 from lsn_core.errors import UserError
 
-log = logging.getLogger(__name__)
 
-CacheOption = Annotated[
-    Path | None,
-    typer.Option(envvar="LSN_CACHE", help="Folder where image features are kept between runs. Default: none are kept."),
-]
-
-
-@app.command()
-@plain_errors
 def train(
     data: Annotated[Path, typer.Argument(help=DATA_HELP)],
     out: Annotated[Path, typer.Option(help="Detector file to write (.safetensors).")],
@@ -40,11 +30,9 @@ def train(
 ) -> None:
     """Learn positive and negative prompts from labelled photos and write a calibrated detector."""
     from lsn_core.backbones.loading import EMBEDDED, load_backbone
-    from lsn_core.data.features import extract_features
     from lsn_core.data.labelled import load_data
-    from lsn_core.data.sampling import few_shot
+    from lsn_core.training.from_images import encode_shots, train_from_images
     from lsn_core.training.loop import Progress
-    from lsn_core.training.loop import train as learn
     from lsn_core.training.presets import ablate, get_preset
 
     started = time.monotonic()
@@ -54,14 +42,8 @@ def train(
         raise UserError(f"{out} must end in .safetensors and stand in a folder that exists.")
     if checkpoints is not None:
         checkpoints.mkdir(parents=True, exist_ok=True)
-    images = load_data(data)
-    # Only the images that will be used are encoded; the same seed draws the same ones.
-    images = images.subset(few_shot(images, config.shots, seed))
-    encoder = load_backbone(backbone or EMBEDDED, device)
-    found = extract_features(encoder, images, cache=_folder(cache), on_error="skip")
-    for name, problem in found.errors:
-        log.warning("Left out: %s: %s", name, problem)
-    labels = images.labels[found.kept]
+    images, model = load_data(data), load_backbone(backbone or EMBEDDED, device)
+    encoded = encode_shots(images, model, config, cache=cache)
     with tqdm(desc="Training", unit="step", mininterval=0.5) as bar:
 
         def show(progress: Progress) -> None:
@@ -69,9 +51,7 @@ def train(
             bar.set_postfix(phase=progress.phase, loss=f"{progress.loss:.3f}", refresh=False)
             bar.update(progress.step - bar.n)
 
-        detector = learn(
-            found.features, labels, images.class_names, encoder, config, callback=show, checkpoint_dir=checkpoints
-        )
+        detector = train_from_images(encoded, model, config, callback=show, checkpoint_dir=checkpoints)
     detector.metrics["data"] = data.name
     detector.save(out)
     line = {
@@ -79,7 +59,6 @@ def train(
         "seconds": round(time.monotonic() - started, 2),
         "id_accuracy": detector.metrics.get("calibration_accuracy"),
         **detector.metrics,
-        "left_out": len(found.errors),
     }
     if as_json:
         typer.echo(json.dumps(line))
@@ -89,9 +68,3 @@ def train(
         f"{out}: {len(detector.class_names)} classes, {line['train_images']} training and {line['calibration_images']} "
         f"calibration images; accuracy on the latter {accuracy}; {line['seconds']} s"
     )
-
-
-def _folder(path: Path | None) -> Path | None:
-    if path is not None:
-        path.mkdir(parents=True, exist_ok=True)
-    return path

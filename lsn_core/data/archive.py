@@ -57,17 +57,17 @@ class ZipSource:
         # security: names are only ever shown, but an archive that tries these is not one to go on with.
         name = entry.orig_filename.replace("\\", "/")
         parts = [part for part in name.split("/") if part not in ("", ".")]
-        shown = f"{self._path}: the entry {printable(name)!r}"
+        where = f"{self._path}: the entry {printable(name)!r}"
         if name.startswith("/") or name[1:2] == ":" or ".." in parts or "\0" in name:
-            raise DataError(f"{shown} points outside the archive. Make it again from relative paths.")
+            raise DataError(f"{where} points outside the archive. Make it again from relative paths.")
         if stat.S_IFMT(entry.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
-            raise DataError(f"{shown} is a link or a device. Make the archive again from the files themselves.")
+            raise DataError(f"{where} is a link or a device. Make the archive again from the files themselves.")
         if entry.flag_bits & 0x41:
-            raise DataError(f"{shown} is encrypted. Make the archive again without a password.")
+            raise DataError(f"{where} is encrypted. Make the archive again without a password.")
         if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # the others unpack without bounds
-            raise DataError(f"{shown} uses an unusual compression. Make the archive again with plain zip (deflate).")
+            raise DataError(f"{where} uses an unusual compression. Make the archive again with plain zip (deflate).")
         if entry.file_size > max(_RATIO_FROM_BYTES, entry.compress_size * self.limits.max_ratio):
-            raise DataError(f"{shown} unpacks to more than {self.limits.max_ratio} times its size. Leave it out.")
+            raise DataError(f"{where} unpacks to more than {self.limits.max_ratio} times its size. Leave it out.")
         return [printable(part) for part in parts]
 
     def read(self, position: int) -> bytes:

@@ -63,15 +63,15 @@ class DiskFeatureCache:
         if self._connection is None:
             return None
         try:
-            found = self._connection.execute(
+            row = self._connection.execute(
                 "SELECT feature, checksum FROM features WHERE fingerprint = ? AND image = ?", (self._fingerprint, key)
             ).fetchone()
         except _CACHE_ERRORS as error:
             self._give_up(error)
             return None
-        if found is None:
+        if row is None:
             return None
-        feature, checksum = found
+        feature, checksum = row
         if not isinstance(feature, bytes) or len(feature) != 4 * self._dim or self._checksum(key, feature) != checksum:
             logger.warning("%s: a damaged entry was ignored and will be computed again.", self._path)
             return None

@@ -124,16 +124,16 @@ def find_images(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
     Returns:
         The paths in the order given; a folder without pictures adds none and logs a warning.
     """
-    found: list[Path] = []
+    pictures: list[Path] = []
     for path in map(Path, paths):
         if not path.is_dir():
-            found.append(path)
+            pictures.append(path)
             continue
         inside = [file for file in walk_files(path) if file.suffix.lower() in IMAGE_SUFFIXES]
         if not inside:
             logger.warning("%s: no image files in this folder (%s).", path, _FORMATS_IN_WORDS)
-        found.extend(inside)
-    return found
+        pictures.extend(inside)
+    return pictures
 
 
 def is_clutter(part: str) -> bool:

@@ -36,17 +36,33 @@ def few_shot(
         raise DataError(f"The number of shots must be at least 1, or left out to use every image, not {shots}.")
     allowed = np.ones(len(data), dtype=bool)
     allowed[np.asarray(reserve, dtype=np.int64)] = False
-    drawn, short = [], []
-    for label, name in enumerate(data.class_names):
-        members = np.flatnonzero((data.labels == label) & allowed)
-        if shots is not None and len(members) < shots:
-            short.append(f"{name} ({len(members)})")
+    candidates = np.flatnonzero(allowed)
+    counts = np.bincount(data.labels[candidates], minlength=len(data.class_names))
+    short = [f"{name} ({n})" for name, n in zip(data.class_names, counts, strict=True) if shots and n < shots]
+    if short:
+        logger.warning("Fewer than %s images in %s; all of them are used.", shots, listed(short))
+    return candidates[draw(data.labels[candidates], data.class_names, shots, seed)]
+
+
+def draw(labels: np.ndarray, class_names: Sequence[str], shots: int | None, seed: int) -> np.ndarray:
+    """The one draw of shots: what `few_shot` draws of image sets, and `train` of features.
+
+    Args:
+        labels: class indices, shape (N,).
+        class_names: the C classes; a name's spelling (case, underscores) has no effect.
+        shots: images per class, at least 1; None, and a class with fewer, give all.
+        seed: at least 0.
+
+    Returns:
+        Sorted int64 indices into `labels`, shape (M,).
+    """
+    drawn = [np.zeros(0, dtype=np.int64)]
+    for label, name in enumerate(class_names):
+        members = np.flatnonzero(labels == label)
         name_seed = int.from_bytes(hashlib.sha256(fold_name(name).encode()).digest()[:8], "big")
         order = np.random.Generator(np.random.PCG64([seed, name_seed])).permutation(len(members))
         drawn.append(members[order[:shots]])
-    if short:
-        logger.warning("Fewer than %s images in %s; all of them are used.", shots, listed(short))
-    return np.sort(np.concatenate(drawn)) if drawn else np.zeros(0, dtype=np.int64)
+    return np.sort(np.concatenate(drawn))
 
 
 def split(labels: np.ndarray, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 
 class Detector:
-    """Positive and negative prompts of C classes as text features, and how their scores are judged.
+    """Positive and negative prompts of C classes as text features, and how their scores become verdicts.
 
     Attributes:
         class_names: the C in-distribution classes.
@@ -149,9 +149,9 @@ class Detector:
         positive, negative = self.cosines(features)
         scores = get_score(self.score_name)(positive, negative).double()
         p_values = self.calibration.p_values(scores.numpy()) if self.calibration else None
-        found = []
+        predictions = []
         for i, score in enumerate(scores.tolist()):
-            found.append(
+            predictions.append(
                 Prediction(
                     verdict="ID" if score >= threshold else "OOD",
                     score=score,
@@ -163,7 +163,7 @@ class Detector:
                     negative=dict(zip(self.class_names, negative[i].T.tolist(), strict=True)),
                 )
             )
-        return found
+        return predictions
 
     def predict(
         self,
@@ -177,34 +177,34 @@ class Detector:
         Args:
             on_image: called once per image done, for a progress bar.
         """
-        found: list[Prediction] = []
+        predictions: list[Prediction] = []
         pending: list[tuple[int, Image.Image]] = []
 
         def flush() -> None:
             if not pending:
                 return
             features = self.backbone.encode_images([picture for _, picture in pending], batch_size)
-            for (place, _), prediction in zip(pending, self.predict_features(features, tpr), strict=True):
-                found[place] = prediction
+            for (index, _), prediction in zip(pending, self.predict_features(features, tpr), strict=True):
+                predictions[index] = prediction
             pending.clear()
 
         for source in images:
-            found.append(Prediction(None, None, None, self.calibration is not None, None, None))
+            predictions.append(Prediction.failed(None, self.calibration is not None))
             try:
-                pending.append((len(found) - 1, open_image(source)))
+                pending.append((len(predictions) - 1, open_image(source)))
             except UserError as error:
-                found[-1] = Prediction(None, None, None, self.calibration is not None, None, None, error=str(error))
+                predictions[-1] = Prediction.failed(str(error), self.calibration is not None)
             if len(pending) == batch_size:
                 flush()
             if on_image:
                 on_image()
         flush()
-        return found
+        return predictions
 
     # -- calibration --------------------------------------------------------------------------------------------------
 
     def calibrate(self, features: Tensor) -> Detector:
-        """The same detector, judged by the scores of these features (M, D) of known images not trained on."""
+        """The same detector, calibrated by the scores of these features (M, D) of known images not trained on."""
         calibration = Calibration(self.score_features(features).numpy())
         if len(calibration) < Calibration.images_needed():
             log.warning(
@@ -215,7 +215,7 @@ class Detector:
         return self._copy(calibration=calibration)
 
     def with_score(self, score_name: str) -> Detector:
-        """The same prompts judged by another score; its calibration is dropped, as it belongs to the old one."""
+        """The same prompts with another score; its calibration is dropped, as it belongs to the old one."""
         return self._copy(score_name=score_name, calibration=None)
 
     def threshold(self, tpr: float = DEFAULT_TPR) -> float:

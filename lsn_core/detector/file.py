@@ -38,9 +38,7 @@ def read_detector_file(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         raise UserError(f"{path.name} has damaged metadata. Get it again, or train it again.") from error
     if schema != SCHEMA:
         raise UserError(f"{path.name} has schema {schema}, and this version reads {SCHEMA}. Update lsn_core.")
-    wanted = {
-        "backbone": str, "weights_hash": str, "class_names": list, "score": str, "config": dict, "metrics": dict
-    }  # fmt: skip
+    wanted = {"backbone": str, "weights_hash": str, "class_names": list, "score": str, "config": dict, "metrics": dict}
     wrong = [key for key, kind in wanted.items() if not isinstance(metadata.get(key), kind)]
     config = {} if "config" in wrong else metadata["config"]
     for key, kind in {"method": str, "positive": dict, "negative": dict}.items():

@@ -33,6 +33,11 @@ class Prediction:
     negative: dict[str, list[float]] = field(default_factory=dict)
     error: str | None = None
 
+    @classmethod
+    def failed(cls, error: str | None, calibrated: bool) -> Prediction:
+        """No verdict, and why."""
+        return cls(None, None, None, calibrated, None, None, error=error)
+
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON; an infinite threshold becomes None, which JSON can hold."""
         plain = asdict(self)

@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lsn_core.backbones.image_tower import Box, View
+from lsn_core.backbones.image_tower import Box, View, look
+from lsn_core.data.images import ImageSource, open_image
 from lsn_core.detector.detector import Detector
 from lsn_core.errors import UserError
 from lsn_core.heatmaps.methods import DEFAULT_METHOD, Maps, get_method
@@ -80,7 +81,7 @@ def heat_maps(
 
 def explain(
     detector: Detector,
-    view: View,
+    image: ImageSource | View,
     class_name: str | None = None,
     method: str | None = None,
     target: str = "prompts",
@@ -89,7 +90,8 @@ def explain(
     """Maps of a detector's prompts on one image.
 
     Args:
-        view: what `look(detector.backbone, image)` gave.
+        image: a path, encoded bytes or a picture; or what `look(detector.backbone, picture)` gave, for whoever asks
+            several things of one image.
         class_name: None is the predicted class; of no effect on target "score".
         method: a name in `METHODS`; None is DEFAULT_METHOD.
         target: "prompts" (a class's positive prompt and its K negative ones), "difference" (positive minus each
@@ -97,10 +99,12 @@ def explain(
         signed: keep what lowers a target, see `heat_maps`.
 
     Raises:
-        UserError: class, method or target are unknown, or do not fit the detector or its image tower.
+        UserError: the image cannot be read, or class, method or target are unknown or do not fit the detector or its
+            image tower.
     """
     if target not in TARGETS:
         raise UserError(f"No heat map target is called {target!r}. Known targets: {', '.join(TARGETS)}.")
+    view = image if isinstance(image, View) else look(detector.backbone, open_image(image))
     targets = TARGETS[target](detector, view, class_name)
     # In a difference, what all prompts share has gone already.
     reference = prompt_features(detector, view, None)[0] if target == "prompts" else None

@@ -94,7 +94,7 @@ METHODS: dict[str, Method] = {
         Method("legrad", _legrad, "gradient of the attention over the last layers (after Bousselham 2024)"),
         Method("clip-surgery", _surgery, "similarity of each place, what all classes share subtracted (after Li 2023)"),
     )
-}  # fmt: skip
+}
 
 
 DEFAULT_METHOD = "clip-surgery"

@@ -35,8 +35,8 @@ def colours(maps: HeatMaps, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     from matplotlib import colormaps  # slow to import
 
     relative = np.clip(values / (maps.limit or 1.0), -1.0, 1.0)
-    place = (relative + 1.0) / 2.0 if maps.signed else relative
-    rgb = colormaps[TWO_SIGNS if maps.signed else ONE_SIGN](place)[..., :3] * 255.0
+    position = (relative + 1.0) / 2.0 if maps.signed else relative
+    rgb = colormaps[TWO_SIGNS if maps.signed else ONE_SIGN](position)[..., :3] * 255.0
     return rgb, np.sqrt(np.abs(relative))
 
 
@@ -90,7 +90,7 @@ def reduce(image: Image.Image, maps: HeatMaps, largest: int) -> tuple[Image.Imag
 
 def panel(image: Image.Image, maps: HeatMaps, opacity: float = DEFAULT_OPACITY, columns: int = 4) -> Image.Image:
     """All maps side by side, each under its label and its target's value, above the scale they share."""
-    shown, small = reduce(image, maps, 2 * _CELL)
+    reduced, small = reduce(image, maps, 2 * _CELL)
     count = len(maps.targets)
     columns = min(columns, count)
     rows = math.ceil(count / columns)
@@ -103,7 +103,7 @@ def panel(image: Image.Image, maps: HeatMaps, opacity: float = DEFAULT_OPACITY, 
         x, y = _MARGIN + i % columns * cell[0], _MARGIN + i // columns * cell[1]
         draw.text((x, y), _fit(draw, target.label, font), _INK, font)
         draw.text((x, y + _LINE), f"{target.value:.4f}", _INK, font)
-        canvas.paste(overlay(shown, small, i, opacity).resize((_CELL, height)), (x, y + 2 * _LINE))
+        canvas.paste(overlay(reduced, small, i, opacity).resize((_CELL, height)), (x, y + 2 * _LINE))
     _draw_scale(canvas, maps, rows * cell[1] + _MARGIN, font)
     return canvas
 
@@ -114,8 +114,8 @@ def _draw_scale(
     low = -maps.limit if maps.signed else 0.0
     bar = np.linspace(low, maps.limit, _CELL)[None].repeat(_LINE - 4, axis=0)
     rgb, strength = colours(maps, bar)
-    shown = rgb * strength[..., None] + 128.0 * (1 - strength[..., None])  # as over a grey photo
-    canvas.paste(Image.fromarray(np.rint(shown).astype(np.uint8)), (_MARGIN, y))
+    swatch = rgb * strength[..., None] + 128.0 * (1 - strength[..., None])  # as over a grey photo
+    canvas.paste(Image.fromarray(np.rint(swatch).astype(np.uint8)), (_MARGIN, y))
     draw = ImageDraw.Draw(canvas)
     draw.text((_MARGIN, y + _LINE), f"{low:.3g}", _INK, font)
     draw.text((_MARGIN + _CELL, y + _LINE), f"{maps.limit:.3g}", _INK, font, anchor="ra")

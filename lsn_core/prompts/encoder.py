@@ -52,6 +52,51 @@ class _Group:
         return bool((self.ends != self.name_length - 1).any())
 
 
+@dataclass(frozen=True)
+class _Laid:
+    """A group's tokens for S prompt sets, laid end to end.
+
+    Attributes:
+        tokens: with positions, shape (S * G * length, W), set by set, then class by class.
+        sets, classes, length: S, G, and the tokens of one prompt behind the prefix.
+        ends: row of each prompt's end token in `tokens`, shape (S * G,).
+        mask: which keys each position sees, shape (length, prefix + length).
+        end_mask: which keys each end token sees, shape (S * G, 1, 1, prefix + length); None where it sees all.
+    """
+
+    tokens: Tensor
+    sets: int
+    classes: int
+    length: int
+    ends: Tensor
+    mask: Tensor
+    end_mask: Tensor | None
+
+    @property
+    def prompts(self) -> int:
+        return self.sets * self.classes
+
+    def attend(self, block: Any, projected: Tensor, prefix: tuple[Tensor, Tensor]) -> Tensor:
+        """Attention of all positions: queries, keys and values (tokens, 3 W) -> (tokens, W)."""
+        q, k, v = split_heads(block, projected.view(self.prompts, self.length, -1), 3)
+        k, v = self._behind(prefix[0], k), self._behind(prefix[1], v)
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=self.mask)
+        return out.transpose(1, 2).reshape(len(projected), -1)  # from (S * G, heads, length, W / heads)
+
+    def attend_at_ends(self, block: Any, query: Tensor, projected: Tensor, prefix: tuple[Tensor, Tensor]) -> Tensor:
+        """Attention of the end tokens alone: queries (S * G, W), keys and values (tokens, 2 W) -> (S * G, W)."""
+        (q,) = split_heads(block, query[:, None], 1)  # (S * G, heads, 1, W / heads)
+        k, v = split_heads(block, projected.view(self.prompts, self.length, -1), 2)
+        k, v = self._behind(prefix[0], k), self._behind(prefix[1], v)
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=self.end_mask)
+        return out.transpose(1, 2).reshape(len(query), -1)
+
+    def _behind(self, prefix: Tensor, own: Tensor) -> Tensor:
+        """Keys or values of the prefix (S or 1, heads, P, d) before those of each class (S * G, heads, n, d)."""
+        wide = prefix[:, None].expand(self.sets, self.classes, -1, -1, -1)
+        return torch.cat([wide, own.unflatten(0, (self.sets, self.classes))], dim=3).flatten(0, 1)
+
+
 class TextTower:
     """The text tower of a backbone, for prompts that share what stands before and behind their contexts.
 
@@ -121,76 +166,62 @@ class TextTower:
     def _run_prefix(self, x: Tensor) -> KeyValues:
         """Keys and values of the positions before the classes part; x (S, P, W) without positions."""
         x = x + self.positions[: x.shape[1]]
-        found: KeyValues = []
+        keys_and_values: KeyValues = []
         for block in self.blocks[:-1]:
             q, k, v = split_heads(block, project(block, block.ln_1(x)), 3)
-            found.append((k, v))
+            keys_and_values.append((k, v))
             out = F.scaled_dot_product_attention(q, k, v, is_causal=True)
             x = finish(block, x, out.transpose(1, 2).flatten(2))
         last = self.blocks[-1]
         k, v = split_heads(last, project(last, last.ln_1(x), first=1), 2)
-        return [*found, (k, v)]
+        return [*keys_and_values, (k, v)]
 
     def _suffixes(
         self, groups: Sequence[_Group], sets: int, offset: int, contexts: Sequence[Tensor] | None, prefix: KeyValues
     ) -> Tensor:
         """Features (S, C', D) of the groups' classes, in the groups' order; position `offset` is their first."""
-        device = self.positions.device
-        rows, shapes, ends, masks, end_masks = [], [], [], [], []
-        start = 0
-        for place, group in enumerate(groups):
-            x = self.names.embeddings[group.classes, : group.name_length].expand(sets, -1, -1, -1)
-            group_ends = group.ends
-            if contexts is not None:
-                x = torch.cat([contexts[place], x], dim=2)  # (S, G, L + M, W)
-                group_ends = group_ends + contexts[place].shape[2]
-            length = x.shape[2]
-            rows.append((x + self.positions[offset : offset + length]).flatten(0, 2))
-            shapes.append((sets, len(group.classes), length))
-            flat = torch.arange(sets * len(group.classes)).mul(length) + group_ends.repeat(sets)
-            ends.append(start + flat)
-            start += len(rows[-1])
-            masks.append(_causal_mask(length, offset, device))
-            end_masks.append(_end_mask(group_ends, length, offset, device) if group.mixed else None)
-        x = torch.cat(rows)  # (tokens, W), group by group, then set by set, then class by class
-        sizes = [len(part) for part in rows]
-        for block, (pk, pv) in zip(self.blocks[:-1], prefix, strict=False):
-            attended = []
-            for part, shape, mask in zip(project(block, block.ln_1(x)).split(sizes), shapes, masks, strict=True):
-                q, k, v = split_heads(block, part.view(shape[0] * shape[1], shape[2], -1), 3)
-                k, v = _behind(pk, k, shape), _behind(pv, v, shape)
-                out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)  # (S * G, heads, length, W / heads)
-                attended.append(out.transpose(1, 2).reshape(part.shape[0], -1))
-            x = finish(block, x, torch.cat(attended))
-        x = self._last_block(x, torch.cat(ends).to(device), prefix[-1], shapes, sizes, end_masks)
-        features = self.backbone.project_text(x)
-        parts = features.split([shape[0] * shape[1] for shape in shapes])
-        return torch.cat([part.view(*shape[:2], -1) for part, shape in zip(parts, shapes, strict=True)], dim=1)
+        own: Sequence[Tensor | None] = contexts or [None] * len(groups)
+        laid = [self._lay(group, sets, offset, context) for group, context in zip(groups, own, strict=True)]
+        x = torch.cat([group.tokens for group in laid])  # (tokens, W), group by group, then set by set, class by class
+        sizes = [len(group.tokens) for group in laid]
+        for block, before in zip(self.blocks[:-1], prefix, strict=False):
+            parts = zip(laid, project(block, block.ln_1(x)).split(sizes), strict=True)
+            x = finish(block, x, torch.cat([group.attend(block, part, before) for group, part in parts]))
+        x = self._last_block(x, laid, sizes, prefix[-1])
+        features = self.backbone.project_text(x).split([group.prompts for group in laid])
+        return torch.cat([part.view(sets, -1, part.shape[-1]) for part in features], dim=1)
 
-    def _last_block(
-        self,
-        x: Tensor,
-        ends: Tensor,
-        prefix: tuple[Tensor, Tensor],
-        shapes: Sequence[tuple[int, int, int]],
-        sizes: list[int],
-        masks: Sequence[Tensor | None],
-    ) -> Tensor:
+    def _lay(self, group: _Group, sets: int, offset: int, context: Tensor | None) -> _Laid:
+        """A group's tokens behind the prefix; its classes' own context (S, G, L, W), if any, stand before names."""
+        x = self.names.embeddings[group.classes, : group.name_length].expand(sets, -1, -1, -1)
+        ends = group.ends
+        if context is not None:
+            x = torch.cat([context, x], dim=2)  # (S, G, L + M, W)
+            ends = ends + context.shape[2]
+        classes, length = x.shape[1:3]
+        device = self.positions.device
+        return _Laid(
+            tokens=(x + self.positions[offset : offset + length]).flatten(0, 2),
+            sets=sets,
+            classes=classes,
+            length=length,
+            ends=(torch.arange(sets * classes) * length + ends.repeat(sets)).to(device),
+            mask=_causal_mask(length, offset, device),
+            end_mask=_end_mask(ends, length, offset, device).repeat(sets, 1, 1, 1) if group.mixed else None,
+        )
+
+    def _last_block(self, x: Tensor, laid: Sequence[_Laid], sizes: list[int], prefix: tuple[Tensor, Tensor]) -> Tensor:
         """Output of the last block at the end tokens only: (prompts, W)."""
         block = self.blocks[-1]
         normed = block.ln_1(x)
-        queries = project(block, normed[ends], last=1)  # (prompts, W)
-        counts = [shape[0] * shape[1] for shape in shapes]
-        attended = []
-        for query, part, shape, mask in zip(
-            queries.split(counts), project(block, normed, first=1).split(sizes), shapes, masks, strict=True
-        ):
-            (q,) = split_heads(block, query[:, None], 1)  # (S * G, heads, 1, W / heads)
-            k, v = split_heads(block, part.view(shape[0] * shape[1], shape[2], -1), 2)
-            k, v = _behind(prefix[0], k, shape), _behind(prefix[1], v, shape)
-            mask = None if mask is None else mask.repeat(shape[0], 1, 1, 1)
-            out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-            attended.append(out.transpose(1, 2).reshape(len(query), -1))
+        starts = [sum(sizes[:index]) for index in range(len(sizes))]
+        ends = torch.cat([start + group.ends for start, group in zip(starts, laid, strict=True)])
+        queries = project(block, normed[ends], last=1).split([group.prompts for group in laid])  # (prompts, W) each
+        keys = project(block, normed, first=1).split(sizes)
+        attended = [
+            group.attend_at_ends(block, query, part, prefix)
+            for group, query, part in zip(laid, queries, keys, strict=True)
+        ]
         return finish(block, x[ends], torch.cat(attended))
 
     # -- what is run together -----------------------------------------------------------------------------------------
@@ -205,11 +236,11 @@ class TextTower:
         costs = ((sorted_lengths + context) * sets * per_token).tolist()
         chunks: list[list[int]] = []
         filled = 0.0
-        for place, cost in zip(order.tolist(), costs, strict=True):
+        for index, cost in zip(order.tolist(), costs, strict=True):
             if not chunks or filled + cost > self._memory:
                 chunks.append([])
                 filled = 0.0
-            chunks[-1].append(place)
+            chunks[-1].append(index)
             filled += cost
         return [self._groups(torch.tensor(chunk)) for chunk in chunks]
 
@@ -222,13 +253,6 @@ class TextTower:
             members = classes[lengths == length]
             groups.append(_Group(members, length, torch.full_like(members, length - 1)))
         return groups
-
-
-def _behind(prefix: Tensor, own: Tensor, shape: tuple[int, int, int]) -> Tensor:
-    """Keys or values of the prefix (S or 1, heads, P, d) before those of each class (S * G, heads, n, d)."""
-    sets, classes, _ = shape
-    wide = prefix[:, None].expand(sets, classes, -1, -1, -1)
-    return torch.cat([wide, own.unflatten(0, (sets, classes))], dim=3).flatten(0, 1)
 
 
 def _causal_mask(length: int, offset: int, device: torch.device) -> Tensor:

@@ -48,8 +48,8 @@ class NameTokens:
         rows = [_read_name(backbone, name, context, with_name) for name in class_names]
         lengths = torch.tensor([len(row) - 1 for row in rows])
         ids = torch.zeros(len(rows), int(lengths.max()), dtype=torch.long)
-        for place, row in enumerate(rows):
-            ids[place, : len(row) - 1] = row[1:]
+        for i, row in enumerate(rows):
+            ids[i, : len(row) - 1] = row[1:]
         embeddings = backbone.embed_tokens(ids)
         inside = torch.arange(ids.shape[1]) < lengths[:, None]  # (C, M)
         embeddings = embeddings * inside[..., None].to(embeddings)

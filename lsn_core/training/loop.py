@@ -127,10 +127,10 @@ class _Run:
         self.total = sum(phase.total for phase in phases)
 
     def restore(self) -> None:
-        found = read_checkpoint(self.folder) if self.folder is not None else None
-        if found is None:
+        checkpoint = read_checkpoint(self.folder) if self.folder is not None else None
+        if checkpoint is None:
             return
-        tensors, state = found
+        tensors, state = checkpoint
         if state.get("run_id") != self.run_id:
             raise UserError(
                 "The checkpoint folder holds a run on other images, classes, settings or weights. Give this run a "
@@ -175,9 +175,7 @@ class _Run:
 
     def _check(self, loss: float) -> None:
         if not math.isfinite(loss):
-            raise UserError(
-                f"Training went astray at step {self.step}: the loss is {loss}. Lower the learning rate (lr)."
-            )
+            raise UserError(f"Training diverged at step {self.step}: the loss is {loss}. Lower the learning rate (lr).")
 
     def _save(self) -> None:
         if self.folder is None:

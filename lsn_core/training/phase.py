@@ -50,8 +50,9 @@ class Phase:
         self.optimizers = [_optimizer(learner, settings) for learner in self.learners]
         self.batches = math.ceil(len(self.labels) / settings.batch_size)
         self.total = settings.epochs * self.batches * count
-        self._order: tuple[int, Tensor] = (-1, self.labels)  # (pass, order of the images in it)
-        self._others: tuple[int, Tensor] = (-1, self.features)  # (pass, text features of the sets not in turn)
+        # Kept for the pass over the images that they belong to; None before the first.
+        self._order: tuple[int, Tensor] | None = None  # (pass, order of the images in it)
+        self._others: tuple[int, Tensor] | None = None  # (pass, text features of the sets not in turn)
 
     def step(self, step: int) -> tuple[Tensor, Tensor]:
         """One update, step in [0, total); returns loss and accuracy of its batch, scalars."""
@@ -92,7 +93,8 @@ class Phase:
         return loss, cosines
 
     def _batch(self, this_pass: int, batch: int) -> Tensor:
-        if self._order[0] != this_pass:  # from the seed and the pass alone, so that a resumed run draws the same
+        if self._order is None or self._order[0] != this_pass:
+            # From the seed and the pass alone, so that a resumed run draws the same.
             generator = torch.Generator().manual_seed(_seed(self.config.seed, self.kind, this_pass))
             self._order = this_pass, torch.randperm(len(self.labels), generator=generator).to(self.device)
         size = self.settings.batch_size
@@ -102,7 +104,7 @@ class Phase:
     def _other_sets(self, this_pass: int, turn: int) -> Tensor | None:
         if len(self.learners) == 1:
             return None
-        if self._others[0] != this_pass:
+        if self._others is None or self._others[0] != this_pass:
             others = [self.encode(other, self.features) for i, other in enumerate(self.learners) if i != turn]
             self._others = this_pass, torch.cat(others)
         return self._others[1]
@@ -122,14 +124,14 @@ class Phase:
 
     def tensors(self) -> dict[str, Tensor]:
         """Everything a checkpoint needs of this phase."""
-        found: dict[str, Tensor] = {}
+        tensors: dict[str, Tensor] = {}
         for i, (learner, optimizer) in enumerate(zip(self.learners, self.optimizers, strict=True)):
-            found |= {f"{self.kind}.{i}.{name}": value for name, value in learner.state_dict().items()}
-            for place, state in optimizer.state_dict()["state"].items():
+            tensors |= {f"{self.kind}.{i}.{name}": value for name, value in learner.state_dict().items()}
+            for parameter, state in optimizer.state_dict()["state"].items():
                 for key, value in state.items():
                     if isinstance(value, Tensor):
-                        found[f"{self.kind}.{i}.optimizer.{place}.{key}"] = value
-        return found
+                        tensors[f"{self.kind}.{i}.optimizer.{parameter}.{key}"] = value
+        return tensors
 
     def load(self, tensors: dict[str, Tensor]) -> None:
         """Takes over what `tensors` gave. Raises KeyError, ValueError or RuntimeError where it does not fit."""
@@ -140,8 +142,8 @@ class Phase:
             state: dict[int, dict[str, Tensor]] = {}
             for name, value in own.items():
                 if name.startswith("optimizer."):
-                    _, place, key = name.split(".")
-                    state.setdefault(int(place), {})[key] = value
+                    _, parameter, key = name.split(".")
+                    state.setdefault(int(parameter), {})[key] = value
             optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
 
 

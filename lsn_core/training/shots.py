@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from lsn_core.data.sampling import split
+from lsn_core.data.sampling import draw, split
 from lsn_core.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -72,8 +72,10 @@ def draw_shots(
         raise UserError(f"Labels must be whole numbers, the indices of classes, not {y.dtype}.")
     if y.size and (y.min() < 0 or y.max() >= len(class_names)):
         wrong = int(y.min()) if y.min() < 0 else int(y.max())
-        raise UserError(f"The label {wrong} stands for no class: with {len(class_names)} classes, labels are 0 to "
-                        f"{len(class_names) - 1}.")  # fmt: skip
+        raise UserError(
+            f"The label {wrong} stands for no class: with {len(class_names)} classes, labels are 0 to "
+            f"{len(class_names) - 1}."
+        )
     x = x.float()
     broken = int((~x.isfinite().all(dim=1) | (x == 0).all(dim=1)).sum())
     if broken:
@@ -83,11 +85,7 @@ def draw_shots(
     if empty:
         more = f" and {len(empty) - 3} more classes" if len(empty) > 3 else ""
         raise UserError(f"There are no images of {', '.join(map(repr, empty[:3]))}{more}. Add some, or leave it out.")
-    drawn = []
-    for label in range(len(class_names)):
-        members = np.flatnonzero(y == label)
-        drawn.append(np.random.Generator(np.random.PCG64([seed, label])).permutation(members)[:shots])
-    chosen = np.sort(np.concatenate(drawn))
+    chosen = draw(y, class_names, shots, seed)
     train, held = split(y[chosen], calibration_share, seed)
     if calibration_share and not len(held):
         log.warning("There are too few images to hold any out, so the detector will not be calibrated.")

@@ -179,8 +179,8 @@ def test_no_network_is_said_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     def unreachable(*_: object, **__: object) -> None:
         raise OSError("Name or service not known")
 
-    monkeypatch.setattr("lsn_core.backbones.backbone.socket.getaddrinfo", unreachable)
-    monkeypatch.setattr("lsn_core.backbones.backbone.getproxies", dict)
+    monkeypatch.setattr("lsn_core.backbones.loading.socket.getaddrinfo", unreachable)
+    monkeypatch.setattr("lsn_core.backbones.loading.getproxies", dict)
     for name in ("ViT-B-32:openai", "hf-hub:someone/something"):
         with pytest.raises(UserError) as caught:
             load_backbone(name, device="cpu", cache_dir=str(tmp_path))
@@ -204,7 +204,7 @@ def test_a_hub_model_that_is_only_pickled_is_refused_below_torch_2_10(
     (cached / "refs" / "main").write_text("0123")
     write_folder(cached / "snapshots" / "0123")
     torch.save(tiny_backbone.model.state_dict(), cached / "snapshots" / "0123" / "open_clip_pytorch_model.bin")
-    monkeypatch.setattr("lsn_core.backbones.backbone.hub.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("lsn_core.backbones.loading.hub.HF_HUB_OFFLINE", True)
     name = "hf-hub:someone/something"
     monkeypatch.setattr("lsn_core.backbones.loading._PICKLES_ARE_SAFE", True)
     assert load_backbone(name, device="cpu", cache_dir=str(tmp_path)).weights_hash == tiny_backbone.weights_hash

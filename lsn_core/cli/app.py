@@ -1,0 +1,82 @@
+"""The command line: its commands in one list, and what all of them do alike."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from functools import wraps
+from typing import Annotated, ParamSpec, TypeVar
+
+import typer
+
+from lsn_core.cli import doctor, evaluate, heatmap, jobs, probe, score, train
+from lsn_core.errors import UserError
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+COMMANDS: tuple[Callable[..., None], ...] = (
+    score.score,
+    probe.probe,
+    heatmap.heatmap,
+    train.train,
+    evaluate.evaluate,
+    jobs.worker,
+    doctor.doctor,
+)
+"""`python -m lsn_core NAME`, by the names of the functions."""
+
+JOB_COMMANDS: tuple[Callable[..., None], ...] = (
+    jobs.submit,
+    jobs.list_jobs,
+    jobs.show,
+    jobs.stop,
+    jobs.resume,
+    jobs.delete,
+)
+"""`python -m lsn_core jobs NAME`."""
+
+
+def plain_errors(command: Callable[P, R]) -> Callable[P, R]:
+    """A user's mistake ends the command with one sentence and exit code 2, not with a traceback."""
+
+    @wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return command(*args, **kwargs)
+        except UserError as error:
+            typer.echo(f"Error: {error}", err=True)
+            raise typer.Exit(2) from error
+
+    return run
+
+
+def build() -> typer.Typer:
+    """The command line."""
+    app = typer.Typer(
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        help="Out-of-distribution detection with CLIP's positive and negative prompts (LSN).",
+    )
+    app.callback()(main)
+    for command in COMMANDS:
+        app.command()(plain_errors(command))
+    job_app = typer.Typer(no_args_is_help=True, help="Training jobs: start, see, stop, resume and delete them.")
+    for command in JOB_COMMANDS:
+        job_app.command(command.__name__.removesuffix("_jobs"))(plain_errors(command))
+    app.add_typer(job_app, name="jobs")
+    return app
+
+
+def main(verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say more on standard error.")] = False) -> None:
+    """Options of all commands."""
+    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(levelname)s %(message)s")
+    if not verbose:
+        logging.getLogger().addFilter(_quiet)
+        # open_clip and the hub client announce every step on the root logger.
+        logging.getLogger("httpx").setLevel(logging.ERROR)
+
+
+def _quiet(record: logging.LogRecord) -> bool:
+    return record.levelno >= logging.ERROR or record.name.startswith("lsn_core")

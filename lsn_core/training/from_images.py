@@ -1,0 +1,106 @@
+"""From labelled images to a trained detector: draw the shots, encode them, learn the prompts."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+
+from lsn_core.backbones.backbone import Backbone
+from lsn_core.data.feature_cache import FeatureCache
+from lsn_core.data.features import extract_features
+from lsn_core.data.labelled import LabelledImages
+from lsn_core.data.sampling import few_shot
+from lsn_core.detector.detector import Detector
+from lsn_core.training.config import TrainConfig
+from lsn_core.training.loop import CHECKPOINT_SECONDS, Callback, train
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class EncodedShots:
+    """The images that a run learns from and is calibrated with, as features.
+
+    Attributes:
+        features: float32, shape (N, D), unit length.
+        labels: class indices, int64, shape (N,).
+        class_names: the C classes.
+        left_out: name and reason of each drawn image that could not be used.
+    """
+
+    features: Tensor
+    labels: np.ndarray
+    class_names: tuple[str, ...]
+    left_out: list[tuple[str, str]]
+
+
+def encode_shots(
+    images: LabelledImages,
+    backbone: Backbone,
+    config: TrainConfig,
+    *,
+    cache: Path | FeatureCache | None = None,
+    batch_size: int = 64,
+    progress: bool | Callable[[int, int], None] = True,
+) -> EncodedShots:
+    """Draws `config.shots` images of each class by `config.seed` and encodes only those.
+
+    Args:
+        cache, batch_size, progress: as for `extract_features`.
+
+    Raises:
+        UserError: a setting is out of range.
+    """
+    drawn = images.subset(few_shot(images, config.shots, config.seed))
+    encoded = extract_features(backbone, drawn, cache=cache, batch_size=batch_size, progress=progress, on_error="skip")
+    for name, problem in encoded.errors:
+        log.warning("Left out: %s: %s", name, problem)
+    return EncodedShots(encoded.features, drawn.labels[encoded.kept], drawn.class_names, encoded.errors)
+
+
+def train_from_images(
+    images: LabelledImages | EncodedShots,
+    backbone: Backbone,
+    config: TrainConfig,
+    *,
+    cache: Path | FeatureCache | None = None,
+    progress: bool | Callable[[int, int], None] = True,
+    callback: Callback | None = None,
+    checkpoint_dir: Path | None = None,
+    checkpoint_seconds: float = CHECKPOINT_SECONDS,
+) -> Detector:
+    """What the command `train`, a job and the benchmarks do: `encode_shots`, then `train`.
+
+    Args:
+        images: labelled images of the C classes; or the shots, where they are encoded already.
+        cache, progress: as for `extract_features`.
+        callback, checkpoint_dir, checkpoint_seconds: as for `train`. A checkpoint belongs to the very features that it
+            was trained on, so whoever resumes a run gives the same images, or keeps their `EncodedShots`.
+
+    Returns:
+        The trained detector; its metrics count the drawn images that were `left_out`.
+
+    Raises:
+        UserError: as `encode_shots` and `train` do.
+        TrainingStopped: the callback returned True.
+    """
+    shots = images
+    if isinstance(shots, LabelledImages):
+        shots = encode_shots(shots, backbone, config, cache=cache, progress=progress)
+    detector = train(
+        shots.features,
+        shots.labels,
+        shots.class_names,
+        backbone,
+        config,
+        callback=callback,
+        checkpoint_dir=checkpoint_dir,
+        checkpoint_seconds=checkpoint_seconds,
+    )
+    detector.metrics["left_out"] = len(shots.left_out)
+    return detector
