@@ -6,7 +6,7 @@ import sqlite3
 
 
 def fair_order(database: sqlite3.Connection) -> list[str]:
-    """Ids of the queued jobs: those that had their turn already; then owners in turn, the least recently served first."""
+    """Ids of queued jobs: those that had their turn already; then owners in turn, the least recently served first."""
     rows = database.execute("SELECT id, owner, resumed FROM jobs WHERE state = 'queued' ORDER BY queued, id").fetchall()
     order = [row["id"] for row in rows if row["resumed"]]
     waiting: dict[str, list[str]] = {}  # owners in the order of their first job

@@ -161,7 +161,11 @@ def stop_quickly(jobs: Jobs, job_id: str) -> None:
 
 def children(jobs: Jobs) -> list[int]:
     lines = subprocess.run(["ps", "-eww", "-o", "pid=,args="], capture_output=True, text=True, check=True).stdout
-    return [int(line.split()[0]) for line in lines.splitlines() if "jobs.worker.process" in line and str(jobs.folder) in line]
+    return [
+        int(line.split()[0])
+        for line in lines.splitlines()
+        if "jobs.worker.process" in line and str(jobs.folder) in line
+    ]
 
 
 @pytest.fixture
