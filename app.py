@@ -10,6 +10,7 @@ time; default 40), LSN_MCP (1: the public endpoints are MCP tools, too), GRADIO_
 
 import logging
 import os
+import signal
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -44,6 +45,8 @@ def main() -> None:
     except UserError as error:
         raise SystemExit(str(error)) from error
     page = build_app(settings)
+    # As by Ctrl-C: what runs beside the page is ended, too, such as the process that a lent GPU is used in.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     stop = start_worker(settings.queue_url)
     try:
         page.launch(server_name=host, server_port=port, **launching)

@@ -29,6 +29,43 @@ LONGEST_FIRST = (
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
+SESSION = "LSN_TEST_SESSION"
+_ENDING_SECONDS = 20.0
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Marks this run's environment, which all processes that it starts inherit."""
+    if not hasattr(config, "workerinput"):
+        os.environ[SESSION] = f"{os.getpid()}-{time.time_ns()}"
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A process that outlives the run fails it: an app that is left behind takes a gigabyte from whoever comes next."""
+    if hasattr(session.config, "workerinput") or not Path("/proc/self/environ").exists():
+        return
+    deadline = time.monotonic() + _ENDING_SECONDS
+    while (left := _left_behind()) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    if left:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        print("\nProcesses that the tests left behind:", *left, sep="\n  ")
+
+
+def _left_behind() -> list[str]:
+    mark, found = f"{SESSION}={os.environ[SESSION]}".encode(), []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+            # Not this process itself, and not what multiprocessing keeps for it until it ends.
+            own = int(process.name) == os.getpid() or "from multiprocessing" in command
+            if command and not own and mark in (process / "environ").read_bytes().split(b"\0"):
+                found.append(f"{process.name} {command[:150]}")
+        except OSError:  # it has ended meanwhile
+            continue
+    return found
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What takes longest goes first, so that the processes of tests end at about the same time."""
     items.sort(key=lambda item: next(i for i, start in enumerate(LONGEST_FIRST) if item.nodeid.startswith(start)))

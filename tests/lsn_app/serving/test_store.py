@@ -59,7 +59,10 @@ def test_what_cannot_be_used_is_refused_with_its_name_and_the_reason(store: Stor
         "do not fit this detector": changed(good, tmp_path / "wide.safetensors", wide),
         "do not fit": changed(good, tmp_path / "shape.safetensors", {"negative": torch.zeros(1, 3, 64)}),
         "no score is called": changed(good, tmp_path / "score.safetensors", score="magic"),
-        "its parts do not fit": changed(good, tmp_path / "kind.safetensors", config={"method": []}),
+        "config.method wrong": changed(good, tmp_path / "kind.safetensors", config={"method": []}),
+        "its parts do not fit": changed(
+            good, tmp_path / "odd.safetensors", {"calibration": torch.zeros(2, dtype=torch.bfloat16)}
+        ),
     }
     for words, path in cases.items():
         with pytest.raises(UserError, match=f"(?i){words}") as caught:
