@@ -37,7 +37,7 @@ NAME = "combination"
 FOLDS = 3
 MOST = 6
 # CoCoOp's prompts cost too much to be trained for every fold.
-CANDIDATES = tuple(name for name, method in METHODS.items() if method.group != COMBINED and "CoCoOp" not in name)
+CANDIDATES = tuple(name for name, method in METHODS.items() if method.group != COMBINED and not method.per_image)
 
 
 def main() -> None:

@@ -6,22 +6,21 @@ import csv
 import logging
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks.harness.images import Images, Scorer
 from benchmarks.harness.report import RESULTS, environment, write_results
-from benchmarks.harness.setting import Images, Scorer, Setting
-from benchmarks.methods.registry import METHODS, combine, predict
+from benchmarks.harness.setting import Setting
 from lsn_core.backbones.backbone import Backbone
 from lsn_core.metrics import accuracy, ood_metrics
 
 log = logging.getLogger(__name__)
 
 Row = dict[str, Any]
-BEST = "best combination"
 MEASURES = ("auroc", "fpr95", "aupr", "id_accuracy")
 
 
@@ -33,14 +32,15 @@ class Meter:
         self.known: Images = setting.images(setting.split.id_test)
         self.unknown = {name: setting.images(data) for name, data in setting.split.ood.items()}
 
-    def measure(self, name: str, scorer: Scorer, predict: Scorer | None = None) -> list[Row]:
+    def measure(self, name: str, scorer: Scorer, predict: Scorer | None = None, most: int | None = None) -> list[Row]:
         """One row for each OOD set: protocol, split, method, ood and the metrics, as shares in [0, 1].
 
         Args:
             predict: gives the class index of images, for the ID accuracy.
+            most: images of either side that it is measured on, evenly spaced in their order; None for all.
         """
         begun = time.process_time()
-        most = self.setting.cocoop_images if "CoCoOp" in name else sys.maxsize
+        most = sys.maxsize if most is None else most
         known_images = self.known.sample(most)
         known = scorer(known_images).detach()
         right = None if predict is None else accuracy(predict(known_images).numpy(), known_images.labels.numpy())
@@ -55,22 +55,6 @@ class Meter:
             )
         log.info("%s, %s: %.1f s", self.setting.split.name, name, time.process_time() - begun)
         return rows
-
-
-def run_methods(settings: Iterable[Setting], names: Iterable[str], best: Sequence[str] = ()) -> list[Row]:
-    """Fits and measures methods on every setting; one row for each method and OOD set.
-
-    Args:
-        best: the scores whose sum is measured after them, as BEST; none for no such row.
-    """
-    rows = []
-    for setting in settings:
-        meter = Meter(setting)
-        for name in names:
-            rows += meter.measure(name, METHODS[name].fit(setting), predict(name, setting))
-        if best:
-            rows += meter.measure(BEST, combine(best, setting))
-    return rows
 
 
 def summarise(rows: Sequence[Row], by: Sequence[str]) -> list[Row]:

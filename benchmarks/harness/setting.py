@@ -2,31 +2,22 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import json
 import logging
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
-import torch.nn.functional as F
-from open_clip.timm_model import TimmModel
-from open_clip.transformer import VisionTransformer
-from PIL import Image
 from torch import Tensor
 
 from benchmarks.harness.classifier import Classifier
+from benchmarks.harness.images import Images, Scorer
 from benchmarks.harness.protocols import Split
 from lsn_core import Detector, train
 from lsn_core.backbones.backbone import Backbone
-from lsn_core.backbones.image_tower import look
-from lsn_core.data.features import extract_features
 from lsn_core.data.labelled import LabelledImages
 from lsn_core.data.sampling import few_shot, split
 from lsn_core.training.config import TrainConfig
@@ -34,117 +25,6 @@ from lsn_core.training.config import TrainConfig
 log = logging.getLogger(__name__)
 
 COCOOP_IMAGES = 240
-
-Scorer = Callable[["Images"], Tensor]
-"""Scores images, shape (N,); higher = more in-distribution."""
-
-
-class Images:
-    """Images as the backbone sees them, each kind of feature computed when it is first asked for, and cached on disk.
-
-    Attributes:
-        labels: class indices, int64, shape (N,).
-    """
-
-    def __init__(self, backbone: Backbone, data: LabelledImages, cache: Path) -> None:
-        self.backbone, self.data, self.cache = backbone, data, cache
-        self.labels = torch.from_numpy(data.labels)
-        self._samples: dict[int, Images] = {}
-        self._cosines: dict[int, tuple[Detector, tuple[Tensor, Tensor]]] = {}
-
-    def __len__(self) -> int:
-        return len(self.data)
-
-    def sample(self, most: int) -> Images:
-        """At most so many of the images, evenly spaced in their order."""
-        if len(self) <= most:
-            return self
-        if most not in self._samples:
-            chosen = np.linspace(0, len(self) - 1, most).round().astype(int)
-            self._samples[most] = Images(self.backbone, self.data.subset(chosen), self.cache)
-        return self._samples[most]
-
-    @cached_property
-    def embedding(self) -> Tensor:
-        """Image features in the space of the texts, shape (N, D), unit length."""
-        return extract_features(self.backbone, self.data, cache=self.cache, progress=False).features
-
-    @cached_property
-    def penultimate(self) -> Tensor:
-        """Image features before the projection to the space of the texts, shape (N, P), not normalised.
-
-        Where the tower has no plain projection, the embedding.
-        """
-        if _before_projection(self.backbone) is None:
-            return self.embedding
-        rows = extract_features(_Penultimate(self.backbone), self.data, cache=self.cache, progress=False).features
-        return rows[:, :-1] / rows[:, -1:]
-
-    @cached_property
-    def local(self) -> Tensor:
-        """Features of each place of the image, shape (N, places, D), unit length."""
-        rows = extract_features(
-            _Local(self.backbone), self.data, cache=self.cache, batch_size=8, progress=False
-        ).features
-        return F.normalize(rows.unflatten(1, (-1, self.backbone.dim)), dim=-1)
-
-    def cosines(self, judge: Detector) -> tuple[Tensor, Tensor]:
-        """`Detector.cosines`, remembered: with CoCoOp each image costs runs of the text tower."""
-        if id(judge) not in self._cosines:
-            self._cosines[id(judge)] = judge, judge.cosines(self.embedding)
-        return self._cosines[id(judge)][1]
-
-
-class _Penultimate:
-    """Penultimate features as an `ImageEncoder`; a last coordinate of 1 keeps their length when rows are normalised."""
-
-    def __init__(self, backbone: Backbone) -> None:
-        self.backbone, self.fingerprint = backbone, f"{backbone.fingerprint}:penultimate"
-        self.tower = _before_projection(backbone)
-
-    @cached_property
-    def dim(self) -> int:
-        size = self.backbone.model.visual.preprocess_cfg.get("size", 224)
-        height, width = (size, size) if isinstance(size, int) else size
-        return self.encode_images([Image.new("RGB", (width, height))]).shape[1]
-
-    @torch.no_grad()
-    def encode_images(self, images: list[Image.Image]) -> Tensor:
-        assert self.tower is not None
-        pixels = torch.stack([self.backbone.preprocess(image) for image in images]).to(self.backbone.device)
-        features = self.tower(pixels).float().cpu()
-        return torch.cat([features, torch.ones(len(features), 1)], dim=1)
-
-
-class _Local:
-    """Features of all places of an image, one after the other, as an `ImageEncoder`."""
-
-    def __init__(self, backbone: Backbone) -> None:
-        self.backbone, self.fingerprint = backbone, f"{backbone.fingerprint}:local"
-
-    @cached_property
-    def dim(self) -> int:
-        return self.encode_images([Image.new("RGB", (224, 224))]).shape[1]
-
-    def encode_images(self, images: list[Image.Image]) -> Tensor:
-        rows = []
-        for image in images:
-            places = look(self.backbone, image).patch_features
-            if places is None:
-                raise ValueError(f"the image tower of {self.backbone.name} has no features of single places")
-            rows.append(F.normalize(places.flatten(0, 1), dim=-1).flatten().cpu())
-        return torch.stack(rows)
-
-
-def _before_projection(backbone: Backbone) -> Any:
-    visual = backbone.model.visual
-    if isinstance(visual, TimmModel) and not hasattr(visual.head, "pool"):
-        return visual.trunk
-    if isinstance(visual, VisionTransformer) and visual.proj is not None:
-        bare = copy.copy(visual)  # shares every weight but the projection
-        bare._parameters = {**visual._parameters, "proj": None}
-        return bare
-    return None
 
 
 class Standard:

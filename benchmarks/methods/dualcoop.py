@@ -12,7 +12,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from benchmarks.harness.setting import Images, Setting
+from benchmarks.harness.images import Images
+from benchmarks.harness.setting import Setting
 from lsn_core.prompts.encoder import TextTower
 from lsn_core.prompts.learned import NameTokens, PromptSets
 

@@ -10,8 +10,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from benchmarks.harness.classifier import logistic_regression
+from benchmarks.harness.images import Images, Scorer
 from benchmarks.harness.protocols import FILES
-from benchmarks.harness.setting import Images, Scorer, Setting
+from benchmarks.harness.setting import Setting
 from lsn_core.backbones.backbone import Backbone
 from lsn_core.prompts.written import POSITIVE_TEMPLATE
 

@@ -13,7 +13,8 @@ from collections.abc import Callable
 from pytorch_ood.detector import ASH, KNN, ODIN, EnergyBased, GradNorm, Mahalanobis, MaxLogit, MaxSoftmax, NNGuide, ViM
 
 from benchmarks.harness.classifier import Classifier
-from benchmarks.harness.setting import Scorer, Setting
+from benchmarks.harness.images import Scorer
+from benchmarks.harness.setting import Setting
 
 NEIGHBOURS = 10
 ODIN_STEP = 0.05  # of the features' standard deviation

@@ -1,78 +1,18 @@
-"""Methods that compare images with texts: written and learned prompts."""
+"""Methods on learned prompts: CoOp, CoCoOp, LSN and the ablations."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
 
-import torch
 from torch import Tensor
 
-from benchmarks.harness.setting import Images, Scorer, Setting
+from benchmarks.harness.images import Images, Scorer
+from benchmarks.harness.setting import Setting
 from lsn_core import Detector, get_preset
-from lsn_core.scores import get_score, mcm
+from lsn_core.scores import get_score
 from lsn_core.training.config import TrainConfig
 from lsn_core.training.presets import ablate
-
-# -- written prompts ---------------------------------------------------------------------------------------------------
-
-
-def zero_shot(score: str) -> Callable[[Setting], Scorer]:
-    """A registered score on "a photo of a {}" and "not a photo of a {}"."""
-    return lambda setting: lambda images: setting.zero_shot.score_features(images.embedding, score)
-
-
-def gl_mcm(setting: Setting) -> Scorer:
-    """Global and local MCM (Miyai et al., 2023): MCM plus the largest softmax probability at any place of the image.
-
-    The places' features are those of `image_tower`: in a ViT, CLIP Surgery's path, where the authors take the last
-    block's values.
-    """
-    text = setting.zero_shot.positive
-
-    def score(images: Images) -> Tensor:
-        parts = [part @ text.T for part in images.local.split(512)]  # (n, places, C)
-        local = torch.cat([part.softmax(dim=-1).flatten(1).amax(dim=-1) for part in parts])
-        return mcm(images.embedding @ text.T) + local
-
-    return score
-
-
-# -- CLIPN's scores ----------------------------------------------------------------------------------------------------
-
-
-def clipn(score: Callable[[Tensor, Tensor], Tensor], detector: Callable[[Setting], Detector]) -> Callable[..., Scorer]:
-    """One of CLIPN's two scores (Wang et al., 2023) on the prompts of a detector.
-
-    A class's "no" is its share in the softmax over the pair of its positive and negative prompt, at the model's own
-    temperature, averaged over the K sets. CLIPN itself fine-tunes a second text encoder on CC3M for its negative
-    prompts, which is not done here.
-    """
-
-    def fit(setting: Setting) -> Scorer:
-        judge, temperature = detector(setting), setting.backbone.temperature
-
-        def scorer(images: Images) -> Tensor:
-            positive, negative = images.cosines(judge)
-            no = ((negative - positive[:, None]) / temperature).sigmoid().mean(dim=1)  # (N, C)
-            return score(positive.div(temperature).softmax(dim=-1), no)
-
-        return scorer
-
-    return fit
-
-
-def competing_to_win(yes: Tensor, no: Tensor) -> Tensor:
-    """CLIPN's CTW: how little the best class (N, C) is denied. Shape (N,), in [0, 1]."""
-    return 1 - no.gather(1, yes.argmax(dim=-1, keepdim=True))[:, 0]
-
-
-def agreeing_to_differ(yes: Tensor, no: Tensor) -> Tensor:
-    """CLIPN's ATD: the probability left to the known classes when each is denied by its "no". Shape (N,), in [0, 1]."""
-    return ((1 - no) * yes).sum(dim=-1)
-
-
-# -- learned prompts ---------------------------------------------------------------------------------------------------
 
 
 def coop_config(setting: Setting) -> TrainConfig:

@@ -6,22 +6,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
-from benchmarks.harness.setting import Images, Scorer, Setting, Standard
+from benchmarks.harness.images import Scorer
+from benchmarks.harness.setting import Setting, Standard
 from benchmarks.methods import neglabel as nouns
 from benchmarks.methods import post_hoc as image_methods
-from benchmarks.methods import prompts as text_methods
+from benchmarks.methods.clipn import agreeing_to_differ, clipn, competing_to_win
 from benchmarks.methods.dualcoop import dual_coop
-from benchmarks.methods.prompts import (
-    ablation,
-    agreeing_to_differ,
-    clipn,
-    cocoop_config,
-    competing_to_win,
-    coop_config,
-    learned,
-)
+from benchmarks.methods.prompts import ablation, cocoop_config, coop_config, learned
+from benchmarks.methods.zero_shot import gl_mcm, zero_shot
+from lsn_core import Detector
 
 ZERO_SHOT, CLASSIFIER, PROMPTS = "zero-shot", "image classifier", "learned prompts"
 BEYOND, COMBINED = "beyond the paper", "combination"
@@ -34,10 +28,15 @@ class Method:
     Attributes:
         group: what it learns from the labelled images.
         fit: a setting -> the function that scores images, shape (N,).
+        predict: a setting -> the function that gives images their classes, shape (N,); None for methods that do not.
+        per_image: whether each image costs runs of the text tower: then it learns from `Setting.cocoop_images` images
+            at most, is measured on as many of either side, and takes no part in the folds of `benchmarks.combination`.
     """
 
     group: str
     fit: Callable[[Setting], Scorer]
+    predict: Callable[[Setting], Scorer] | None = None
+    per_image: bool = False
 
 
 def combine(names: Sequence[str], setting: Setting) -> Scorer:
@@ -46,46 +45,44 @@ def combine(names: Sequence[str], setting: Setting) -> Scorer:
     return lambda images: torch.stack([part(images) for part in parts]).sum(dim=0)
 
 
-def predict(name: str, setting: Setting) -> Scorer | None:
-    """What gives the class of images (N,) beside a method's score; None for combinations and the like."""
-    group = METHODS[name].group
-    if group in (BEYOND, COMBINED) or name == "DualCoOp":
-        return None
-    if group == CLASSIFIER:
-        return lambda images: setting.classifier.logits(images.embedding).argmax(dim=-1)
+def by_classifier(setting: Setting) -> Scorer:
+    """The class that the linear classifier gives each image."""
+    return lambda images: setting.classifier.logits(images.embedding).argmax(dim=-1)
 
-    def chosen(images: Images) -> Tensor:
-        learner = cocoop_config if "CoCoOp" in name else coop_config
-        judge = setting.zero_shot if group == ZERO_SHOT else setting.detector(learner(setting))
-        return images.cosines(judge)[0].argmax(dim=-1)
 
-    return chosen
+def by_prompts(detector: Callable[[Setting], Detector]) -> Callable[[Setting], Scorer]:
+    """The class whose positive prompt fits each image best."""
+    return lambda setting: lambda images: images.cosines(detector(setting))[0].argmax(dim=-1)
 
+
+WRITTEN = by_prompts(lambda setting: setting.zero_shot)
+COOP = by_prompts(lambda setting: setting.detector(coop_config(setting)))
+COCOOP = by_prompts(lambda setting: setting.detector(cocoop_config(setting)))
 
 METHODS: dict[str, Method] = {
-    "MCM": Method(ZERO_SHOT, text_methods.zero_shot("mcm")),
-    "GL-MCM": Method(ZERO_SHOT, text_methods.gl_mcm),
-    "CLIPN CTW (written)": Method(ZERO_SHOT, clipn(competing_to_win, lambda setting: setting.zero_shot)),
-    "CLIPN ATD (written)": Method(ZERO_SHOT, clipn(agreeing_to_differ, lambda setting: setting.zero_shot)),
-    "NegLabel": Method(ZERO_SHOT, nouns.neg_label),
-    "MSP": Method(CLASSIFIER, image_methods.msp),
-    "ODIN": Method(CLASSIFIER, image_methods.odin),
-    "Energy": Method(CLASSIFIER, image_methods.energy),
-    "MaxLogit": Method(CLASSIFIER, image_methods.max_logit),
-    "GradNorm": Method(CLASSIFIER, image_methods.grad_norm),
-    "ASH": Method(CLASSIFIER, image_methods.ash),
-    "ViM": Method(CLASSIFIER, image_methods.vim),
-    "KNN": Method(CLASSIFIER, image_methods.knn),
-    "NNGuide": Method(CLASSIFIER, image_methods.nn_guide),
-    "Mahalanobis": Method(CLASSIFIER, image_methods.mahalanobis),
+    "MCM": Method(ZERO_SHOT, zero_shot("mcm"), WRITTEN),
+    "GL-MCM": Method(ZERO_SHOT, gl_mcm, WRITTEN),
+    "CLIPN CTW (written)": Method(ZERO_SHOT, clipn(competing_to_win, lambda setting: setting.zero_shot), WRITTEN),
+    "CLIPN ATD (written)": Method(ZERO_SHOT, clipn(agreeing_to_differ, lambda setting: setting.zero_shot), WRITTEN),
+    "NegLabel": Method(ZERO_SHOT, nouns.neg_label, WRITTEN),
+    "MSP": Method(CLASSIFIER, image_methods.msp, by_classifier),
+    "ODIN": Method(CLASSIFIER, image_methods.odin, by_classifier),
+    "Energy": Method(CLASSIFIER, image_methods.energy, by_classifier),
+    "MaxLogit": Method(CLASSIFIER, image_methods.max_logit, by_classifier),
+    "GradNorm": Method(CLASSIFIER, image_methods.grad_norm, by_classifier),
+    "ASH": Method(CLASSIFIER, image_methods.ash, by_classifier),
+    "ViM": Method(CLASSIFIER, image_methods.vim, by_classifier),
+    "KNN": Method(CLASSIFIER, image_methods.knn, by_classifier),
+    "NNGuide": Method(CLASSIFIER, image_methods.nn_guide, by_classifier),
+    "Mahalanobis": Method(CLASSIFIER, image_methods.mahalanobis, by_classifier),
     "DualCoOp": Method(PROMPTS, dual_coop),
-    "CoOp": Method(PROMPTS, learned("mcm")),
-    "CoCoOp": Method(PROMPTS, learned("mcm", cocoop_config)),
-    "negatives only": Method(PROMPTS, ablation("no-positive")),
-    "CLIPN CTW (learned)": Method(PROMPTS, clipn(competing_to_win, Setting.detector)),
-    "CLIPN ATD (learned)": Method(PROMPTS, clipn(agreeing_to_differ, Setting.detector)),
-    "CoOp + LSN": Method(PROMPTS, learned("lsn")),
-    "CoCoOp + LSN": Method(PROMPTS, learned("lsn", cocoop_config)),
+    "CoOp": Method(PROMPTS, learned("mcm"), COOP),
+    "CoCoOp": Method(PROMPTS, learned("mcm", cocoop_config), COCOOP, per_image=True),
+    "negatives only": Method(PROMPTS, ablation("no-positive"), COOP),
+    "CLIPN CTW (learned)": Method(PROMPTS, clipn(competing_to_win, Setting.detector), COOP),
+    "CLIPN ATD (learned)": Method(PROMPTS, clipn(agreeing_to_differ, Setting.detector), COOP),
+    "CoOp + LSN": Method(PROMPTS, learned("lsn"), COOP),
+    "CoCoOp + LSN": Method(PROMPTS, learned("lsn", cocoop_config), COCOOP, per_image=True),
     "NegLabel with prototypes": Method(BEYOND, nouns.prototypes),
     "nouns as outliers": Method(BEYOND, nouns.outliers),
     "LSN + NegLabel": Method(COMBINED, lambda setting: combine(("CoOp + LSN", "NegLabel"), setting)),

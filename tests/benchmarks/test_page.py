@@ -6,8 +6,11 @@ import json
 
 import pytest
 
+from benchmarks.harness.cells import mean
 from benchmarks.harness.protocols import FILES, ZOC
-from benchmarks.page import large_scale, mean, sections, small_scale
+from benchmarks.page import sections
+from benchmarks.tables.table1 import table1_section
+from benchmarks.tables.table3 import table3_section
 
 
 @pytest.mark.parametrize("place", range(8))
@@ -22,7 +25,7 @@ def test_the_papers_figures_stand_in_brackets() -> None:
     rows = [
         {"protocol": protocol, "method": "CoOp + LSN", "auroc": 80.0, "fpr95": 60.0} for protocol in (*ZOC, "average")
     ]
-    text = small_scale(rows, paper)
+    text = table3_section(rows, paper)
     assert "80.00 (95.23)" in text and "60.00 (25.16)" in text  # CIFAR10 in Table 3
     assert "ZOC" in text and "(93.00)" in text  # not run here, but reported there
     assert mean(paper["CoOp + LSN"], "auroc") == pytest.approx((95.23 + 86.14 + 98.75 + 98.21 + 88.15) / 5)
@@ -31,4 +34,4 @@ def test_the_papers_figures_stand_in_brackets() -> None:
 def test_the_paper_s_imagenet_10_stands_beside_its_stand_in() -> None:
     paper = json.loads((FILES / "paper.json").read_text())["Table 11"]
     rows = [{"ood": "SUN", "method": "MCM", "auroc": 99.0, "fpr95": 1.0, "id_accuracy": 98.0}]
-    assert "99.78 / 0.33" in large_scale(rows, paper)
+    assert "99.78 / 0.33" in table1_section(rows, paper)

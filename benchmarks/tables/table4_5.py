@@ -1,0 +1,83 @@
+"""Tables 4 and 5: what positive prompts, negative prompts, their contexts and the regulariser are worth."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from benchmarks.harness import pictures as figures
+from benchmarks.harness.cells import both
+from benchmarks.harness.measure import Meter, Row
+from benchmarks.harness.protocols import (
+    zoc_splits,
+)
+from benchmarks.harness.report import markdown_table
+from benchmarks.methods.prompts import ablation
+from benchmarks.methods.registry import METHODS
+from benchmarks.tables.table import Maker, averaged_by_protocol
+
+TABLE4 = ("full", "no-positive", "no-negative", "no-regulariser", "multi-positive")
+
+
+TABLE5 = (
+    "pos-specific-name", "pos-shared-name", "pos-specific-no-name",
+    "neg-specific-name", "neg-shared-name", "neg-specific-no-name",
+)  # fmt: skip
+
+
+def table4(table: Maker) -> None:
+    """What positive prompts, negative prompts and the regulariser are worth."""
+    ablations(table, "Table 4: positive and negative prompts", TABLE4)
+
+
+def table5(table: Maker) -> None:
+    """Shared or class-specific contexts, with or without class names."""
+    ablations(table, "Table 5: contexts of positive and negative prompts", TABLE5)
+
+
+def ablations(table: Maker, title: str, names: Iterable[str]) -> None:
+    """Rows of Table 4 or 5 on the large-scale setting or its stand-in, and on the CIFAR10 splits."""
+    splits = table.large_scale()
+    if table.options.id_root is None:
+        splits += zoc_splits(table.data, "CIFAR10")
+    rows = []
+    for split in splits:
+        setting = table.bench.setting(split)
+        meter = Meter(setting)
+        rows += meter.measure("MCM", METHODS["MCM"].fit(setting))
+        for name in names:
+            rows += meter.measure(name, ablation(name)(setting))
+    summary = averaged_by_protocol(rows)
+    table.write(title, summary, rows)
+    figures.methods_by_protocol(summary, "ood", table.picture(), title)
+
+
+OF_TABLE4 = {
+    "MCM": "MCM",
+    "full": "full model",
+    "no-positive": "w/o positive prompts",
+    "no-negative": "w/o negative prompts",
+    "no-regulariser": "w/o semantic orthogonality loss",
+    "multi-positive": "multi positive prompts",
+}
+
+
+OF_TABLE5 = {
+    "pos-specific-name": "pos-specific-w name",
+    "pos-shared-name": "pos-shared-w name",
+    "pos-specific-no-name": "pos-specific-w/o name",
+    "neg-specific-name": "neg-specific-w name",
+    "neg-shared-name": "neg-shared-w name",
+    "neg-specific-no-name": "neg-specific-w/o name",
+}
+
+
+def ablation_section(summary: Sequence[Row], paper: dict[str, Any], names: dict[str, str]) -> str:
+    """AUROC / FPR95 on the stand-ins, on CIFAR10's splits, and the paper's average on ImageNet-100."""
+    ours = {(row["method"], row["protocol"], row["ood"]): row for row in summary}
+    lines = [
+        [theirs, both(ours[name, "Imagenette", "average"]), both(ours[name, "CIFAR10", "CIFAR10"]),
+         both(paper[theirs]["Average"]) if theirs in paper else ""]
+        for name, theirs in names.items()
+    ]  # fmt: skip
+    return markdown_table(["AUROC / FPR95", "Imagenette, 4 sets", "CIFAR10, 5 splits", "paper, ImageNet-100"], lines)
