@@ -37,6 +37,7 @@ check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 # The shipped detectors, from the training files of the image sets in DATA.
 DATA ?= ../shared/data

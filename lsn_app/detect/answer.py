@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lsn_app.serving.photos import Photo, read_photo
-from lsn_app.serving.requests import ZERO_SHOT, Problem, at, open_judge
+from lsn_app.serving.requests import ZERO_SHOT, Problem, open_judge, problem_at
 from lsn_app.serving.store import Store
 from lsn_core import Detector, Prediction, UserError
 
@@ -44,8 +44,10 @@ class Answer:
 def ask(store: Store, question: Question) -> Answer:
     """Answers a question; only what was never seen before is encoded. Raises Problem for a user's mistake."""
     detector, encoder = open_judge(store, question.classes, question.detector, question.backbone, question.calibration)
-    feature = at("photo", lambda: encoder.encode_photo(question.photo))
-    prediction = at("calibration", lambda: detector.predict_features(feature, question.tpr)[0])
+    with problem_at("photo"):
+        feature = encoder.encode_photo(question.photo)
+    with problem_at("calibration"):
+        (prediction,) = detector.predict_features(feature, question.tpr)
     return Answer(prediction, detector, encoder.temperature)
 
 

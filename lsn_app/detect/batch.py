@@ -2,126 +2,24 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import json
 import math
-import mimetypes
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from functools import partial
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from PIL import Image
 
-from lsn_app.serving.encoder import Encoder
-from lsn_app.serving.photos import Item, read_file
-from lsn_app.serving.requests import Problem
 from lsn_app.shared import words
 from lsn_app.shared.csv_links import csv_text, download_link
-from lsn_core import Detector, Prediction, UserError
+from lsn_app.shared.uploads import Batch
+from lsn_core import Detector, Prediction
 from lsn_core.calibration import Calibration
-from lsn_core.data.archive import ZipSource
-from lsn_core.data.images import IMAGE_SUFFIXES, is_clutter, open_image
-from lsn_core.data.sources import DataLimits
 
-MAX_PHOTOS = 1000
-MAX_BYTES = 2**30
-ZIP_LIMITS = DataLimits(max_entries=4 * MAX_PHOTOS, max_total_bytes=MAX_BYTES)
-_THUMBNAIL = (64, 64)
 _AT_ONCE = 256  # text features may depend on the image, so that all at once could take more memory than there is
 COLUMNS = (
     "file", "verdict", "score", "threshold", "calibrated", "p_value", "predicted_class", "positive", "negative", "error"
 )  # fmt: skip
-
-
-@dataclass
-class Batch:
-    """Many photos, read once; what they are asked may change.
-
-    Attributes:
-        items: the photos.
-        left_out: names of files beside them that are no pictures.
-        thumbnails: by place, as data links; none where a photo cannot be read.
-        errors: by place, why a photo cannot be read.
-    """
-
-    items: list[Item]
-    left_out: list[str] = field(default_factory=list)
-    thumbnails: dict[int, str] = field(default_factory=dict)
-    errors: dict[int, str] = field(default_factory=dict)
-
-    def encode(
-        self, encoder: Encoder, on_done: Callable[[int], object] = lambda count: None
-    ) -> dict[int, torch.Tensor]:
-        """Features, each of shape (1, D), by the place of their photo; from the cache where it has them."""
-        places = [place for place in range(len(self.items)) if place not in self.errors]
-        found = encoder.encode_many(
-            [self.items[place] for place in places],
-            on_done,
-            lambda i, picture: self.thumbnails.setdefault(places[i], thumbnail(picture)),
-        )
-        self.errors |= {p: str(error) for p, error in zip(places, found, strict=True) if isinstance(error, UserError)}
-        return {p: feature for p, feature in zip(places, found, strict=True) if isinstance(feature, torch.Tensor)}
-
-    def finish_thumbnails(self) -> None:
-        """Makes those of photos whose features were cached, so that they were not decoded."""
-        for place in set(range(len(self.items))) - self.thumbnails.keys() - self.errors.keys():
-            try:
-                item = self.items[place]
-                self.thumbnails[place] = thumbnail(open_image(item.read(), name=item.name))
-            except UserError as error:
-                self.errors[place] = str(error)
-
-
-def thumbnail(picture: Image.Image) -> str:
-    """A small JPEG of a picture as a data link."""
-    small = picture.copy()
-    small.thumbnail(_THUMBNAIL)
-    file = io.BytesIO()
-    small.save(file, "JPEG", quality=70)
-    return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"
-
-
-def find_items(files: Sequence[tuple[str, str]]) -> Batch:
-    """The photos that uploaded files stand for.
-
-    Args:
-        files: path and name of each: photos, the files of a folder, or zips of any layout.
-
-    Raises:
-        Problem: a zip cannot be read, there are no pictures, or too many.
-    """
-    found = Batch([])
-    if sum(Path(path).stat().st_size for path, _ in files if Path(path).is_file()) > MAX_BYTES:
-        raise Problem("batch", f"The files have more than {MAX_BYTES / 2**30:.3g} GiB together. Give fewer.")
-    for path, name in files:
-        if name.lower().endswith(".zip"):
-            try:
-                source = ZipSource(Path(path), ZIP_LIMITS)
-            except UserError as error:
-                raise Problem("batch", str(error).replace(path, name)) from error
-            inside = [(entry, partial(source.read, place)) for place, entry in enumerate(source.files)]
-        else:
-            inside = [(name, partial(read_file, path, name))]
-        for entry, read in inside:
-            if _is_picture(entry):
-                found.items.append(Item(entry, read))
-            elif not is_clutter(entry):
-                found.left_out.append(entry)
-    if not found.items:
-        raise Problem("batch", "There are no pictures in what was given. Give photos, or a folder or zip of photos.")
-    if len(found.items) > MAX_PHOTOS:
-        raise Problem("batch", f"{len(found.items):,} photos were given; at most {MAX_PHOTOS:,} are taken. Give fewer.")
-    return found
-
-
-def _is_picture(name: str) -> bool:
-    # Formats that are not read here count too: whoever gives a HEIC photo is to be told so.
-    return Path(name).suffix.lower() in IMAGE_SUFFIXES or str(mimetypes.guess_type(name)[0]).startswith("image/")
 
 
 def judge(batch: Batch, detector: Detector, features: dict[int, torch.Tensor], tpr: float) -> list[Prediction]:

@@ -11,16 +11,17 @@ from typing import Any
 import gradio as gr
 from torch import Tensor
 
-from lsn_app.detect.batch import MAX_PHOTOS, Batch, csv_link, find_items, judge, rows, summary
+from lsn_app.detect.batch import csv_link, judge, rows, summary
 from lsn_app.detect.calibration_panel import HIGHEST, LOWEST
 from lsn_app.serving.encoder import Encoder
 from lsn_app.serving.photos import Photo
-from lsn_app.serving.requests import Problem, at, open_detector, open_judge
+from lsn_app.serving.requests import Problem, open_detector, open_judge, problem_at
 from lsn_app.serving.store import Store
 from lsn_app.shared import words
 from lsn_app.shared.examples import Example
 from lsn_app.shared.messages import counter, heading, shown_if
 from lsn_app.shared.photo_input import file_of
+from lsn_app.shared.uploads import MAX_PHOTOS, Batch, find_items
 from lsn_core import Detector, Prediction
 from lsn_core.calibration import DEFAULT_TPR
 
@@ -146,7 +147,9 @@ class BatchPanel:
             return self.drop()
         try:
             batch = find_items(files)
-            self._encode(batch, at("batch", lambda: open_detector(self.store, label, backbone)[1]), progress)
+            with problem_at("batch"):
+                encoder = open_detector(self.store, label, backbone)[1]
+            self._encode(batch, encoder, progress)
         except Problem as problem:
             return self.drop(words.problem(str(problem)))
         batch.finish_thumbnails()
@@ -208,7 +211,8 @@ class BatchPanel:
         progress: gr.Progress,
     ) -> tuple[list[Prediction], Detector]:  # fmt: skip
         detector, encoder = open_judge(self.store, classes, label, backbone, calibration)
-        return at("batch", lambda: judge(batch, detector, self._encode(batch, encoder, progress), float(tpr))), detector
+        with problem_at("batch"):
+            return judge(batch, detector, self._encode(batch, encoder, progress), float(tpr)), detector
 
     def _encode(self, batch: Batch, encoder: Encoder, progress: gr.Progress) -> dict[int, Tensor]:
         return batch.encode(encoder, counter(progress, len(batch.items), "Looking at the photos"))

@@ -12,7 +12,7 @@ from gradio.data_classes import FileData
 from PIL import Image
 
 from lsn_app.serving.photos import Photo, read_photo
-from lsn_app.serving.requests import ZERO_SHOT, Problem, at, open_judge
+from lsn_app.serving.requests import ZERO_SHOT, Problem, open_judge, problem_at
 from lsn_app.serving.store import Store
 from lsn_app.shared import words
 from lsn_app.shared.messages import plot_title
@@ -105,7 +105,8 @@ class HeatMapPanel:
             return {self.box: gr.update(visible=False)}
         try:
             detector, encoder = open_judge(self.store, classes, label, backbone)
-            at("photo", lambda: encoder.encode_photo(photo))
+            with problem_at("photo"):
+                encoder.encode_photo(photo)
         except Problem:
             return {self.box: gr.update(visible=False)}  # the verdict's place says what is wrong
         chosen = class_name if class_name in detector.class_names else PREDICTED

@@ -12,16 +12,7 @@ import gradio as gr
 
 from lsn_app.evaluate import plots as evaluate_plots
 from lsn_app.evaluate import words as evaluate_words
-from lsn_app.evaluate.answer import (
-    OURS,
-    ImageSet,
-    Report,
-    check_sets,
-    measure,
-    open_known,
-    open_others,
-    split_examples,
-)
+from lsn_app.evaluate.answer import OURS, Report, check_sets, measure, split_examples
 from lsn_app.evaluate.results_browser import BenchmarkBrowser
 from lsn_app.serving.requests import ZERO_SHOT, Problem, open_judge
 from lsn_app.serving.store import Store
@@ -29,6 +20,7 @@ from lsn_app.shared import words
 from lsn_app.shared.examples import load_examples
 from lsn_app.shared.messages import plot_title, said
 from lsn_app.shared.photo_input import file_of
+from lsn_app.shared.uploads import ImageSet, open_known, open_others
 from lsn_core import Detector, UserError
 from lsn_core.jobs import Job
 from lsn_core.metrics import threshold_at_tpr

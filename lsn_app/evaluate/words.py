@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-from lsn_app.evaluate.answer import OPENED, REPEATS, SEED, WRITTEN_MCM, ImageSet, Report
+from lsn_app.evaluate.answer import REPEATS, SEED, WRITTEN_MCM, Report
 from lsn_app.shared.csv_links import csv_text, download_link
+from lsn_app.shared.uploads import OPENED, ImageSet
 from lsn_app.shared.words import note, percent, problem
 from lsn_core.evaluation import AVERAGE, Row
 from lsn_core.metrics import OODMetrics

@@ -4,27 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, cast
 
 import torch
 from torch import Tensor
 
-from lsn_app.detect.batch import MAX_PHOTOS, ZIP_LIMITS
 from lsn_app.serving.encoder import Encoder
-from lsn_app.serving.photos import Item, Photo, read_file, read_photo
-from lsn_app.serving.requests import Problem, at, open_detector, parse_classes
+from lsn_app.serving.photos import Item, Photo, read_photo
+from lsn_app.serving.requests import Problem, open_detector, parse_classes, problem_at
 from lsn_app.serving.store import Store
+from lsn_app.shared.uploads import MAX_PHOTOS
 from lsn_core import Backbone, Detector, UserError
-from lsn_core.data.labelled import load_data
 from lsn_core.negation import Choice, NotCount, choose, count_not, written_prompts
 from lsn_core.prompts.written import negate
 
 
 def ask_texts(encoder: Encoder, photo: Photo, texts: Sequence[str]) -> Choice:
     """The text that the model chooses for a photo. Raises Problem for a user's mistake."""
-    feature = at("photo", lambda: encoder.encode_photo(photo))
-    return at("texts", lambda: choose(feature, texts, cast(Backbone, encoder)))
+    with problem_at("photo"):
+        feature = encoder.encode_photo(photo)
+    with problem_at("texts"):
+        return choose(feature, texts, cast(Backbone, encoder))
 
 
 def ask_negated(encoder: Encoder, photo: Photo, texts: Sequence[str]) -> tuple[Choice, Choice]:
@@ -43,35 +43,11 @@ def open_prompts(store: Store, classes: str, label: str, backbone: str) -> tuple
         label: of a shipped detector, or ZERO_SHOT for none.
         backbone: name of the backbone; of no meaning where a detector is chosen.
     """
-    learned, encoder = at("model", lambda: open_detector(store, label, backbone))
-    names = learned.class_names if learned else at("classes", lambda: parse_classes(classes))
-    return at("classes", lambda: written_prompts(cast(Backbone, encoder), names)), learned, encoder
-
-
-def find_photos(files: Sequence[tuple[str, str]]) -> list[Item]:
-    """The photos that uploaded files stand for.
-
-    Args:
-        files: path and name of each: photos, or one zip of class folders.
-
-    Raises:
-        Problem: too many, or a zip beside other files or without class folders.
-    """
-    zips = [file for file in files if file[1].lower().endswith(".zip")]
-    if zips and len(files) > 1:
-        raise Problem("files", "Give either photos or one zip of class folders, not both.")
-    if zips:
-        path, name = zips[0]
-        try:
-            data = load_data(path, ZIP_LIMITS)
-        except UserError as error:
-            raise Problem("files", str(error).replace(path, name)) from error
-        items = [Item(data.names[i], partial(data.read, i), data.class_names[data.labels[i]]) for i in range(len(data))]
-    else:
-        items = [Item(name, partial(read_file, path, name)) for path, name in files]
-    if len(items) > MAX_PHOTOS:
-        raise Problem("files", f"{len(items):,} photos were given; at most {MAX_PHOTOS:,} are taken. Give fewer.")
-    return items
+    with problem_at("model"):
+        learned, encoder = open_detector(store, label, backbone)
+    with problem_at("classes"):
+        names = learned.class_names if learned else parse_classes(classes)
+        return written_prompts(cast(Backbone, encoder), names), learned, encoder
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,14 @@ from typing import Any
 import gradio as gr
 
 from lsn_app.negation import words as probe_words
-from lsn_app.negation.answer import MAX_PHOTOS, count_photos, find_photos, open_prompts
+from lsn_app.negation.answer import MAX_PHOTOS, count_photos, open_prompts
 from lsn_app.negation.plots import not_bars
 from lsn_app.serving.requests import ZERO_SHOT, Problem
 from lsn_app.serving.store import Store
 from lsn_app.shared import words
 from lsn_app.shared.messages import counter, plot_title, shown_if
 from lsn_app.shared.photo_input import file_of
+from lsn_app.shared.uploads import find_photos
 from lsn_core.prompts.written import NEGATIVE_TEMPLATE
 
 SHARED: dict[str, Any] = {"concurrency_id": "model", "concurrency_limit": 2, "api_visibility": "private"}

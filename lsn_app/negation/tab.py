@@ -15,7 +15,7 @@ from lsn_app.negation.batch_panel import SHARED, ManyPhotos
 from lsn_app.negation.paper_figures import PRESETS, Preset, Round, play
 from lsn_app.serving.encoder import Encoder
 from lsn_app.serving.photos import Photo
-from lsn_app.serving.requests import ZERO_SHOT, Problem, at, open_detector
+from lsn_app.serving.requests import ZERO_SHOT, Problem, open_detector, problem_at
 from lsn_app.serving.store import Store
 from lsn_app.shared import words
 from lsn_app.shared.address import Address
@@ -250,7 +250,9 @@ class _ProbeTab:
         found = {self.truth: preset.truth, **self.tabulate(photo, *about), **shown}
         try:
             encoder = self._encoder(*about)
-            rounds = play(preset, encoder, at("photo", lambda: encoder.encode_photo(photo)))
+            with problem_at("photo"):
+                feature = encoder.encode_photo(photo)
+            rounds = play(preset, encoder, feature)
         except Problem as problem:
             return {**found, **self._said({"photo", "texts", "model"}, problem)}
         found |= dict(zip(self.texts, rounds[-1].choice.texts, strict=True))
@@ -298,7 +300,8 @@ class _ProbeTab:
             return {**blank, **self._said(places)}
         try:
             written, learned, encoder = open_prompts(self.store, classes, label, backbone)
-            feature = at("photo", lambda: encoder.encode_photo(photo))
+            with problem_at("photo"):
+                feature = encoder.encode_photo(photo)
         except Problem as problem:
             return {**blank, **self._said(places, problem)}
         tables = {"written": negation_table(written, feature, truth)}
@@ -335,7 +338,8 @@ class _ProbeTab:
         return {**found, self.backbone_note: shown_if(words.backbone_note(backbone))}
 
     def _encoder(self, *about: Any) -> Encoder:
-        return at("model", lambda: open_detector(self.store, about[2], about[3])[1])
+        with problem_at("model"):
+            return open_detector(self.store, about[2], about[3])[1]
 
     def _said(self, places: Collection[str], problem: Problem | None = None) -> dict[Any, Any]:
         said = {self.messages[place]: shown_if("") for place in places}

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Literal
 
 import torch
 
@@ -34,13 +35,14 @@ def open_judge(
     Args:
         calibration: photos of the known classes, for a detector that has no calibration of its own.
     """
-    detector, encoder = at("model", lambda: open_detector(store, label, backbone))
+    with problem_at("model"):
+        detector, encoder = open_detector(store, label, backbone)
     if detector is None:
-        names = at("classes", lambda: parse_classes(classes))
-        detector = at("classes", lambda: encoder.zero_shot(names))
+        with problem_at("classes"):
+            detector = encoder.zero_shot(parse_classes(classes))
     if calibration and detector.calibration is None:
-        features = at("calibration", lambda: encode_all(encoder, calibration))
-        detector = at("calibration", lambda: detector.calibrate(features))
+        with problem_at("calibration"):
+            detector = detector.calibrate(encode_all(encoder, calibration))
     return detector, encoder
 
 
@@ -56,10 +58,11 @@ def encode_all(encoder: Encoder, photos: Sequence[Photo]) -> torch.Tensor:
     return torch.cat([encoder.encode_photo(photo) for photo in photos])
 
 
-def at(place: Place, step: Callable[[], Any]) -> Any:
-    """What the step gives; its UserError becomes a Problem of that input."""
+@contextmanager
+def problem_at(place: Place) -> Iterator[None]:
+    """A UserError in this block becomes a Problem of that input."""
     try:
-        return step()
+        yield
     except UserError as error:
         raise Problem(place, str(error)) from error
 

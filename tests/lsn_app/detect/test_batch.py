@@ -13,11 +13,12 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from lsn_app.detect.batch import COLUMNS, MAX_PHOTOS, Batch, csv_link, find_items, judge, rows, summary
+from lsn_app.detect.batch import COLUMNS, csv_link, judge, rows, summary
 from lsn_app.serving.encoder import Encoder
 from lsn_app.serving.lru import LRU
 from lsn_app.serving.photos import Item
 from lsn_app.serving.requests import Problem
+from lsn_app.shared.uploads import MAX_PHOTOS, Batch, find_items
 from lsn_core import Backbone, Detector, UserError
 
 

@@ -22,22 +22,13 @@ from support import REPO, run_inside
 from benchmarks.harness.measure import write_table
 from lsn_app.evaluate import plots as evaluate_plots
 from lsn_app.evaluate import words as evaluate_words
-from lsn_app.evaluate.answer import (
-    OURS,
-    OWN_MCM,
-    WRITTEN_MCM,
-    Report,
-    check_sets,
-    measure,
-    open_known,
-    open_others,
-    split_examples,
-)
+from lsn_app.evaluate.answer import OURS, OWN_MCM, WRITTEN_MCM, Report, check_sets, measure, split_examples
 from lsn_app.evaluate.results_browser import BenchmarkBrowser, facts_list, load_results
 from lsn_app.serving.encoder import Encoder
 from lsn_app.serving.lru import LRU
 from lsn_app.serving.requests import Problem
 from lsn_app.shared.examples import load_examples
+from lsn_app.shared.uploads import open_known, open_others
 from lsn_core import Backbone, Detector
 
 KNOWN = ("cat", "elephant", "zebra")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from lsn_app.negation.answer import count_photos, find_photos, open_prompts, probe_line
+from lsn_app.negation.answer import count_photos, open_prompts, probe_line
 from lsn_app.negation.paper_figures import PRESETS, Claim, Preset, Round, play
 from lsn_app.negation.plots import not_bars
 from lsn_app.negation.words import counts_link, marked_for, ranked_table, rounds_card, row_mark, tally_table
@@ -19,6 +19,7 @@ from lsn_app.serving.photos import read_photo
 from lsn_app.serving.requests import ZERO_SHOT, Problem
 from lsn_app.serving.store import Store
 from lsn_app.shared.csv_links import csv_text, download_link
+from lsn_app.shared.uploads import find_photos
 from lsn_core import Backbone
 from lsn_core.data.images import open_image
 from lsn_core.negation import NotCount, choose, count_not, negation_table, written_prompts
