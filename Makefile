@@ -38,6 +38,7 @@ check: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python -m scripts.docs --check
 
 # The shipped detectors, from the training files of the image sets in DATA.
 DATA ?= ../shared/data
