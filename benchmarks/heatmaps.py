@@ -128,9 +128,17 @@ def faithfulness(name: str, data: Path, count: int, seed: int) -> list[dict[str,
         deletion, insertion, filled = np.mean(values, axis=0).tolist()
         error = float(np.std([v[1] - v[0] for v in values], ddof=1) / len(values) ** 0.5)
         rows.append(
-            {"backbone": backbone.name, "method": method, "images": len(values), "deletion": deletion,
-             "insertion": insertion, "gain": insertion - deletion, "gain_standard_error": error, "road": filled}
-        )  # fmt: skip
+            {
+                "backbone": backbone.name,
+                "method": method,
+                "images": len(values),
+                "deletion": deletion,
+                "insertion": insertion,
+                "gain": insertion - deletion,
+                "gain_standard_error": error,
+                "road": filled,
+            }
+        )
     return sorted(rows, key=lambda row: -row["gain"])
 
 
@@ -192,8 +200,15 @@ def sides(backbone: Backbone, data: Path, count: int, seed: int) -> list[dict[st
                     # An empty map points nowhere: half of nothing.
                     shares.setdefault(method, []).append(float(half.sum() / large.sum()) if large.sum() > 0 else 0.5)
         for method, values in shares.items():
-            rows.append({"pairs": name, "method": method, "maps": len(values), "share": float(np.mean(values)),
-                         "above_half": float(np.mean(np.array(values) > 0.5))})  # fmt: skip
+            rows.append(
+                {
+                    "pairs": name,
+                    "method": method,
+                    "maps": len(values),
+                    "share": float(np.mean(values)),
+                    "above_half": float(np.mean(np.array(values) > 0.5)),
+                }
+            )
     return rows
 
 
@@ -226,10 +241,16 @@ def cost(backbone: Backbone, image: Image.Image, repeats: int) -> list[dict[str,
                 seconds[name].append(time.perf_counter() - begun)
     median = {name: statistics.median(values) for name, values in seconds.items()}
     return [
-        {"backbone": backbone.name, "method": name, "seconds": median[name], "tower_seconds": median["tower"],
-         "ratio": median[name] / median["tower"]}
-        for name in ways if name != "tower"
-    ]  # fmt: skip
+        {
+            "backbone": backbone.name,
+            "method": name,
+            "seconds": median[name],
+            "tower_seconds": median["tower"],
+            "ratio": median[name] / median["tower"],
+        }
+        for name in ways
+        if name != "tower"
+    ]
 
 
 def main() -> None:

@@ -45,10 +45,15 @@ def main() -> None:
 
     id_features, ood_features = features(id_test), features(ood_test)
     setting = {
-        "split": options.split, "known": known, "unknown": unknown, "backbone": backbone.name,
-        "weights_hash": backbone.weights_hash, "n_id": len(id_test), "n_ood": len(ood_test),
+        "split": options.split,
+        "known": known,
+        "unknown": unknown,
+        "backbone": backbone.name,
+        "weights_hash": backbone.weights_hash,
+        "n_id": len(id_test),
+        "n_ood": len(ood_test),
         **environment(options.seed),
-    }  # fmt: skip
+    }
     rows: list[dict[str, Any]] = []
 
     def measure(method: str, detector: Detector, score: str, seconds: float, cpu_seconds: float) -> None:

@@ -21,9 +21,14 @@ if TYPE_CHECKING:
 
 REPO = Path(__file__).resolve().parent.parent
 LONGEST_FIRST = (
-    "tests/browser/", "tests/lsn_core/jobs/worker/test_worker.py", "tests/lsn_core/cli/",
-    "tests/lsn_app/serving/test_acc", "tests/test_app.py", "tests/lsn_core/jobs/", "",
-)  # fmt: skip
+    "tests/browser/",
+    "tests/lsn_core/jobs/worker/test_worker.py",
+    "tests/lsn_core/cli/",
+    "tests/lsn_app/serving/test_acc",
+    "tests/test_app.py",
+    "tests/lsn_core/jobs/",
+    "",
+)
 
 # With several processes of tests, and processes that they start, more threads would be in each other's way.
 os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -81,9 +81,12 @@ def serving(command: Sequence[str], environment: Mapping[str, str], log: Path) -
         port = probe.getsockname()[1]
     with log.open("w") as output:
         server = subprocess.Popen(
-            command, cwd=REPO, env={**environment, "GRADIO_SERVER_PORT": str(port)}, stdout=output,
+            command,
+            cwd=REPO,
+            env={**environment, "GRADIO_SERVER_PORT": str(port)},
+            stdout=output,
             stderr=subprocess.STDOUT,
-        )  # fmt: skip
+        )
     try:
         until(lambda: _answers(port) or server.poll() is not None)
         assert server.poll() is None, log.read_text()[-3000:]

@@ -31,9 +31,11 @@ exec "$@"
 def locked() -> list[str]:
     """What a command begins with to run on a read-only system. Where that can't be had: a skip, and in CI a failure."""
     command = ["unshare", "--mount", "--", "sh", "-c", READ_ONLY, "sh"]
-    tried = subprocess.run(
-        ["unshare", "--mount", "--", "true"], capture_output=True, text=True
-    ) if shutil.which("unshare") else None  # fmt: skip
+    tried = (
+        subprocess.run(["unshare", "--mount", "--", "true"], capture_output=True, text=True)
+        if shutil.which("unshare")
+        else None
+    )
     if tried is None or tried.returncode:
         reason = f"no read-only system can be made here (it takes root): {tried.stderr.strip() if tried else 'unshare'}"
         if os.environ.get("CI", "").lower() == "true":
@@ -48,9 +50,12 @@ def test_nothing_is_written_outside_the_data_directory(locked: list[str], tmp_pa
         folder.mkdir()
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("TMP", "TEMP", "HF_", "XDG"))}
     environment |= {
-        "LSN_DATA": str(data), "HOME": str(home), "LSN_JOB_THREADS": "1",
-        "LSN_BACKBONE": "embedded", "PYTHONDONTWRITEBYTECODE": "1",
-    }  # fmt: skip
+        "LSN_DATA": str(data),
+        "HOME": str(home),
+        "LSN_JOB_THREADS": "1",
+        "LSN_BACKBONE": "embedded",
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
     log = tmp_path / "log.txt"
     with closing(Jobs(data)) as jobs, serving([*locked, sys.executable, "app.py"], environment, log) as address:
         client, photo = Client(address, verbose=False), handle_file(str(examples / "dog.jpg"))

@@ -10,9 +10,19 @@ from support import REPO
 import lsn_core
 
 FACE = [
-    "Backbone", "Detector", "Prediction", "TrainConfig", "UserError", "evaluate", "explain", "extract_features",
-    "get_preset", "load_backbone", "load_data", "train",
-]  # fmt: skip
+    "Backbone",
+    "Detector",
+    "Prediction",
+    "TrainConfig",
+    "UserError",
+    "evaluate",
+    "explain",
+    "extract_features",
+    "get_preset",
+    "load_backbone",
+    "load_data",
+    "train",
+]
 
 
 def test_the_face_is_these_names_and_each_is_there() -> None:
@@ -31,6 +41,12 @@ def test_all_commands_are_listed() -> None:
     from lsn_core.cli.app import COMMANDS, JOB_COMMANDS
 
     assert [command.__name__ for command in COMMANDS] == [
-        "score", "probe", "heatmap", "train", "evaluate", "worker", "doctor",
-    ]  # fmt: skip
+        "score",
+        "probe",
+        "heatmap",
+        "train",
+        "evaluate",
+        "worker",
+        "doctor",
+    ]
     assert len(JOB_COMMANDS) == 6

@@ -13,9 +13,23 @@ from support import REPO
 
 COLOURS = {"red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray"}
 KNOWN = {
-    "title", "emoji", "colorFrom", "colorTo", "sdk", "sdk_version", "python_version", "app_file", "short_description",
-    "license", "models", "tags", "preload_from_hub", "suggested_hardware", "startup_duration_timeout", "pinned",
-}  # fmt: skip
+    "title",
+    "emoji",
+    "colorFrom",
+    "colorTo",
+    "sdk",
+    "sdk_version",
+    "python_version",
+    "app_file",
+    "short_description",
+    "license",
+    "models",
+    "tags",
+    "preload_from_hub",
+    "suggested_hardware",
+    "startup_duration_timeout",
+    "pinned",
+}
 ZERO_GPU_TORCH = ("2.8.0", "2.9.1", "2.10.0", "2.11.0")
 
 

@@ -44,9 +44,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--preset", default="fast", help="how prompts are trained: fast, reference or paper")
     parser.add_argument("--shots", type=int, default=128, help="labelled images per class")
     parser.add_argument(
-        "--cocoop-images", type=int, default=COCOOP_IMAGES,
+        "--cocoop-images",
+        type=int,
+        default=COCOOP_IMAGES,
         help="most images that CoCoOp learns from, and most of either side that it is measured on",
-    )  # fmt: skip
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--cache", type=Path, default=Path("build"), help="image features and trained detectors")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
@@ -71,8 +73,11 @@ def open_bench(options: argparse.Namespace) -> Bench:
     config = get_preset(options.preset, shots=options.shots, seed=options.seed)
     backbone = load_backbone(options.backbone, options.device)
     settings = {
-        "backbone": backbone.name, "preset": config.preset, "shots": config.shots,
-        "cocoop-images": options.cocoop_images, "seed": config.seed,
-    }  # fmt: skip
+        "backbone": backbone.name,
+        "preset": config.preset,
+        "shots": config.shots,
+        "cocoop-images": options.cocoop_images,
+        "seed": config.seed,
+    }
     arguments = " ".join(["--data DIR", *(f"--{name} {value}" for name, value in settings.items())])
     return Bench(backbone, config, options.cache, options.cocoop_images, arguments)

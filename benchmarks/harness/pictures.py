@@ -61,8 +61,9 @@ def by_shots(summary: Sequence[Row], path: Path) -> None:
 def not_counts(details: Sequence[Row], path: Path) -> None:
     """For each OOD set, the share of images that choose a class's denial; classes in the order of their share."""
     sets = list(dict.fromkeys(row["ood"] for row in details))
-    figure, axes = pyplot.subplots(1, len(sets), figsize=(3.2 * len(sets), 3), sharey=True, squeeze=False,
-                                   layout="constrained")  # fmt: skip
+    figure, axes = pyplot.subplots(
+        1, len(sets), figsize=(3.2 * len(sets), 3), sharey=True, squeeze=False, layout="constrained"
+    )
     for name, axis in zip(sets, axes[0], strict=True):
         shares = sorted((100 * row["chose_not"] / row["images"] for row in details if row["ood"] == name), reverse=True)
         axis.fill_between(range(len(shares)), shares, color=BLUE, step="mid", label='"not a photo of a [class]"')

@@ -44,9 +44,12 @@ def ablation(name: str) -> Callable[[Setting], Scorer]:
     learned on the other side.
     """
     of_full = {
-        "full": "lsn", "no-negative": "mcm", "pos-shared-name": "mcm",
-        "no-positive": "negatives-only", "neg-specific-name": "negatives-only",
-    }  # fmt: skip
+        "full": "lsn",
+        "no-negative": "mcm",
+        "pos-shared-name": "mcm",
+        "no-positive": "negatives-only",
+        "neg-specific-name": "negatives-only",
+    }
     return learned(of_full.get(name), coop_config if name in of_full else lambda setting: ablate(setting.config, name))
 
 

@@ -33,10 +33,39 @@ BARS = {"first verdict on a new photo": 1.0, "answer to 20 other classes": 0.3}
 _COLOURS = ("red", "blue", "green", "black", "white", "yellow")
 _KINDS = ("old", "small", "wooden", "broken", "folding")
 _NOUNS = (
-    "chair", "table", "lamp", "bicycle", "bridge", "tower", "bottle", "basket", "ladder", "hammer", "teapot", "violin",
-    "trumpet", "drum", "boat", "kayak", "tent", "wagon", "tractor", "bench", "fence", "gate", "barrel", "bucket",
-    "broom", "candle", "clock", "mirror", "pillow", "carpet", "curtain", "kettle",
-)  # fmt: skip
+    "chair",
+    "table",
+    "lamp",
+    "bicycle",
+    "bridge",
+    "tower",
+    "bottle",
+    "basket",
+    "ladder",
+    "hammer",
+    "teapot",
+    "violin",
+    "trumpet",
+    "drum",
+    "boat",
+    "kayak",
+    "tent",
+    "wagon",
+    "tractor",
+    "bench",
+    "fence",
+    "gate",
+    "barrel",
+    "bucket",
+    "broom",
+    "candle",
+    "clock",
+    "mirror",
+    "pillow",
+    "carpet",
+    "curtain",
+    "kettle",
+)
 # From the first such event until the condition holds: what the visitor sees, without the time of this program.
 _WATCH = """([event, condition]) => {
     const holds = new Function(`return ${condition}`);
@@ -79,11 +108,17 @@ def main() -> None:
     table = markdown_table(
         ("what", "how", "n", "median s", "p90 s", "bar s"),
         [
-            (row["what"], row["how"], str(row["n"]), f"{row['median_s']:.2f}", f"{row['p90_s']:.2f}",
-             "-" if row["bar_s"] is None else f"{row['bar_s']:g}")
+            (
+                row["what"],
+                row["how"],
+                str(row["n"]),
+                f"{row['median_s']:.2f}",
+                f"{row['p90_s']:.2f}",
+                "-" if row["bar_s"] is None else f"{row['bar_s']:g}",
+            )
             for row in rows
         ],
-    )  # fmt: skip
+    )
     print(table)
     replace_section(PAGE, "app-latency", table)
 
@@ -113,17 +148,21 @@ def one_photo(page: Page, take: Callable[[], Path], lists: Iterator[list[str]], 
             page.wait_for_function(f"{verdict}.includes('No photo yet')")
         photo = take()
         return watched(
-            page, "change", f"!{verdict}.includes('No photo yet')",
+            page,
+            "change",
+            f"!{verdict}.includes('No photo yet')",
             lambda: page.locator("#lsn-photo input[type=file]").set_input_files(photo),
-        )  # fmt: skip
+        )
 
     def other_classes() -> float:
         names = next(lists)
         page.locator("#lsn-classes textarea").fill(", ".join(names))
         return watched(
-            page, "keydown", f"{json.dumps(names)}.some((name) => {verdict}.includes(name))",
+            page,
+            "keydown",
+            f"{json.dumps(names)}.some((name) => {verdict}.includes(name))",
             lambda: page.locator("#lsn-classes textarea").press("Enter"),
-        )  # fmt: skip
+        )
 
     found = [row("first verdict on a new photo", "browser", [first() for _ in range(rounds + 2)][2:])]
     return [*found, row("answer to 20 other classes", "browser", [other_classes() for _ in range(rounds)])]
@@ -133,19 +172,23 @@ def many_photos(page: Page, photos: list[Path], lists: Iterator[list[str]], roun
     """A batch from the upload to the table, and the table's answer to other classes."""
     count = len(photos)
     batch = watched(
-        page, "change", f"document.querySelectorAll('#lsn-batch tbody tr').length === {count}",
+        page,
+        "change",
+        f"document.querySelectorAll('#lsn-batch tbody tr').length === {count}",
         lambda: page.locator("#lsn-batch-files input[type=file]").set_input_files(photos),
-    )  # fmt: skip
+    )
     warm = []
     for _ in range(rounds):
         names = next(lists)
         page.locator("#lsn-classes textarea").fill(", ".join(names))
         warm.append(
             watched(
-                page, "keydown", f"{json.dumps(names)}.includes({_CLOSEST})",
+                page,
+                "keydown",
+                f"{json.dumps(names)}.includes({_CLOSEST})",
                 lambda: page.locator("#lsn-classes textarea").press("Enter"),
             )
-        )  # fmt: skip
+        )
     return [
         row(f"{count} new photos at once", "browser", [batch]),
         row(f"answer about {count} photos to 20 other classes", "browser", warm),
@@ -183,9 +226,14 @@ def row(what: str, how: str, seconds: list[float]) -> dict[str, Any]:
     """Median and 90th percentile beside the bar that is to be held."""
     p90 = statistics.quantiles(seconds, n=10)[-1] if len(seconds) > 1 else seconds[0]
     return {
-        "what": what, "how": how, "n": len(seconds), "median_s": round(statistics.median(seconds), 3),
-        "p90_s": round(p90, 3), "bar_s": BARS.get(what), "seconds": [round(value, 4) for value in seconds],
-    }  # fmt: skip
+        "what": what,
+        "how": how,
+        "n": len(seconds),
+        "median_s": round(statistics.median(seconds), 3),
+        "p90_s": round(p90, 3),
+        "bar_s": BARS.get(what),
+        "seconds": [round(value, 4) for value in seconds],
+    }
 
 
 if __name__ == "__main__":

@@ -94,8 +94,22 @@ def same_weights(detector: Path, wanted: dict[str, torch.Tensor]) -> bool:
 @contextmanager
 def worker(folder: Path, *options: str, queue: str | None = None) -> Iterator[subprocess.Popen[bytes]]:
     """A worker process, ended in good order at last."""
-    command = [sys.executable, "-m", "lsn_core", "worker", "--data", str(folder), "--threads", "1", "--device", "cpu",
-               "--checkpoint-seconds", "0.3", *(["--queue", queue] if queue else []), *options]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "lsn_core",
+        "worker",
+        "--data",
+        str(folder),
+        "--threads",
+        "1",
+        "--device",
+        "cpu",
+        "--checkpoint-seconds",
+        "0.3",
+        *(["--queue", queue] if queue else []),
+        *options,
+    ]
     with open(folder / "worker.log", "ab") as log:
         process = subprocess.Popen(command, cwd=REPO, stdout=log, stderr=subprocess.STDOUT)
     yield from _ending(process)
@@ -108,9 +122,12 @@ def app(folder: Path, queue: str | None = None) -> Iterator[subprocess.Popen[byt
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     environment = os.environ | {
-        "GRADIO_SERVER_PORT": str(port), "LSN_DATA": str(folder), "LSN_JOB_THREADS": "1", "CUDA_VISIBLE_DEVICES": "",
+        "GRADIO_SERVER_PORT": str(port),
+        "LSN_DATA": str(folder),
+        "LSN_JOB_THREADS": "1",
+        "CUDA_VISIBLE_DEVICES": "",
         **({"LSN_QUEUE": queue} if queue else {}),
-    }  # fmt: skip
+    }
     with open(folder / "app.log", "ab") as log:
         process = subprocess.Popen(
             [sys.executable, "app.py"], cwd=REPO, env=environment, stdout=log, stderr=subprocess.STDOUT

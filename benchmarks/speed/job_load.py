@@ -127,15 +127,20 @@ def measure(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
         problems = audit(folder / "data")
     wanted = [OWNERS[i % len(OWNERS)] for i in range(options.jobs)]
     return {
-        "jobs": options.jobs, "done": len(done), "seconds": round(seconds, 1), "registry_problems": problems,
+        "jobs": options.jobs,
+        "done": len(done),
+        "seconds": round(seconds, 1),
+        "registry_problems": problems,
         "turns": turns,
         "fair": turns == wanted,
-        "idle_median_s": round(statistics.median(idle), 4), "loaded_median_s": round(statistics.median(loaded), 4),
+        "idle_median_s": round(statistics.median(idle), 4),
+        "loaded_median_s": round(statistics.median(loaded), 4),
         "ratio": round(statistics.median(loaded) / statistics.median(idle), 3),
-        "idle_requests": len(idle), "loaded_requests": len(loaded),
+        "idle_requests": len(idle),
+        "loaded_requests": len(loaded),
         "loaded_p90_s": round(statistics.quantiles(loaded, n=10)[-1], 4),
         "load_average": [round(value, 2) for value in os.getloadavg()],
-    }  # fmt: skip
+    }
 
 
 if __name__ == "__main__":

@@ -222,8 +222,17 @@ def one_large_step(arguments: argparse.Namespace) -> None:
     case = Case(backbone, arguments.large, arguments.seed, arguments.memory_gib)
     seconds = case.timed(case.ours)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # kibibytes on Linux
-    print(json.dumps({"classes": arguments.large, "sets": SETS, "step_s": round(seconds, 1), "peak_gib": round(peak, 2),
-                      "memory_gib_setting": arguments.memory_gib}))  # fmt: skip
+    print(
+        json.dumps(
+            {
+                "classes": arguments.large,
+                "sets": SETS,
+                "step_s": round(seconds, 1),
+                "peak_gib": round(peak, 2),
+                "memory_gib_setting": arguments.memory_gib,
+            }
+        )
+    )
 
 
 def main() -> None:
@@ -287,12 +296,18 @@ def write_report(report: dict[str, Any], out: Path) -> None:
     header = ["C", "literal s", "batched s", "ours s", "speed-up", "floor s", "`paper` h", "`fast` min", "ratio"]
     cells = [
         [
-            str(row["classes"]), f"{row['literal_s']:.2f}", f"{row['batched_s']:.2f}", f"{row['ours_s']:.2f}",
-            f"{row['speedup']:.2f}", f"{row['floor_s']:.2f}", f"{row['paper_extrapolated_s'] / 3600:.1f}",
-            f"{row['fast_extrapolated_s'] / 60:.1f}", f"{row['schedule_ratio']:.0f}",
+            str(row["classes"]),
+            f"{row['literal_s']:.2f}",
+            f"{row['batched_s']:.2f}",
+            f"{row['ours_s']:.2f}",
+            f"{row['speedup']:.2f}",
+            f"{row['floor_s']:.2f}",
+            f"{row['paper_extrapolated_s'] / 3600:.1f}",
+            f"{row['fast_extrapolated_s'] / 60:.1f}",
+            f"{row['schedule_ratio']:.0f}",
         ]
         for row in report["rows"]
-    ]  # fmt: skip
+    ]
     shown = markdown_table(header, cells)
     if "memory" in report:
         memory = report["memory"]

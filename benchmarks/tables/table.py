@@ -64,11 +64,16 @@ class Maker:
     def write(self, title: str, summary: list[Row], details: list[Row]) -> None:
         self.seconds["all"] = time.process_time() - self.begun
         write_table(
-            self.name, title, f"python -m benchmarks.tables {self.name} {self.bench.arguments}", summary,
-            backbone=self.bench.backbone, seed=self.options.seed, seconds=self.seconds | self.bench.clock,
+            self.name,
+            title,
+            f"python -m benchmarks.tables {self.name} {self.bench.arguments}",
+            summary,
+            backbone=self.bench.backbone,
+            seed=self.options.seed,
+            seconds=self.seconds | self.bench.clock,
             details=details,
             folder=self.options.out,
-        )  # fmt: skip
+        )
 
     def picture(self) -> Path:
         return self.options.out / f"{self.name}.png"

@@ -20,9 +20,13 @@ TABLE4 = ("full", "no-positive", "no-negative", "no-regulariser", "multi-positiv
 
 
 TABLE5 = (
-    "pos-specific-name", "pos-shared-name", "pos-specific-no-name",
-    "neg-specific-name", "neg-shared-name", "neg-specific-no-name",
-)  # fmt: skip
+    "pos-specific-name",
+    "pos-shared-name",
+    "pos-specific-no-name",
+    "neg-specific-name",
+    "neg-shared-name",
+    "neg-specific-no-name",
+)
 
 
 def table4(table: Maker) -> None:
@@ -76,8 +80,12 @@ def ablation_section(summary: Sequence[Row], paper: dict[str, Any], names: dict[
     """AUROC / FPR95 on the stand-ins, on CIFAR10's splits, and the paper's average on ImageNet-100."""
     ours = {(row["method"], row["protocol"], row["ood"]): row for row in summary}
     lines = [
-        [theirs, both(ours[name, "Imagenette", "average"]), both(ours[name, "CIFAR10", "CIFAR10"]),
-         both(paper[theirs]["Average"]) if theirs in paper else ""]
+        [
+            theirs,
+            both(ours[name, "Imagenette", "average"]),
+            both(ours[name, "CIFAR10", "CIFAR10"]),
+            both(paper[theirs]["Average"]) if theirs in paper else "",
+        ]
         for name, theirs in names.items()
-    ]  # fmt: skip
+    ]
     return markdown_table(["AUROC / FPR95", "Imagenette, 4 sets", "CIFAR10, 5 splits", "paper, ImageNet-100"], lines)

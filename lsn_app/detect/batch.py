@@ -18,8 +18,17 @@ from lsn_core.calibration import Calibration
 
 _AT_ONCE = 256  # text features may depend on the image, so that all at once could take more memory than there is
 COLUMNS = (
-    "file", "verdict", "score", "threshold", "calibrated", "p_value", "predicted_class", "positive", "negative", "error"
-)  # fmt: skip
+    "file",
+    "verdict",
+    "score",
+    "threshold",
+    "calibrated",
+    "p_value",
+    "predicted_class",
+    "positive",
+    "negative",
+    "error",
+)
 
 
 def judge(batch: Batch, detector: Detector, features: dict[int, torch.Tensor], tpr: float) -> list[Prediction]:

@@ -74,27 +74,41 @@ class BatchPanel:
             with gr.Column(scale=3, min_width=300):
                 self.files = gr.File(
                     label=f"Photos, folder or zip (at most {MAX_PHOTOS:,})",
-                    file_count="multiple", height=140, elem_id="lsn-batch-files",
-                )  # fmt: skip
+                    file_count="multiple",
+                    height=140,
+                    elem_id="lsn-batch-files",
+                )
             with gr.Column(scale=1, min_width=200):
                 self.folder = gr.UploadButton(
                     "Choose a folder", file_count="directory", size="sm", elem_id="lsn-batch-folder"
                 )
                 self.sample = gr.Button(
-                    f"Try it with the {len(examples)} examples", size="sm", visible=bool(examples),
+                    f"Try it with the {len(examples)} examples",
+                    size="sm",
+                    visible=bool(examples),
                     elem_id="lsn-batch-examples",
-                )  # fmt: skip
+                )
         self.messages["batch"] = gr.HTML(visible=False, elem_id="lsn-message-batch")
         self.summary = gr.HTML(visible=False, elem_id="lsn-batch-summary")
         self.near = gr.Slider(
-            LOWEST, HIGHEST, value=DEFAULT_TPR, step=0.01, label="Share of known photos to keep", visible=False,
+            LOWEST,
+            HIGHEST,
+            value=DEFAULT_TPR,
+            step=0.01,
+            label="Share of known photos to keep",
+            visible=False,
             elem_id="lsn-batch-tpr",
-        )  # fmt: skip
+        )
         # "hidden", not False: what Gradio does not draw loses its photos to the update that comes after.
         self.table = gr.HTML(
-            html_template=_TABLE, js_on_load=(_ASSETS / "batch.js").read_text(encoding="utf-8"), visible="hidden",
-            apply_default_css=False, elem_id="lsn-batch", photos=[], value=[],
-        )  # fmt: skip
+            html_template=_TABLE,
+            js_on_load=(_ASSETS / "batch.js").read_text(encoding="utf-8"),
+            visible="hidden",
+            apply_default_css=False,
+            elem_id="lsn-batch",
+            photos=[],
+            value=[],
+        )
         self.save = gr.Button("Download the verdicts as CSV", size="sm", visible=False, elem_id="lsn-batch-csv")
         self.link = gr.HTML(visible="hidden", elem_id="lsn-batch-link")
 
@@ -117,17 +131,19 @@ class BatchPanel:
     def ask_after(self, event: Any) -> Any:
         """Judges the photos at hand after an event that changed them or what is asked."""
         outputs = [self.table, self.summary, self.near, self.save, self.tpr, *self.messages.values()]
-        return event.then(
-            self.ask, [self.state, *self.asked], outputs, show_progress_on=self.summary, **_SHARED
-        )  # fmt: skip
+        return event.then(self.ask, [self.state, *self.asked], outputs, show_progress_on=self.summary, **_SHARED)
 
     def drop(self, sentence: str = "") -> dict[Any, Any]:
         """No photos, and the reason where there is one."""
         hidden = gr.update(visible=False)
         return {
-            self.state: None, self.table: gr.update(visible="hidden", photos=[], value=[]), self.summary: hidden,
-            self.near: hidden, self.save: hidden, self.messages["batch"]: shown_if(sentence),
-        }  # fmt: skip
+            self.state: None,
+            self.table: gr.update(visible="hidden", photos=[], value=[]),
+            self.summary: hidden,
+            self.near: hidden,
+            self.save: hidden,
+            self.messages["batch"]: shown_if(sentence),
+        }
 
     def take(self, payload: Any, label: str, backbone: str, progress: gr.Progress = gr.Progress()) -> dict[Any, Any]:  # noqa: B008
         """Reads and encodes uploaded photos."""
@@ -157,9 +173,15 @@ class BatchPanel:
         return {self.state: batch, self.table: gr.update(photos=photos, value=[]), self.messages["batch"]: shown_if("")}
 
     def ask(
-        self, batch: Batch | None, classes: str, label: str, backbone: str, tpr: float, calibration: tuple[Photo, ...],
+        self,
+        batch: Batch | None,
+        classes: str,
+        label: str,
+        backbone: str,
+        tpr: float,
+        calibration: tuple[Photo, ...],
         progress: gr.Progress = gr.Progress(),  # noqa: B008
-    ) -> Any:  # fmt: skip
+    ) -> Any:
         """The verdicts on the photos at hand; without any, nothing."""
         if batch is None:
             return gr.skip()
@@ -168,10 +190,11 @@ class BatchPanel:
         except Problem as problem:
             hidden = gr.update(visible=False)
             return {
-                self.table: hidden, self.save: hidden,
+                self.table: hidden,
+                self.save: hidden,
                 self.summary: shown_if(words.note("No verdicts: something needs to be put right first, see above.")),
                 self.messages[problem.place]: shown_if(words.problem(str(problem))),
-            }  # fmt: skip
+            }
         return {
             self.table: gr.update(visible=True, value=rows(predictions)),
             self.summary: shown_if(summary(batch, predictions, detector, float(tpr))),
@@ -195,9 +218,15 @@ class BatchPanel:
         return str(path), item.name, f"Photo: {source}. {way_here('Back to the table')}"
 
     def write(
-        self, batch: Batch | None, classes: str, label: str, backbone: str, tpr: float, calibration: tuple[Photo, ...],
+        self,
+        batch: Batch | None,
+        classes: str,
+        label: str,
+        backbone: str,
+        tpr: float,
+        calibration: tuple[Photo, ...],
         progress: gr.Progress = gr.Progress(),  # noqa: B008
-    ) -> str:  # fmt: skip
+    ) -> str:
         """The link to the CSV, which is made when it is asked for."""
         if batch is None:
             raise gr.Error("There are no photos to write about.", print_exception=False)
@@ -207,9 +236,15 @@ class BatchPanel:
             raise gr.Error(str(problem), print_exception=False) from problem
 
     def _judge(
-        self, batch: Batch, classes: str, label: str, backbone: str, tpr: float, calibration: tuple[Photo, ...],
+        self,
+        batch: Batch,
+        classes: str,
+        label: str,
+        backbone: str,
+        tpr: float,
+        calibration: tuple[Photo, ...],
         progress: gr.Progress,
-    ) -> tuple[list[Prediction], Detector]:  # fmt: skip
+    ) -> tuple[list[Prediction], Detector]:
         detector, encoder = open_judge(self.store, classes, label, backbone, calibration)
         with problem_at("batch"):
             return judge(batch, detector, self._encode(batch, encoder, progress), float(tpr)), detector

@@ -34,9 +34,15 @@ class CalibrationPanel:
         self.store = store
         self.state = gr.State(())
         self.tpr = gr.Slider(
-            LOWEST, HIGHEST, value=DEFAULT_TPR, step=0.01, label="Share of known photos to keep (true positive rate)",
-            info="Moves the threshold; works once the detector is calibrated.", interactive=False, elem_id="lsn-tpr",
-        )  # fmt: skip
+            LOWEST,
+            HIGHEST,
+            value=DEFAULT_TPR,
+            step=0.01,
+            label="Share of known photos to keep (true positive rate)",
+            info="Moves the threshold; works once the detector is calibrated.",
+            interactive=False,
+            elem_id="lsn-tpr",
+        )
         with gr.Accordion("Calibrate with your own photos", open=False, elem_id="lsn-calibrate") as self.box:
             gr.Markdown(
                 "Upload photos that **do** show your known classes (19 or more for a rate of 95 %). Their scores tell "

@@ -30,9 +30,13 @@ class DetectorChoice:
     def __init__(self, store: Store) -> None:
         self.store = store
         self.classes = gr.Textbox(
-            DEFAULT_CLASSES, label="Known classes", info="Separated by commas or lines. Press Enter to ask again.",
-            lines=1, max_lines=6, elem_id="lsn-classes",
-        )  # fmt: skip
+            DEFAULT_CLASSES,
+            label="Known classes",
+            info="Separated by commas or lines. Press Enter to ask again.",
+            lines=1,
+            max_lines=6,
+            elem_id="lsn-classes",
+        )
         self.own_classes = gr.HTML(visible=False, elem_id="lsn-own-classes")
         self.messages = {"classes": gr.HTML(visible=False, elem_id="lsn-message-classes")}
         self.ask_button = gr.Button("Ask again with these classes", size="sm", elem_id="lsn-ask")
@@ -45,9 +49,13 @@ class DetectorChoice:
                 elem_id="lsn-detector",
             )
             self.backbone = gr.Dropdown(
-                self.store.choices, value=self.store.default, label="CLIP model (backbone)", min_width=200,
-                allow_custom_value=not self.store.public, elem_id="lsn-backbone",
-            )  # fmt: skip
+                self.store.choices,
+                value=self.store.default,
+                label="CLIP model (backbone)",
+                min_width=200,
+                allow_custom_value=not self.store.public,
+                elem_id="lsn-backbone",
+            )
         self.upload = gr.UploadButton(
             "Upload a detector file (.safetensors)", file_types=[".safetensors"], size="sm", elem_id="lsn-detector-file"
         )

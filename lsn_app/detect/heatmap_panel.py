@@ -45,16 +45,22 @@ class HeatMapPanel:
             )
             with gr.Row():
                 self.class_name = gr.Dropdown(
-                    [("the one that fits best", PREDICTED)], value=PREDICTED, label="Class", min_width=140,
+                    [("the one that fits best", PREDICTED)],
+                    value=PREDICTED,
+                    label="Class",
+                    min_width=140,
                     elem_id="lsn-heat-class",
-                )  # fmt: skip
+                )
                 self.kind = gr.Dropdown(
                     _KINDS, value="prompts", label="Maps of", min_width=140, elem_id="lsn-heat-kind"
                 )
                 self.method = gr.Dropdown(
-                    list(METHODS), value=DEFAULT_METHOD,
-                    label="Method", min_width=140, elem_id="lsn-heat-method",
-                )  # fmt: skip
+                    list(METHODS),
+                    value=DEFAULT_METHOD,
+                    label="Method",
+                    min_width=140,
+                    elem_id="lsn-heat-method",
+                )
                 self.opacity = gr.Slider(
                     0.0,
                     1.0,
@@ -66,16 +72,26 @@ class HeatMapPanel:
                 )
             self.message = gr.HTML(visible=False, elem_id="lsn-message-heat")
             self.gallery = gr.Gallery(
-                label="Heat maps", show_label=False, columns=4, height="auto", object_fit="contain", interactive=False,
-                buttons=["fullscreen"], format="png", elem_id="lsn-heat-maps",
-            )  # fmt: skip
+                label="Heat maps",
+                show_label=False,
+                columns=4,
+                height="auto",
+                object_fit="contain",
+                interactive=False,
+                buttons=["fullscreen"],
+                format="png",
+                elem_id="lsn-heat-maps",
+            )
             self.legend = gr.HTML(elem_id="lsn-heat-legend")
             self.download = gr.DownloadButton("Download as PNG", size="sm", elem_id="lsn-heat-download")
         choices = [self.class_name, self.kind, self.method, self.opacity]
         gr.on(
             [self.class_name.input, self.kind.input, self.method.input, self.opacity.release],
-            self.show, [*inputs, *choices], self.outputs, **_PRIVATE,
-        )  # fmt: skip
+            self.show,
+            [*inputs, *choices],
+            self.outputs,
+            **_PRIVATE,
+        )
         self.choices = choices
 
     @property
@@ -85,9 +101,7 @@ class HeatMapPanel:
 
     def follow(self, event: Any) -> Any:
         """Fills the panel after an event that changed photo, classes or detector; the verdict goes first."""
-        return event.then(
-            self.show, [*self.inputs, *self.choices], self.outputs, show_progress="hidden", **_PRIVATE
-        )  # fmt: skip
+        return event.then(self.show, [*self.inputs, *self.choices], self.outputs, show_progress="hidden", **_PRIVATE)
 
     def show(
         self,
@@ -185,7 +199,13 @@ def build_endpoint(store: Store, default_classes: str) -> None:
             {"label": one.label, "value": one.value, "grid": values.tolist()}
             for one, values in zip(maps.targets, maps.values, strict=True)
         ]
-        return {"file": name, "method": maps.method, "limit": maps.limit, "seen_box": list(maps.box), "maps": drawn,
-                "error": None}  # fmt: skip
+        return {
+            "file": name,
+            "method": maps.method,
+            "limit": maps.limit,
+            "seen_box": list(maps.box),
+            "maps": drawn,
+            "error": None,
+        }
 
     gr.api(heatmap, api_name="heatmap", concurrency_id="model", concurrency_limit=2)

@@ -86,19 +86,25 @@ class _DetectTab:
                 self.negative = gr.Plot(show_label=False, elem_id="lsn-negative")
         self.tpr = self.calibration.tpr
         self.messages = {
-            "photo": self.photo.message, **self.choice.messages, "calibration": self.calibration.message,
-        }  # fmt: skip
+            "photo": self.photo.message,
+            **self.choice.messages,
+            "calibration": self.calibration.message,
+        }
         model = [self.choice.classes, self.choice.detector, self.choice.backbone]
         self.asked = [*model, self.tpr, self.calibration.state]
         self.heat_maps = HeatMapPanel(store, [self.photo.state, *model])
         self.many = BatchPanel(store, self.photo.examples, self.asked, self.messages)
         self.address = Address(
-            "detect", "example", "#lsn-credit",
+            "detect",
+            "example",
+            "#lsn-credit",
             {
-                "detector": (self.choice.detector, ZERO_SHOT), "classes": (self.choice.classes, DEFAULT_CLASSES),
-                "backbone": (self.choice.backbone, store.default), "tpr": (self.tpr, DEFAULT_TPR),
+                "detector": (self.choice.detector, ZERO_SHOT),
+                "classes": (self.choice.classes, DEFAULT_CLASSES),
+                "backbone": (self.choice.backbone, store.default),
+                "tpr": (self.tpr, DEFAULT_TPR),
             },
-        )  # fmt: skip
+        )
 
     # -- events -------------------------------------------------------------------------------------------------------
 
@@ -137,19 +143,26 @@ class _DetectTab:
             choice.take_file, choice.upload, [choice.detector, self.messages["model"]], preprocess=False, **_SHARED
         )
         chosen = choice.backbone.input(
-            lambda name: shown_if(words.backbone_note(name)), choice.backbone, choice.backbone_note,
+            lambda name: shown_if(words.backbone_note(name)),
+            choice.backbone,
+            choice.backbone_note,
             api_visibility="private",
-        )  # fmt: skip
+        )
         question_event(chosen.then(self.answer, question, results, **_SHARED))
         taken = self.calibration.files.change(
-            self.calibration.take, [self.calibration.files, choice.detector, choice.backbone],
-            [self.calibration.state, self.calibration.note], preprocess=False, **_SHARED,
-        )  # fmt: skip
+            self.calibration.take,
+            [self.calibration.files, choice.detector, choice.backbone],
+            [self.calibration.state, self.calibration.note],
+            preprocess=False,
+            **_SHARED,
+        )
         question_event(taken.success(self.answer, question, results, **_SHARED))
         live: dict[str, Any] = {
-            "show_progress": "hidden", "trigger_mode": "always_last", "concurrency_limit": 8,
+            "show_progress": "hidden",
+            "trigger_mode": "always_last",
+            "concurrency_limit": 8,
             "api_visibility": "private",
-        }  # fmt: skip
+        }
         for slider, other in ((self.tpr, many.near), (many.near, self.tpr)):
             slider.input(None, slider, other, js="(rate) => rate", api_visibility="private")
             self.address.follow_slider("tpr", slider)
@@ -158,9 +171,12 @@ class _DetectTab:
             slider.input(many.move_threshold, [many.state, *moved], [many.table, many.summary], **live)
         many.connect()
         opened = page.load(
-            self.open_link, asked, list(dict.fromkeys([*asked[:4], choice.backbone_note, *shown])),
-            show_progress="hidden", **_SHARED,
-        )  # fmt: skip
+            self.open_link,
+            asked,
+            list(dict.fromkeys([*asked[:4], choice.backbone_note, *shown])),
+            show_progress="hidden",
+            **_SHARED,
+        )
         self.heat_maps.follow(opened)
         self.address.begin(opened)
 
@@ -256,9 +272,12 @@ class _DetectTab:
         scores = detector.calibration.scores.tolist() if detector.calibration else None
         assert prediction.score is not None and prediction.threshold is not None
         scale = score_scale(
-            prediction.score, prediction.threshold, known=prediction.verdict == "ID", calibration=scores,
+            prediction.score,
+            prediction.threshold,
+            known=prediction.verdict == "ID",
+            calibration=scores,
             score_label="score" if detector.score_name == "lsn" else f"score ({detector.score_name})",
-        )  # fmt: skip
+        )
         return {
             self.card: verdict_card(prediction, tpr, len(scores or ())),
             self.scale: gr.update(value=scale, visible=True),

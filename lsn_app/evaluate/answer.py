@@ -108,9 +108,13 @@ def measure(
     scored, features = [], []
     for images in (known, *others):
         found = extract_features(
-            cast(ImageEncoder, encoder), images, cache=cache, batch_size=_BATCH, on_error="skip",
+            cast(ImageEncoder, encoder),
+            images,
+            cache=cache,
+            batch_size=_BATCH,
+            on_error="skip",
             progress=lambda done, _, before=before: progress(before + done, total),  # type: ignore[misc]
-        )  # fmt: skip
+        )
         before += len(images)
         scored.append(_scored(images, found, judge, "known" if images is known else "others"))
         features.append(found.features)

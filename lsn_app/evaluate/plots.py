@@ -86,9 +86,17 @@ def roc_curves(known: Mapping[str, Scores], others: Mapping[str, Mapping[str, Sc
     figure = _rows(others)
     for row, scores in enumerate(others.values(), start=1):
         figure.add_scatter(
-            x=[0, 1], y=[0, 1], mode="lines", name="chance", legendgroup="chance", showlegend=row == 1,
-            line={"color": NEUTRAL, "width": 1}, hoverinfo="skip", row=row, col=1,
-        )  # fmt: skip
+            x=[0, 1],
+            y=[0, 1],
+            mode="lines",
+            name="chance",
+            legendgroup="chance",
+            showlegend=row == 1,
+            line={"color": NEUTRAL, "width": 1},
+            hoverinfo="skip",
+            row=row,
+            col=1,
+        )
         for (method, inside), (colour, dash) in zip(known.items(), _STYLES, strict=False):
             fpr, tpr, thresholds = roc_curve(inside, scores[method])
             shown = _thinned(len(fpr))

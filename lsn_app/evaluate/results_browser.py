@@ -77,18 +77,31 @@ class BenchmarkBrowser:
         self.choice = gr.Dropdown(choices, value=0, label="Result", elem_id="eval-benchmark")
         gr.HTML(words.note("A column's menu (⋮) sorts the table."))
         self.table = gr.Dataframe(
-            _cells(first), headers=first.header, datatype=_kinds(first), interactive=False, max_height=480,
-            show_label=False, elem_id="eval-benchmark-table", buttons=["fullscreen"],
-        )  # fmt: skip
+            _cells(first),
+            headers=first.header,
+            datatype=_kinds(first),
+            interactive=False,
+            max_height=480,
+            show_label=False,
+            elem_id="eval-benchmark-table",
+            buttons=["fullscreen"],
+        )
         self.picture = gr.Image(
-            _picture(first), visible=first.picture is not None, show_label=False, interactive=False,
-            buttons=["fullscreen"], elem_id="eval-benchmark-picture",
-        )  # fmt: skip
+            _picture(first),
+            visible=first.picture is not None,
+            show_label=False,
+            interactive=False,
+            buttons=["fullscreen"],
+            elem_id="eval-benchmark-picture",
+        )
         self.facts = gr.HTML(facts_list(first), elem_id="eval-benchmark-facts")
         self.choice.input(
-            self.show, self.choice, [self.table, self.picture, self.facts], show_progress="hidden",
+            self.show,
+            self.choice,
+            [self.table, self.picture, self.facts],
+            show_progress="hidden",
             api_visibility="private",
-        )  # fmt: skip
+        )
 
     def show(self, place: int) -> dict[Any, Any]:
         """Another table."""
@@ -126,10 +139,15 @@ def _load(folder: Path, stem: str) -> list[ResultTable]:
     if not lists:
         return [ResultTable(title, ["what", "value"], [list(item) for item in facts.items()], {}, shown, titled)]
     return [
-        ResultTable(title if name == "rows" or len(lists) == 1 else f"{title}: {name.replace('_', ' ')}",
-                    *_table(rows), facts, shown, titled)
+        ResultTable(
+            title if name == "rows" or len(lists) == 1 else f"{title}: {name.replace('_', ' ')}",
+            *_table(rows),
+            facts,
+            shown,
+            titled,
+        )
         for name, rows in lists.items()
-    ]  # fmt: skip
+    ]
 
 
 def _lists(about: Mapping[str, Any], prefix: str = "") -> dict[str, list[dict[str, Any]]]:

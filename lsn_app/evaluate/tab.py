@@ -94,15 +94,22 @@ class _EvaluateTab:
             [ZERO_SHOT, *self.store.detectors], value=ZERO_SHOT, label="Detector", elem_id="eval-detector"
         )
         self.classes = gr.Textbox(
-            EXAMPLE_CLASSES, label="Known classes", info="Separated by commas or lines.", lines=1, max_lines=6,
+            EXAMPLE_CLASSES,
+            label="Known classes",
+            info="Separated by commas or lines.",
+            lines=1,
+            max_lines=6,
             elem_id="eval-classes",
-        )  # fmt: skip
+        )
         self.own_classes = gr.HTML(visible=False, elem_id="eval-own-classes")
         self._message("classes")
         self.backbone = gr.Dropdown(
-            self.store.choices, value=self.store.default, label="CLIP model (backbone)",
-            allow_custom_value=not self.store.public, elem_id="eval-backbone",
-        )  # fmt: skip
+            self.store.choices,
+            value=self.store.default,
+            label="CLIP model (backbone)",
+            allow_custom_value=not self.store.public,
+            elem_id="eval-backbone",
+        )
         self._message("model")
         _heading("2. Photos of its classes")
         gr.HTML(
@@ -112,18 +119,24 @@ class _EvaluateTab:
             )
         )
         self.known = gr.File(
-            label="Known", file_count="multiple",
-            file_types=["image", ".zip", ".parquet"], height=120, elem_id="eval-known",
-        )  # fmt: skip
+            label="Known",
+            file_count="multiple",
+            file_types=["image", ".zip", ".parquet"],
+            height=120,
+            elem_id="eval-known",
+        )
         self._message("known")
         _heading("3. Photos of other things")
         gr.HTML(
             words.note("Each zip or Parquet file is measured as a set of its own; photos by themselves make one more.")
         )
         self.others = gr.File(
-            label="Other", file_count="multiple",
-            file_types=["image", ".zip", ".parquet"], height=160, elem_id="eval-others",
-        )  # fmt: skip
+            label="Other",
+            file_count="multiple",
+            file_types=["image", ".zip", ".parquet"],
+            height=160,
+            elem_id="eval-others",
+        )
         self._message("others")
 
     def _build_start(self) -> None:
@@ -144,8 +157,17 @@ class _EvaluateTab:
         asked = [self.known, self.others, self.example, *about]
         looked = [self.found, self.start, *self.messages.values()]
         chosen = [self.classes, self.own_classes, self.backbone]
-        shown = [self.card, self.table, self.links, self.figures, self.histograms, self.roc, self.start, self.stop,
-                 *self.messages.values()]  # fmt: skip
+        shown = [
+            self.card,
+            self.table,
+            self.links,
+            self.figures,
+            self.histograms,
+            self.roc,
+            self.start,
+            self.stop,
+            *self.messages.values(),
+        ]
         looking: dict[str, Any] = {"fn": self.look, "inputs": asked, "outputs": looked, "preprocess": False, **_LOOK}
         for files in (self.known, self.others):
             taken = files.change(self.take_files, asked, [self.example, self.classes], preprocess=False, **_QUICK)
@@ -203,9 +225,12 @@ class _EvaluateTab:
     def take_example(self) -> dict[Any, Any]:
         """The example photos, of which half are known."""
         return {
-            self.example: True, self.known: None, self.others: None, self.detector: ZERO_SHOT,
+            self.example: True,
+            self.known: None,
+            self.others: None,
+            self.detector: ZERO_SHOT,
             self.classes: EXAMPLE_CLASSES,
-        }  # fmt: skip
+        }
 
     def choose_detector(self, known: Any, others: Any, example: bool, label: str, *about: Any) -> dict[Any, Any]:
         """Shows the inputs that the chosen detector has a use for."""

@@ -20,9 +20,11 @@ _HEADS = ("Photos", "Method", "AUROC", "FPR95, less is better", "AUPR", "Right c
 def nothing_yet() -> str:
     """What stands where the result will be."""
     return _card(
-        "empty", "?", "Nothing measured yet",
+        "empty",
+        "?",
+        "Nothing measured yet",
         ["Give photos of the known classes and others, then press Start; or try it with the example photos."],
-    )  # fmt: skip
+    )
 
 
 def at_work() -> str:
@@ -152,10 +154,18 @@ def links(report: Report) -> str:
     ends = [f"{name}_{end}" for name in names for end in ("low", "high")]
     header = ("ood", "method", "score", *names, *ends, "id_accuracy", "n_id", "n_ood")
     rows = [
-        (row.ood, row.method, row.score, *row.metrics, *(end for name in names for end in row.intervals[name]),
-         row.id_accuracy, row.n_id, row.n_ood)
+        (
+            row.ood,
+            row.method,
+            row.score,
+            *row.metrics,
+            *(end for name in names for end in row.intervals[name]),
+            row.id_accuracy,
+            row.n_id,
+            row.n_ood,
+        )
         for row in [*report.evaluation.rows, *report.evaluation.averages]
-    ]  # fmt: skip
+    ]
     return (
         f'<p class="eval-links">{download_link(csv_text(header, rows), "evaluation.csv", "Download the table as CSV")} '
         f"{download_link(_image_csv(report), 'evaluation-scores.csv', 'Download all scores as CSV')}</p>"

@@ -32,8 +32,11 @@ class ManyPhotos:
         self.store = store
         self.files = gr.File(
             label=f"Photos, or one zip of class folders (cat/1.jpg, dog/1.jpg, …); at most {MAX_PHOTOS:,} photos",
-            file_count="multiple", file_types=["image", ".zip"], height=140, elem_id="not-files",
-        )  # fmt: skip
+            file_count="multiple",
+            file_types=["image", ".zip"],
+            height=140,
+            elem_id="not-files",
+        )
         self.message = gr.HTML(visible=False, elem_id="not-message-files")
         self.counted = gr.HTML(visible=False, elem_id="not-counted")
         with gr.Row(visible=False) as self.bars:
@@ -48,13 +51,23 @@ class ManyPhotos:
     def counting(self, classes: Any, detector: Any, backbone: Any) -> dict[str, Any]:
         """Arguments of an event that counts, with the components that say what is asked."""
         outputs = [
-            self.counted, self.bars, self.written, self.learned, self.learned_column, self.link, self.message,
-        ]  # fmt: skip
+            self.counted,
+            self.bars,
+            self.written,
+            self.learned,
+            self.learned_column,
+            self.link,
+            self.message,
+        ]
         inputs = [self.files, classes, detector, backbone]
         return {
-            "fn": self.count, "inputs": inputs, "outputs": outputs, "preprocess": False,
-            "show_progress_on": self.files, **SHARED,
-        }  # fmt: skip
+            "fn": self.count,
+            "inputs": inputs,
+            "outputs": outputs,
+            "preprocess": False,
+            "show_progress_on": self.files,
+            **SHARED,
+        }
 
     def take_files(self, payload: Any, classes: str, label: str) -> Any:
         """The class list for uploaded files: the folders of a zip, or else the one that stands there."""

@@ -79,24 +79,30 @@ class _ProbeTab:
         )
         self.many = ManyPhotos(store)
         self.address = Address(
-            "not", "photo", "#not-credit",
+            "not",
+            "photo",
+            "#not-credit",
             {
-                "text1": (self.texts[0], DEFAULT_TEXTS[0]), "text2": (self.texts[1], DEFAULT_TEXTS[1]),
-                "about": (self.classes, DEFAULT_CLASSES), "shows": (self.truth, ""),
+                "text1": (self.texts[0], DEFAULT_TEXTS[0]),
+                "text2": (self.texts[1], DEFAULT_TEXTS[1]),
+                "about": (self.classes, DEFAULT_CLASSES),
+                "shows": (self.truth, ""),
                 "prompts": (self.detector, ZERO_SHOT),
             },
-        )  # fmt: skip
+        )
 
     def _build_presets(self) -> None:
         gr.HTML('<h3 class="lsn-heading">Ask what the paper asks: one click, with a photo of its own</h3>')
         with gr.Row():
             self.presets = [
                 gr.Button(
-                    f"Figure {preset.figure}: {preset.title}", size="sm", min_width=160,
+                    f"Figure {preset.figure}: {preset.title}",
+                    size="sm",
+                    min_width=160,
                     elem_id=f"not-figure-{preset.figure}",
                 )
                 for preset in PRESETS
-            ]  # fmt: skip
+            ]
 
     def _build_texts(self) -> None:
         gr.HTML('<h3 class="lsn-heading">Or write two texts, and bring a photo</h3>')
@@ -115,25 +121,39 @@ class _ProbeTab:
         with gr.Row():
             with gr.Column(min_width=300):
                 self.classes = gr.Textbox(
-                    DEFAULT_CLASSES, label="Classes to ask about", info="Separated by commas or lines.",
-                    lines=1, max_lines=6, elem_id="not-classes",
-                )  # fmt: skip
+                    DEFAULT_CLASSES,
+                    label="Classes to ask about",
+                    info="Separated by commas or lines.",
+                    lines=1,
+                    max_lines=6,
+                    elem_id="not-classes",
+                )
                 self.own_classes = gr.HTML(visible=False, elem_id="not-own-classes")
                 self._message("classes")
             self.truth = gr.Textbox(
-                label="What the photo shows", info="Decides which texts are true. Empty: the model's best guess.",
-                lines=1, max_lines=1, min_width=300, elem_id="not-truth",
-            )  # fmt: skip
+                label="What the photo shows",
+                info="Decides which texts are true. Empty: the model's best guess.",
+                lines=1,
+                max_lines=1,
+                min_width=300,
+                elem_id="not-truth",
+            )
         with gr.Row():
             self.detector = gr.Dropdown(
                 [("None: written prompts only", ZERO_SHOT), *((name, name) for name in self.store.detectors)],
-                value=ZERO_SHOT, label="Set beside them what a trained detector learned", min_width=300,
+                value=ZERO_SHOT,
+                label="Set beside them what a trained detector learned",
+                min_width=300,
                 elem_id="not-detector",
-            )  # fmt: skip
+            )
             self.backbone = gr.Dropdown(
-                self.store.choices, value=self.store.default, label="CLIP model (backbone)", min_width=300,
-                allow_custom_value=not self.store.public, elem_id="not-backbone",
-            )  # fmt: skip
+                self.store.choices,
+                value=self.store.default,
+                label="CLIP model (backbone)",
+                min_width=300,
+                allow_custom_value=not self.store.public,
+                elem_id="not-backbone",
+            )
         remark = words.backbone_note(self.store.default)
         self.backbone_note = gr.HTML(remark, visible=bool(remark), elem_id="not-backbone-note")
         self._message("model")
@@ -156,9 +176,13 @@ class _ProbeTab:
         asked = [*self.texts, *about]
         chosen = [self.card, *(self.messages[place] for place in ("photo", "texts", "model"))]
         tables = [
-            self.marked, self.written, self.learned, self.learned_column, self.table_link,
+            self.marked,
+            self.written,
+            self.learned,
+            self.learned_column,
+            self.table_link,
             *(self.messages[place] for place in ("classes", "model")),
-        ]  # fmt: skip
+        ]
         shown = list(dict.fromkeys([*self.photo.outputs, *self.texts, self.truth, *chosen, *tables]))
         # preprocess=False: Gradio's own would open the file with Pillow; open_image is to be the only one who does.
         follow = partial(self.address.follow, figure=None)
@@ -173,9 +197,13 @@ class _ProbeTab:
         follow(self.negate_button.click(self.negate, [self.photo.state, *asked], [*chosen, *self.texts], **SHARED))
         # Only the tables wear the progress overlay: over the links it would swallow the click that left a textbox.
         tabulating: dict[str, Any] = {
-            "fn": self.tabulate, "inputs": [self.photo.state, *about], "outputs": tables,
-            "show_progress_on": [self.written, self.learned], "trigger_mode": "always_last", **SHARED,
-        }  # fmt: skip
+            "fn": self.tabulate,
+            "inputs": [self.photo.state, *about],
+            "outputs": tables,
+            "show_progress_on": [self.written, self.learned],
+            "trigger_mode": "always_last",
+            **SHARED,
+        }
         counting: dict[str, Any] = self.many.counting(self.classes, self.detector, self.backbone)
         follow(gr.on([self.truth.submit, self.truth.blur], **tabulating))
         asked_about = gr.on([self.classes.submit, self.classes.blur], **tabulating)
@@ -188,9 +216,12 @@ class _ProbeTab:
             picked.then(**tabulating).then(**counting)
         self.backbone.change(self.choose_again, [self.photo.state, *asked], chosen, **SHARED)
         self.many.files.change(
-            self.many.take_files, [self.many.files, self.classes, self.detector], self.classes,
-            preprocess=False, **SHARED,
-        ).then(**tabulating).then(**counting)  # fmt: skip
+            self.many.take_files,
+            [self.many.files, self.classes, self.detector],
+            self.classes,
+            preprocess=False,
+            **SHARED,
+        ).then(**tabulating).then(**counting)
         linked = list(dict.fromkeys([*choice, self.detector, *shown]))
         self.address.begin(page.load(self.open_link, asked, linked, show_progress="hidden", **SHARED))
 

@@ -104,11 +104,24 @@ def table_link(tables: dict[str, NegationTable], photo: str) -> str:
         "cosine",
     )
     rows = [
-        (photo, table.truth, kind, row.rank, row.text, row.class_name, row.wording, row.negated, row.holds,
-         row.probability, row.cosine, row.compared, row.wrong)
+        (
+            photo,
+            table.truth,
+            kind,
+            row.rank,
+            row.text,
+            row.class_name,
+            row.wording,
+            row.negated,
+            row.holds,
+            row.probability,
+            row.cosine,
+            row.compared,
+            row.wrong,
+        )
         for kind, table in tables.items()
         for row in table.rows
-    ]  # fmt: skip
+    ]
     return download_link(csv_text((*header, "compared", "wrong"), rows), "not-table.csv", "Download the table as CSV")
 
 
@@ -116,11 +129,19 @@ def counts_link(counts: Counts) -> str:
     """A link to the counts of all wordings and classes as CSV."""
     header = ("prompts", "wording", "class", "photos", "chose_not", "photos_of_class", "chose_not_of_class", "wrong")
     rows = [
-        (kind, item.wording, item.class_name, item.images, item.chose_not, item.images_of_class,
-         item.chose_not_of_class, item.wrong)
+        (
+            kind,
+            item.wording,
+            item.class_name,
+            item.images,
+            item.chose_not,
+            item.images_of_class,
+            item.chose_not_of_class,
+            item.wrong,
+        )
         for kind, items in (("written", counts.written), ("learned", counts.learned))
         for item in items
-    ]  # fmt: skip
+    ]
     return download_link(csv_text(header, rows), "not-counts.csv", "Download the counts as CSV")
 
 

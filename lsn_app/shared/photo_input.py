@@ -35,19 +35,32 @@ class PhotoInput:
         self.examples = load_examples()
         self.state = gr.State(None)
         self.image = gr.Image(
-            label="Photo", type="filepath", image_mode=None, sources=["upload", "clipboard"], height=height,
-            elem_id=f"{prefix}-photo", buttons=["fullscreen"],
-        )  # fmt: skip
+            label="Photo",
+            type="filepath",
+            image_mode=None,
+            sources=["upload", "clipboard"],
+            height=height,
+            elem_id=f"{prefix}-photo",
+            buttons=["fullscreen"],
+        )
         self.message = gr.HTML(visible=False, elem_id=f"{prefix}-message-photo")
         self.credit = gr.HTML(elem_id=f"{prefix}-credit", visible=False)
         gr.HTML(f'<p class="lsn-note">{hint}</p>', visible=bool(hint))
         gr.HTML('<h3 class="lsn-heading">Or pick an example</h3>', visible=bool(self.examples))
         self.gallery = gr.Gallery(
             [(str(example.path), example.label) for example in self.examples],
-            label="Examples", show_label=False, columns=8, height="auto", object_fit="cover", allow_preview=False,
-            interactive=False, buttons=[], elem_id=f"{prefix}-examples", elem_classes="lsn-examples",
+            label="Examples",
+            show_label=False,
+            columns=8,
+            height="auto",
+            object_fit="cover",
+            allow_preview=False,
+            interactive=False,
+            buttons=[],
+            elem_id=f"{prefix}-examples",
+            elem_classes="lsn-examples",
             visible=bool(self.examples),
-        )  # fmt: skip
+        )
         gr.HTML(credits_list(self.examples), visible=bool(self.examples))
 
     @property

@@ -84,38 +84,53 @@ class _TrainTab:
         with gr.Accordion("No photos at hand? Take a sample set", open=False, elem_id="lsn-train-samples"):
             self.sample = gr.Radio(
                 [(f"{sample.name}: {sample.about}", sample.name) for sample in SAMPLES.values()],
-                value=next(iter(SAMPLES)), label="Sample set", info="Fetched once, then kept on this server.",
+                value=next(iter(SAMPLES)),
+                label="Sample set",
+                info="Fetched once, then kept on this server.",
                 elem_id="lsn-train-sample",
-            )  # fmt: skip
+            )
             self.take = gr.Button("Use this set", size="sm", elem_id="lsn-train-take")
         gr.HTML('<h3 class="lsn-heading">2. What was found</h3>')
         self.found = gr.HTML(words.note("Upload the photos first."), elem_id="lsn-train-found")
         gr.HTML('<h3 class="lsn-heading">3. How to train</h3>')
         self.preset = gr.Radio(
-            [("fast (minutes)", "fast"), ("as the paper prints it (hours)", "paper"),
-             ("as the authors' code does it (hours)", "reference")],
-            value="fast", label="Recipe", elem_id="lsn-train-preset",
-        )  # fmt: skip
+            [
+                ("fast (minutes)", "fast"),
+                ("as the paper prints it (hours)", "paper"),
+                ("as the authors' code does it (hours)", "reference"),
+            ],
+            value="fast",
+            label="Recipe",
+            elem_id="lsn-train-preset",
+        )
         self.shots = gr.Slider(
             2, 256, value=64, step=1, label="Most photos of a class to use", elem_id="lsn-train-shots"
         )
         self.ood = gr.Radio(
-            [OOD_EXAMPLES, OOD_OWN, OOD_NONE], value=OOD_EXAMPLES, label="Measure the detector against",
-            info="Photos that show none of your classes.", elem_id="lsn-train-ood",
-        )  # fmt: skip
+            [OOD_EXAMPLES, OOD_OWN, OOD_NONE],
+            value=OOD_EXAMPLES,
+            label="Measure the detector against",
+            info="Photos that show none of your classes.",
+            elem_id="lsn-train-ood",
+        )
         self.ood_file = gr.File(
-            label="Photos of none of the classes, a zip with folders", file_types=[".zip", ".parquet"], height=120,
-            visible=False, elem_id="lsn-train-ood-file",
-        )  # fmt: skip
+            label="Photos of none of the classes, a zip with folders",
+            file_types=[".zip", ".parquet"],
+            height=120,
+            visible=False,
+            elem_id="lsn-train-ood-file",
+        )
         with gr.Accordion("Advanced settings", open=False, elem_id="lsn-train-advanced"):
             self.name = gr.Textbox("", label="Name of the job", placeholder="the file's name", max_length=80)
             self.method = gr.Radio(list(METHODS), value="coop", label="Method")
             self.sets = gr.Slider(1, 5, value=3, step=1, label="Negative prompts for each class (K)")
             self.seed = gr.Number(0, label="Seed", precision=0, minimum=0)
             self.backbone = gr.Dropdown(
-                self.store.choices, value=self.store.default, label="CLIP model (backbone)",
+                self.store.choices,
+                value=self.store.default,
+                label="CLIP model (backbone)",
                 allow_custom_value=not self.store.public,
-            )  # fmt: skip
+            )
         self.start = gr.Button("Start training", variant="primary", interactive=False, elem_id="lsn-train-start")
         self.start_message = gr.HTML(visible=False, elem_id="lsn-train-message")
 
@@ -140,24 +155,48 @@ class _TrainTab:
         """Connects the components to what they ask for."""
         asked = [self.owner, self.mine, self.shown]
         view = [
-            self.mine, self.card, self.curves, self.stop, self.resume, self.delete, self.download, self.use, self.shown
-        ]  # fmt: skip
+            self.mine,
+            self.card,
+            self.curves,
+            self.stop,
+            self.resume,
+            self.delete,
+            self.download,
+            self.use,
+            self.shown,
+        ]
         page.load(self.greet, self.owner, self.owner, **_QUICK).then(self.refresh, asked, view, **_QUICK)
         self.timer.tick(self.refresh, asked, view, **_QUICK)
         self.mine.input(self.refresh, asked, view, **_QUICK)
         gr.on(
-            [self.data.change, self.shots.release], self.look, [self.data, self.shots],
-            [self.found, self.data_message, self.start], **_SLOW,
-        )  # fmt: skip
+            [self.data.change, self.shots.release],
+            self.look,
+            [self.data, self.shots],
+            [self.found, self.data_message, self.start],
+            **_SLOW,
+        )
         self.take.click(
-            self.take_sample, self.sample, [self.data, self.data_message], concurrency_id="samples",
-            concurrency_limit=1, api_visibility="private",
-        )  # fmt: skip
+            self.take_sample,
+            self.sample,
+            [self.data, self.data_message],
+            concurrency_id="samples",
+            concurrency_limit=1,
+            api_visibility="private",
+        )
         self.ood.input(
             lambda choice: gr.update(visible=choice == OOD_OWN), self.ood, self.ood_file, api_visibility="private"
         )
-        settings = [self.preset, self.shots, self.ood, self.ood_file, self.name, self.method, self.sets, self.seed,
-                    self.backbone]  # fmt: skip
+        settings = [
+            self.preset,
+            self.shots,
+            self.ood,
+            self.ood_file,
+            self.name,
+            self.method,
+            self.sets,
+            self.seed,
+            self.backbone,
+        ]
         self.start.click(
             self.begin, [self.owner, self.data, *settings], [self.start_message, self.mine, self.shown], **_SLOW
         ).then(self.refresh, asked, view, **_QUICK)
@@ -180,8 +219,10 @@ class _TrainTab:
             return secrets.token_urlsafe(24)
 
     def take_sample(
-        self, name: str, progress: gr.Progress = gr.Progress(track_tqdm=True)  # noqa: B008 - Gradio wants it so
-    ) -> dict[Any, Any]:  # fmt: skip
+        self,
+        name: str,
+        progress: gr.Progress = gr.Progress(track_tqdm=True),  # noqa: B008 - Gradio wants it so
+    ) -> dict[Any, Any]:
         """Takes a sample set as if it had been uploaded."""
         progress(None, desc=f"Fetching {name}")
         try:
@@ -209,9 +250,19 @@ class _TrainTab:
         return {self.found: card, self.data_message: shown_if(""), self.start: gr.update(interactive=True)}
 
     def begin(
-        self, owner: str, path: str | None, preset: str, shots: int, ood: str, ood_file: str | None, name: str,
-        method: str, sets: int, seed: int, backbone: str,
-    ) -> dict[Any, Any]:  # fmt: skip
+        self,
+        owner: str,
+        path: str | None,
+        preset: str,
+        shots: int,
+        ood: str,
+        ood_file: str | None,
+        name: str,
+        method: str,
+        sets: int,
+        seed: int,
+        backbone: str,
+    ) -> dict[Any, Any]:
         """Takes a job in and chooses it in the list."""
         try:
             if path is None:
@@ -224,9 +275,14 @@ class _TrainTab:
             config = replace(config, negative=replace(config.negative, sets=int(sets)))
             with self._others(Path(path), ood, ood_file) as others:
                 job = self.jobs.submit(
-                    Path(path), _token(owner), config, backbone=backbone, name=name.strip() or None, ood=others,
+                    Path(path),
+                    _token(owner),
+                    config,
+                    backbone=backbone,
+                    name=name.strip() or None,
+                    ood=others,
                     ood_name="the example photos" if ood == OOD_EXAMPLES else None,
-                )  # fmt: skip
+                )
         except UserError as error:
             return {self.start_message: shown_if(words.problem(str(error)))}
         choices = [(job_cards.job_label(job, None), job.id)]

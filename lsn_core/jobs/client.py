@@ -114,11 +114,21 @@ class Jobs:
                 copy, extra, error = "", None, str(problem)
             now = time.time()
             job = Job(
-                id=secrets.token_hex(6), owner=owner_digest(owner), name=(name or data.name)[:_LONGEST_NAME],
-                state=FAILED if error else QUEUED, dataset=copy, classes=classes, ood=extra,
-                ood_name=(ood_name or ood.name) if ood is not None else None, backbone=backbone,
-                config=config.to_dict(), created=now, queued=now, error=error, finished=now if error else None,
-            )  # fmt: skip
+                id=secrets.token_hex(6),
+                owner=owner_digest(owner),
+                name=(name or data.name)[:_LONGEST_NAME],
+                state=FAILED if error else QUEUED,
+                dataset=copy,
+                classes=classes,
+                ood=extra,
+                ood_name=(ood_name or ood.name) if ood is not None else None,
+                backbone=backbone,
+                config=config.to_dict(),
+                created=now,
+                queued=now,
+                error=error,
+                finished=now if error else None,
+            )
             self.registry.add(job, self.limits, lambda: None if error else self._place(taken))
         finally:
             for incoming in taken:

@@ -162,8 +162,11 @@ def test_a_trained_detector_shows_where_its_positive_and_negative_prompts_look(p
     captions = page.locator("#lsn-heat-maps .caption-label")
     expect(captions).to_have_count(4)
     assert [text.split(":")[0] for text in heat_maps(page)] == [
-        "church", "not church (1)", "not church (2)", "not church (3)"
-    ]  # fmt: skip
+        "church",
+        "not church (1)",
+        "not church (2)",
+        "not church (3)",
+    ]
     before = page.locator("#lsn-heat-maps img").first.get_attribute("src")
     page.locator("#lsn-heat-class input").click()
     page.get_by_role("option", name="golf ball").click()

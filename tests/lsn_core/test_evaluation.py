@@ -31,8 +31,11 @@ def test_rows_are_the_metrics_of_each_set_and_averages_their_means(methods: list
     targets = [0, 1, 2] * 10
     found = evaluate(methods, known, targets, others)
     assert [(row.ood, row.method, row.n_id, row.n_ood) for row in found.rows] == [
-        ("a", "ours", 30, 12), ("a", "MCM", 30, 12), ("b", "ours", 30, 25), ("b", "MCM", 30, 25),
-    ]  # fmt: skip
+        ("a", "ours", 30, 12),
+        ("a", "MCM", 30, 12),
+        ("b", "ours", 30, 25),
+        ("b", "MCM", 30, 25),
+    ]
     detector = methods[0].detector
     for row in found.rows:
         plain = ood_metrics(

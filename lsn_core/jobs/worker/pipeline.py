@@ -135,9 +135,15 @@ class Work:
 
         try:
             return train(
-                found.features, found.labels, found.class_names, backbone, config, callback=tell,
-                checkpoint_dir=folder, checkpoint_seconds=self.sitting.checkpoint_seconds,
-            )  # fmt: skip
+                found.features,
+                found.labels,
+                found.class_names,
+                backbone,
+                config,
+                callback=tell,
+                checkpoint_dir=folder,
+                checkpoint_seconds=self.sitting.checkpoint_seconds,
+            )
         except TrainingStopped as error:
             raise Stopped from error
 
@@ -163,9 +169,13 @@ class Work:
             return metrics
         images = self.files.open(job.ood, job.ood_name or "the out-of-distribution photos", self.limits)
         other = extract_features(
-            backbone, images, cache=self.files.cache, batch_size=BATCH, on_error="skip",
+            backbone,
+            images,
+            cache=self.files.cache,
+            batch_size=BATCH,
+            on_error="skip",
             progress=lambda done, total: self._check_stop(),
-        ).features  # fmt: skip
+        ).features
         if not len(other):
             raise UserError(f"None of the out-of-distribution photos ({job.ood_name}) could be read. Give others.")
         metrics |= {"ood": job.ood_name, "n_ood": len(other), "score": detector.score_name}

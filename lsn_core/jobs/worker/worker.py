@@ -192,22 +192,28 @@ class Worker:
             self.registry.interrupt(job.id, claim)
         elif reason == "time":
             self.registry.fail(
-                job.id, claim, f"It worked for {self.limits.seconds:,.0f} s, the most a job may take. Resume it to go "
+                job.id,
+                claim,
+                f"It worked for {self.limits.seconds:,.0f} s, the most a job may take. Resume it to go "
                 "on from its last checkpoint, or choose fewer epochs.",
-            )  # fmt: skip
+            )
         elif reason == "memory":
             self.registry.fail(
-                job.id, claim, f"It took more than the {self.config.memory_gib:g} GiB of memory that a job may have. "
+                job.id,
+                claim,
+                f"It took more than the {self.config.memory_gib:g} GiB of memory that a job may have. "
                 "Use fewer classes or a smaller memory_gib in the settings.",
-            )  # fmt: skip
+            )
         elif status < 0:  # killed from outside, by the system when memory runs out: worth some more tries
             log.warning("The process of job %s was killed by signal %d.", job.id, -status)
             self.registry.interrupt(job.id, claim, lost=True, limit=self.limits.crashes)
         else:
             self.registry.fail(
-                job.id, claim, f"Its process ended unexpectedly with status {status}. The job's log says more; resume "
+                job.id,
+                claim,
+                f"Its process ended unexpectedly with status {status}. The job's log says more; resume "
                 "it to try again.",
-            )  # fmt: skip
+            )
 
     def _clear(self, job_id: str) -> None:
         job = self.registry.get(job_id)

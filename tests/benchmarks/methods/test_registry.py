@@ -34,9 +34,12 @@ def setting(embedded: Backbone, shared_data: Path, tmp_path_factory: pytest.Temp
     test = load_data(shared_data / "imagenette" / "val.parquet").subset(range(80))
     names = train.class_names
     split = Split(
-        "easy", "easy", train.select_classes(names[:KNOWN]), test.select_classes(names[:KNOWN]),
+        "easy",
+        "easy",
+        train.select_classes(names[:KNOWN]),
+        test.select_classes(names[:KNOWN]),
         {"other classes": test.select_classes(names[KNOWN:])},
-    )  # fmt: skip
+    )
     # A list of nouns that is quick to encode stands for the long one.
     folder = tmp_path_factory.mktemp("bench")
     nouns = (FILES / "nouns.txt").read_text().splitlines()

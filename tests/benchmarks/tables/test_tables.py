@@ -52,8 +52,20 @@ def test_the_papers_setting_runs_on_folders_and_repeats(tmp_path: Path, monkeypa
 
 def test_figures_9_to_12_count_for_each_class(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     id_root, ood_root = make_folders(tmp_path)
-    run(monkeypatch, "figures9-12", "--id-root", id_root, "--ood-root", ood_root, "--protocol", "mine", "--out",
-        tmp_path / "out", "--cache", tmp_path / "cache")  # fmt: skip
+    run(
+        monkeypatch,
+        "figures9-12",
+        "--id-root",
+        id_root,
+        "--ood-root",
+        ood_root,
+        "--protocol",
+        "mine",
+        "--out",
+        tmp_path / "out",
+        "--cache",
+        tmp_path / "cache",
+    )
     rows, _ = read(tmp_path / "out", "figures9-12")
     assert [row["ood"] for row in rows] == ["dtd", "iNaturalist"]
     details = read_csv(tmp_path / "out" / "figures9-12_details.csv")

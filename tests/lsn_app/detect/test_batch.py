@@ -105,8 +105,14 @@ def test_thumbnails_are_small_and_those_of_known_photos_are_made_too(
 
 def test_a_zip_of_any_layout_is_read_and_other_files_are_named(examples: Path, tmp_path: Path) -> None:
     dog = (examples / "dog.jpg").read_bytes()
-    entries = {"a/b/1.jpg": dog, "2.JPEG": dog, "photo.heic": b"x", "readme.txt": b"x", "__MACOSX/1.jpg": b"x",
-               ".hidden.jpg": b"x"}  # fmt: skip
+    entries = {
+        "a/b/1.jpg": dog,
+        "2.JPEG": dog,
+        "photo.heic": b"x",
+        "readme.txt": b"x",
+        "__MACOSX/1.jpg": b"x",
+        ".hidden.jpg": b"x",
+    }
     batch = find_items([zipped(tmp_path / "set.zip", entries), *files(examples, "cat")])
     assert [item.name for item in batch.items] == ["a/b/1.jpg", "2.JPEG", "photo.heic", "cat.jpg"]
     assert batch.items[0].read() == dog and batch.left_out == ["readme.txt"]

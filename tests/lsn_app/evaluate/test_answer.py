@@ -130,9 +130,15 @@ def test_the_tab_and_the_command_give_the_same_numbers(
 ) -> None:
     judge.save(tmp_path / "d.safetensors")
     done = run_inside(
-        "evaluate", "--detector", tmp_path / "d.safetensors", "--id", files["known"][0],
-        "--ood", f"things={files['parquet'][0]}", "--json",
-    )  # fmt: skip
+        "evaluate",
+        "--detector",
+        tmp_path / "d.safetensors",
+        "--id",
+        files["known"][0],
+        "--ood",
+        f"things={files['parquet'][0]}",
+        "--json",
+    )
     assert done.returncode == 0, done.stderr
     lines = {line["score"]: line for line in map(json.loads, done.stdout.splitlines())}
     rows = {row.method: row for row in report.evaluation.rows if row.ood == "things"}
@@ -226,9 +232,16 @@ def test_results_come_as_pairs_as_lists_or_not_at_all(tmp_path: Path, tiny_backb
     assert load_results(tmp_path / "none") == []
     rows = [{"method": "MCM", "auroc": 50.5, "auroc_std": None}, {"method": "ours", "auroc": 99, "auroc_std": 0.1}]
     write_table(
-        "table3", "Table 3: <splits>", "python -m x --y <z>", rows, backbone=tiny_backbone, seed=7,
-        seconds={"all": 1.5}, details=[{"split": 0}], folder=tmp_path,
-    )  # fmt: skip
+        "table3",
+        "Table 3: <splits>",
+        "python -m x --y <z>",
+        rows,
+        backbone=tiny_backbone,
+        seed=7,
+        seconds={"all": 1.5},
+        details=[{"split": 0}],
+        folder=tmp_path,
+    )
     Image.new("RGB", (8, 8)).save(tmp_path / "table3.png")
     (tmp_path / "bad.json").write_text("{")
     (tmp_path / "lists.json").write_text(json.dumps({"cost": [{"a": 1, "b": [1.5]}], "sides": {"x": {"n": 2}}}))

@@ -42,8 +42,11 @@ def test_claims_are_texts_that_are_true_or_not() -> None:
     assert Claim("elephant").text == "a photo of an elephant"
     assert Claim("elephant", True).text == "not a photo of an elephant"
     assert [Claim("dog", negated).holds(truth) for negated in (False, True) for truth in ("dog", "cat")] == [
-        True, False, False, True,
-    ]  # fmt: skip
+        True,
+        False,
+        False,
+        True,
+    ]
 
 
 def test_presets_use_photos_that_ship(examples: Path) -> None:
@@ -153,8 +156,11 @@ def test_texts_from_visitors_are_escaped(store: Store, examples: Path, tiny_back
 def test_csv_cells_cannot_start_a_formula() -> None:
     text = csv_text(("name", "n"), [("=1+1", -0.5), ("@x", None), ("-dog", 1), ("plain, with comma", 2)])
     assert list(csv.reader(io.StringIO(text)))[1:] == [
-        ["'=1+1", "-0.5"], ["'@x", ""], ["'-dog", "1"], ["plain, with comma", "2"],
-    ]  # fmt: skip
+        ["'=1+1", "-0.5"],
+        ["'@x", ""],
+        ["'-dog", "1"],
+        ["plain, with comma", "2"],
+    ]
     link = download_link("ä\n", '"><script>', "Get it")
     assert "<script>" not in link
     assert base64.b64decode(re.search('base64,([^"]+)', link)[1]).decode("utf-8-sig") == "ä\n"  # type: ignore[index]
@@ -162,9 +168,11 @@ def test_csv_cells_cannot_start_a_formula() -> None:
 
 def test_bars_show_the_share_that_chose_not() -> None:
     counts = [
-        NotCount("dog", "learned 1", 10, 6, 4, 1), NotCount("cat", "learned 1", 10, 0, 0, 0),
-        NotCount("dog", "learned 2", 10, 8, 4, 3), NotCount("cat", "learned 2", 10, 10, 0, 0),
-    ]  # fmt: skip
+        NotCount("dog", "learned 1", 10, 6, 4, 1),
+        NotCount("cat", "learned 1", 10, 0, 0, 0),
+        NotCount("dog", "learned 2", 10, 8, 4, 3),
+        NotCount("cat", "learned 2", 10, 10, 0, 0),
+    ]
     own, others = not_bars(counts).data
     assert list(own.x) == [0.5, None] and list(others.x) == [10 / 12, 0.5]
     (alone,) = not_bars([NotCount("dog", "w", 10, 6), NotCount("cat", "w", 10, 1)]).data

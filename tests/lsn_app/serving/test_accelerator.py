@@ -88,9 +88,13 @@ def test_on_zero_gpu_photos_maps_and_jobs_go_where_the_gpu_is(
     trial, lender = Trial(deep, "app", photos=8), Lender()
     with closing(trial.jobs) as jobs, lender.serve() as api, ExitStack() as stack:
         environment = os.environ | {
-            "SPACES_ZERO_GPU": "true", "SPACES_ZERO_DEVICE_API_URL": api, "LSN_DATA": str(jobs.folder),
-            "LSN_SLICE_SECONDS": "0.4", "LSN_BACKBONE": "embedded", "HOME": str(tmp_path),
-        }  # fmt: skip
+            "SPACES_ZERO_GPU": "true",
+            "SPACES_ZERO_DEVICE_API_URL": api,
+            "LSN_DATA": str(jobs.folder),
+            "LSN_SLICE_SECONDS": "0.4",
+            "LSN_BACKBONE": "embedded",
+            "HOME": str(tmp_path),
+        }
         address = stack.enter_context(serving([sys.executable, "-c", PROGRAM], environment, tmp_path / "log.txt"))
         assert lender.calls["/startup-report"] == 1
         client = Client(address, verbose=False)

@@ -26,10 +26,20 @@ def test_texts_classes_and_bad_files_a_line_each(examples: Path, embedded: Backb
     (tmp_path / "a.jpg").write_bytes((examples / "elephant.jpg").read_bytes())
     (tmp_path / "b.jpg").write_text("no picture")
     texts = ["not a photo of an elephant", "not a photo of a dog"]
-    done = run_command("probe", 
-        tmp_path, tmp_path / "gone.png", "--classes", "elephant,dog", "--texts", texts[0], "--texts", texts[1],
-        "--truth", "elephant", "--json",
-    )  # fmt: skip
+    done = run_command(
+        "probe",
+        tmp_path,
+        tmp_path / "gone.png",
+        "--classes",
+        "elephant,dog",
+        "--texts",
+        texts[0],
+        "--texts",
+        texts[1],
+        "--truth",
+        "elephant",
+        "--json",
+    )
     assert done.returncode == 1, done.stderr
     lines = _lines(done)
     assert [Path(line["file"]).name for line in lines] == ["a.jpg", "b.jpg", "gone.png"]

@@ -159,10 +159,21 @@ def test_configs_survive_json(preset: str, method: str) -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"shots": 0}, {"seed": -1}, {"seed": True}, {"reg": "none"}, {"calibration_share": 1.0}, {"method": "x"},
-     {"sets": 3}, {"positive": {"lr": 0.0}}, {"positive": {"epochs": "9"}}, {"negative": {"lr": float("nan")}},
-     {"positive": {"with_name": False}}, {"positive": {"sets": 0}, "negative": {"sets": 0}}],
-)  # fmt: skip
+    [
+        {"shots": 0},
+        {"seed": -1},
+        {"seed": True},
+        {"reg": "none"},
+        {"calibration_share": 1.0},
+        {"method": "x"},
+        {"sets": 3},
+        {"positive": {"lr": 0.0}},
+        {"positive": {"epochs": "9"}},
+        {"negative": {"lr": float("nan")}},
+        {"positive": {"with_name": False}},
+        {"positive": {"sets": 0}, "negative": {"sets": 0}},
+    ],
+)
 def test_bad_settings_are_refused(change: dict) -> None:
     with pytest.raises(UserError):
         TrainConfig.from_dict(change)
@@ -344,12 +355,20 @@ def broken_case(case: str, features: torch.Tensor, labels: np.ndarray) -> tuple[
 
 @pytest.mark.parametrize(
     ("case", "message"),
-    [("one class", "two classes"), ("empty class", "great white shark"), ("duplicate", "twice"),
-     ("label too large", "label 3 stands for no class"), ("label negative", "label -1"),
-     ("too few labels", "one label"), ("float labels", "whole numbers"), ("NaN", "features of 1 of 30"),
-     ("zero", "all zero"),
-     ("other size", r"\(N, 64\)"), ("100 words", "zebra.*too long")],
-)  # fmt: skip
+    [
+        ("one class", "two classes"),
+        ("empty class", "great white shark"),
+        ("duplicate", "twice"),
+        ("label too large", "label 3 stands for no class"),
+        ("label negative", "label -1"),
+        ("too few labels", "one label"),
+        ("float labels", "whole numbers"),
+        ("NaN", "features of 1 of 30"),
+        ("zero", "all zero"),
+        ("other size", r"\(N, 64\)"),
+        ("100 words", "zebra.*too long"),
+    ],
+)
 def test_bad_input_is_named_and_leaves_the_checkpoint_alone(
     tiny_backbone: Backbone, tmp_path: Path, case: str, message: str
 ) -> None:

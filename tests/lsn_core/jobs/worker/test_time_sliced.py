@@ -59,8 +59,12 @@ def test_slices_end_with_the_weights_of_one_run(trial: Trial) -> None:
     steps = [step for state, step in lent if state == "training"]
     assert len(steps) >= 2 and steps == sorted(set(steps))  # every slice went on from the last
     assert [state for _, _, state in trial.jobs.registry.history(job_id)] == [
-        "queued", "preparing", "training", "evaluating", "done"
-    ]  # fmt: skip
+        "queued",
+        "preparing",
+        "training",
+        "evaluating",
+        "done",
+    ]
     assert [point.step for point in trial.jobs.progress(job_id)][-1] == job.total and job.seconds > 0
     assert trial.jobs.queue.pending() == 0 and audit(trial.jobs.folder) == []
 
