@@ -13,6 +13,7 @@ from lsn_app.negation import words as probe_words
 from lsn_app.negation.answer import ask_negated, ask_texts, open_prompts, probe_line
 from lsn_app.negation.batch_panel import SHARED, ManyPhotos
 from lsn_app.negation.paper_figures import PRESETS, Preset, Round, play
+from lsn_app.negation.table_panel import DEFAULT_CLASSES, TablePanel
 from lsn_app.serving.encoder import Encoder
 from lsn_app.serving.photos import Photo
 from lsn_app.serving.requests import ZERO_SHOT, Problem, open_detector, problem_at
@@ -24,7 +25,6 @@ from lsn_app.shared.photo_input import PhotoInput, file_of
 from lsn_core import UserError
 from lsn_core.negation import negation_table
 
-DEFAULT_CLASSES = "cat, dog, elephant, flamingo, zebra"
 DEFAULT_TEXTS = ("a photo of a dog", "not a photo of a dog")
 
 
@@ -71,7 +71,7 @@ class _ProbeTab:
             "Every class with and without “not”, asked of the photo above; the best fit stands first. A text is marked "
             "wrong where a false one fits at least as well as a true one.",
         )
-        self._build_table()
+        self.table = TablePanel(store, self.messages)
         heading(
             "Many photos at once",
             "Each photo chooses between “a photo of a X” and “not a photo of a X” for every class X above "
@@ -85,9 +85,9 @@ class _ProbeTab:
             {
                 "text1": (self.texts[0], DEFAULT_TEXTS[0]),
                 "text2": (self.texts[1], DEFAULT_TEXTS[1]),
-                "about": (self.classes, DEFAULT_CLASSES),
-                "shows": (self.truth, ""),
-                "prompts": (self.detector, ZERO_SHOT),
+                "about": (self.table.classes, DEFAULT_CLASSES),
+                "shows": (self.table.truth, ""),
+                "prompts": (self.table.detector, ZERO_SHOT),
             },
         )
 
@@ -117,54 +117,6 @@ class _ProbeTab:
             self.negate_button = gr.Button("Put “not” before the loser", size="sm", elem_id="not-negate")
         self.card = gr.HTML(probe_words.nothing_yet(), elem_id="not-choice")
 
-    def _build_table(self) -> None:
-        with gr.Row():
-            with gr.Column(min_width=300):
-                self.classes = gr.Textbox(
-                    DEFAULT_CLASSES,
-                    label="Classes to ask about",
-                    info="Separated by commas or lines.",
-                    lines=1,
-                    max_lines=6,
-                    elem_id="not-classes",
-                )
-                self.own_classes = gr.HTML(visible=False, elem_id="not-own-classes")
-                self._message("classes")
-            self.truth = gr.Textbox(
-                label="What the photo shows",
-                info="Decides which texts are true. Empty: the model's best guess.",
-                lines=1,
-                max_lines=1,
-                min_width=300,
-                elem_id="not-truth",
-            )
-        with gr.Row():
-            self.detector = gr.Dropdown(
-                [("None: written prompts only", ZERO_SHOT), *((name, name) for name in self.store.detectors)],
-                value=ZERO_SHOT,
-                label="Set beside them what a trained detector learned",
-                min_width=300,
-                elem_id="not-detector",
-            )
-            self.backbone = gr.Dropdown(
-                self.store.choices,
-                value=self.store.default,
-                label="CLIP model (backbone)",
-                min_width=300,
-                allow_custom_value=not self.store.public,
-                elem_id="not-backbone",
-            )
-        remark = words.backbone_note(self.store.default)
-        self.backbone_note = gr.HTML(remark, visible=bool(remark), elem_id="not-backbone-note")
-        self._message("model")
-        self.marked = gr.HTML(visible=False, elem_id="not-marked")
-        with gr.Row():
-            with gr.Column(min_width=300):
-                self.written = gr.HTML(visible=False, elem_id="not-written")
-            with gr.Column(min_width=300, visible=False) as self.learned_column:
-                self.learned = gr.HTML(elem_id="not-learned")
-        self.table_link = gr.HTML(visible=False, elem_id="not-table-link")
-
     def _message(self, place: str) -> None:
         self.messages[place] = gr.HTML(visible=False, elem_id=f"not-message-{place}")
 
@@ -172,18 +124,18 @@ class _ProbeTab:
 
     def connect(self, page: gr.Blocks) -> None:
         """Connects the components to what they ask for."""
-        about = [self.classes, self.truth, self.detector, self.backbone]
+        about = [self.table.classes, self.table.truth, self.table.detector, self.table.backbone]
         asked = [*self.texts, *about]
         chosen = [self.card, *(self.messages[place] for place in ("photo", "texts", "model"))]
         tables = [
-            self.marked,
-            self.written,
-            self.learned,
-            self.learned_column,
-            self.table_link,
+            self.table.marked,
+            self.table.written,
+            self.table.learned,
+            self.table.learned_column,
+            self.table.table_link,
             *(self.messages[place] for place in ("classes", "model")),
         ]
-        shown = list(dict.fromkeys([*self.photo.outputs, *self.texts, self.truth, *chosen, *tables]))
+        shown = list(dict.fromkeys([*self.photo.outputs, *self.texts, self.table.truth, *chosen, *tables]))
         # preprocess=False: Gradio's own would open the file with Pillow; open_image is to be the only one who does.
         follow = partial(self.address.follow, figure=None)
         follow(self.photo.image.upload(self.take_photo, [self.photo.image, *asked], shown, preprocess=False, **SHARED))
@@ -200,29 +152,29 @@ class _ProbeTab:
             "fn": self.tabulate,
             "inputs": [self.photo.state, *about],
             "outputs": tables,
-            "show_progress_on": [self.written, self.learned],
+            "show_progress_on": [self.table.written, self.table.learned],
             "trigger_mode": "always_last",
             **SHARED,
         }
-        counting: dict[str, Any] = self.many.counting(self.classes, self.detector, self.backbone)
-        follow(gr.on([self.truth.submit, self.truth.blur], **tabulating))
-        asked_about = gr.on([self.classes.submit, self.classes.blur], **tabulating)
+        counting: dict[str, Any] = self.many.counting(self.table.classes, self.table.detector, self.table.backbone)
+        follow(gr.on([self.table.truth.submit, self.table.truth.blur], **tabulating))
+        asked_about = gr.on([self.table.classes.submit, self.table.classes.blur], **tabulating)
         follow(asked_about)
         asked_about.then(**counting)
-        choice = [self.classes, self.own_classes, self.backbone, self.backbone_note]
-        for event in (self.detector.input, self.backbone.input):
-            picked = event(self.choose_model, [self.detector, self.backbone], choice, **SHARED)
+        choice = [self.table.classes, self.table.own_classes, self.table.backbone, self.table.backbone_note]
+        for event in (self.table.detector.input, self.table.backbone.input):
+            picked = event(self.choose_model, [self.table.detector, self.table.backbone], choice, **SHARED)
             follow(picked)
             picked.then(**tabulating).then(**counting)
-        self.backbone.change(self.choose_again, [self.photo.state, *asked], chosen, **SHARED)
+        self.table.backbone.change(self.choose_again, [self.photo.state, *asked], chosen, **SHARED)
         self.many.files.change(
             self.many.take_files,
-            [self.many.files, self.classes, self.detector],
-            self.classes,
+            [self.many.files, self.table.classes, self.table.detector],
+            self.table.classes,
             preprocess=False,
             **SHARED,
         ).then(**tabulating).then(**counting)
-        linked = list(dict.fromkeys([*choice, self.detector, *shown]))
+        linked = list(dict.fromkeys([*choice, self.table.detector, *shown]))
         self.address.begin(page.load(self.open_link, asked, linked, show_progress="hidden", **SHARED))
 
     def open_link(self, request: gr.Request, text_1: str, text_2: str, *about: Any) -> Any:
@@ -236,10 +188,10 @@ class _ProbeTab:
         texts = query.get("text1", text_1), query.get("text2", text_2)
         about = (query.get("about", about[0]), query.get("shows", about[1]), label, about[3])
         found: dict[Any, Any] = dict(
-            zip([*self.texts, self.truth, self.detector], [*texts, about[1], label], strict=True)
+            zip([*self.texts, self.table.truth, self.table.detector], [*texts, about[1], label], strict=True)
         )
         found |= self.choose_model(label, about[3])
-        found[self.classes] = {**found[self.classes], "value": about[0]}
+        found[self.table.classes] = {**found[self.table.classes], "value": about[0]}
         if example := self.photo.find(query.get("photo", "")):
             photo, shown = self.photo.example(example)
             found |= {**self.tabulate(photo, *about), **shown, **self.choose(photo, *texts, *about)}
@@ -247,7 +199,7 @@ class _ProbeTab:
 
     def drop_photo(self) -> dict[Any, Any]:
         """The page without a photo."""
-        return {self.card: probe_words.nothing_yet(), self.truth: "", **self.tabulate(None), **self.photo.drop()}
+        return {self.card: probe_words.nothing_yet(), self.table.truth: "", **self.tabulate(None), **self.photo.drop()}
 
     def take_photo(self, payload: dict[str, Any], text_1: str, text_2: str, *about: Any) -> dict[Any, Any]:
         """An uploaded photo; what it shows is not known."""
@@ -261,7 +213,12 @@ class _ProbeTab:
             return {**self.drop_photo(), **self.photo.refuse(str(error))}
         except Problem:
             pass  # the model cannot be had, which the answers below say
-        return {self.truth: "", **self.tabulate(photo, *about), **shown, **self.choose(photo, text_1, text_2, *about)}
+        return {
+            self.table.truth: "",
+            **self.tabulate(photo, *about),
+            **shown,
+            **self.choose(photo, text_1, text_2, *about),
+        }
 
     def take_example(self, event: gr.SelectData, text_1: str, text_2: str, *about: Any) -> dict[Any, Any]:
         """The example that was clicked."""
@@ -269,7 +226,7 @@ class _ProbeTab:
         photo, shown = self.photo.example(example)
         about = (about[0], example.label, *about[2:])
         found = {**self.tabulate(photo, *about), **shown, **self.choose(photo, text_1, text_2, *about)}
-        return {self.truth: example.label, **found}
+        return {self.table.truth: example.label, **found}
 
     def show_preset(self, preset: Preset, *about: Any) -> dict[Any, Any]:
         """A figure of the paper: its photo, its texts, and what this model chooses."""
@@ -278,7 +235,7 @@ class _ProbeTab:
             return self._said({"photo"}, Problem("photo", f"The example photo {preset.photo} is missing here."))
         photo, shown = self.photo.example(example)
         about = (about[0], preset.truth, *about[2:])
-        found = {self.truth: preset.truth, **self.tabulate(photo, *about), **shown}
+        found = {self.table.truth: preset.truth, **self.tabulate(photo, *about), **shown}
         try:
             encoder = self._encoder(*about)
             with problem_at("photo"):
@@ -326,7 +283,10 @@ class _ProbeTab:
         """The table of classes and wordings about a photo, beside that of the chosen detector."""
         places = {"classes", "model"}
         hidden = gr.update(visible=False)
-        blank = {part: hidden for part in (self.marked, self.written, self.learned_column, self.table_link)}
+        blank = {
+            part: hidden
+            for part in (self.table.marked, self.table.written, self.table.learned_column, self.table.table_link)
+        }
         if photo is None:
             return {**blank, **self._said(places)}
         try:
@@ -340,22 +300,22 @@ class _ProbeTab:
             # The same truth for both, so that the same texts are true.
             tables["learned"] = negation_table(learned, feature, truth or tables["written"].truth)
         return {
-            self.marked: shown_if(probe_words.marked_for(tables["written"]) + probe_words.tally_note()),
-            self.written: shown_if(probe_words.both_tables(tables["written"], "Written by hand")),
-            self.learned: probe_words.both_tables(tables["learned"], f"Learned by {label}")
+            self.table.marked: shown_if(probe_words.marked_for(tables["written"]) + probe_words.tally_note()),
+            self.table.written: shown_if(probe_words.both_tables(tables["written"], "Written by hand")),
+            self.table.learned: probe_words.both_tables(tables["learned"], f"Learned by {label}")
             if "learned" in tables
             else "",
-            self.learned_column: gr.update(visible="learned" in tables),
-            self.table_link: shown_if(probe_words.table_link(tables, photo.name)),
+            self.table.learned_column: gr.update(visible="learned" in tables),
+            self.table.table_link: shown_if(probe_words.table_link(tables, photo.name)),
             **self._said(places),
         }
 
     def choose_model(self, label: str, backbone: str) -> dict[Any, Any]:
         """Shows the inputs that the chosen detector has a use for."""
         found: dict[Any, Any] = {
-            self.classes: gr.update(visible=label == ZERO_SHOT),
-            self.own_classes: gr.update(visible=False),
-            self.backbone: gr.update(interactive=label == ZERO_SHOT),
+            self.table.classes: gr.update(visible=label == ZERO_SHOT),
+            self.table.own_classes: gr.update(visible=False),
+            self.table.backbone: gr.update(interactive=label == ZERO_SHOT),
         }
         if label != ZERO_SHOT:
             try:
@@ -363,10 +323,12 @@ class _ProbeTab:
             except UserError:
                 return found  # the table that follows says why
             names = ", ".join(detector.class_names)
-            found[self.own_classes] = shown_if(words.note(f"This detector's own classes are asked about: {names}."))
-            found[self.backbone] = gr.update(value=encoder.name, interactive=False)
+            found[self.table.own_classes] = shown_if(
+                words.note(f"This detector's own classes are asked about: {names}.")
+            )
+            found[self.table.backbone] = gr.update(value=encoder.name, interactive=False)
             backbone = encoder.name
-        return {**found, self.backbone_note: shown_if(words.backbone_note(backbone))}
+        return {**found, self.table.backbone_note: shown_if(words.backbone_note(backbone))}
 
     def _encoder(self, *about: Any) -> Encoder:
         with problem_at("model"):

@@ -21,20 +21,14 @@ from lsn_app.shared.examples import load_examples
 from lsn_app.shared.messages import shown_if
 from lsn_app.train import words as job_cards
 from lsn_app.train.plots import training_curves
-from lsn_app.train.sample_sets import SAMPLES
 from lsn_app.train.sample_sets import fetch as fetch_sample
+from lsn_app.train.steps_panel import OOD_EXAMPLES, OOD_OWN, StepsPanel
 from lsn_core import UserError
 from lsn_core.jobs import Job, Jobs
 from lsn_core.jobs.inspection import inspect
 from lsn_core.jobs.job import PENDING, RESUMABLE
-from lsn_core.training.config import METHODS
 from lsn_core.training.presets import PRESETS, get_preset
 
-LAYOUT = (
-    "A **zip** with one folder for each class, named after it: `cat/1.jpg`, `cat/2.jpg`, `dog/1.jpg`, ... "
-    "(or Parquet with `image` and `label` columns). 16 to 128 photos of each class are a good number."
-)
-OOD_EXAMPLES, OOD_OWN, OOD_NONE = "the example photos", "my own photos", "nothing"
 _SECRET_FILE = "browser-secret"
 _TICK_SECONDS = 1.0
 _QUICK: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
@@ -71,68 +65,10 @@ class _TrainTab:
         self.shown = gr.State(None)
         with gr.Row():
             with gr.Column(scale=2, min_width=300):
-                self._build_steps()
+                self.steps = StepsPanel(store)
             with gr.Column(scale=3, min_width=300):
                 self._build_jobs()
         self.timer = gr.Timer(_TICK_SECONDS)
-
-    def _build_steps(self) -> None:
-        gr.HTML('<h3 class="lsn-heading">1. Photos of your classes</h3>')
-        gr.Markdown(LAYOUT)
-        self.data = gr.File(label="Photos", file_types=[".zip", ".parquet"], height=140, elem_id="lsn-train-data")
-        self.data_message = gr.HTML(visible=False, elem_id="lsn-train-data-message")
-        with gr.Accordion("No photos at hand? Take a sample set", open=False, elem_id="lsn-train-samples"):
-            self.sample = gr.Radio(
-                [(f"{sample.name}: {sample.about}", sample.name) for sample in SAMPLES.values()],
-                value=next(iter(SAMPLES)),
-                label="Sample set",
-                info="Fetched once, then kept on this server.",
-                elem_id="lsn-train-sample",
-            )
-            self.take = gr.Button("Use this set", size="sm", elem_id="lsn-train-take")
-        gr.HTML('<h3 class="lsn-heading">2. What was found</h3>')
-        self.found = gr.HTML(words.note("Upload the photos first."), elem_id="lsn-train-found")
-        gr.HTML('<h3 class="lsn-heading">3. How to train</h3>')
-        self.preset = gr.Radio(
-            [
-                ("fast (minutes)", "fast"),
-                ("as the paper prints it (hours)", "paper"),
-                ("as the authors' code does it (hours)", "reference"),
-            ],
-            value="fast",
-            label="Recipe",
-            elem_id="lsn-train-preset",
-        )
-        self.shots = gr.Slider(
-            2, 256, value=64, step=1, label="Most photos of a class to use", elem_id="lsn-train-shots"
-        )
-        self.ood = gr.Radio(
-            [OOD_EXAMPLES, OOD_OWN, OOD_NONE],
-            value=OOD_EXAMPLES,
-            label="Measure the detector against",
-            info="Photos that show none of your classes.",
-            elem_id="lsn-train-ood",
-        )
-        self.ood_file = gr.File(
-            label="Photos of none of the classes, a zip with folders",
-            file_types=[".zip", ".parquet"],
-            height=120,
-            visible=False,
-            elem_id="lsn-train-ood-file",
-        )
-        with gr.Accordion("Advanced settings", open=False, elem_id="lsn-train-advanced"):
-            self.name = gr.Textbox("", label="Name of the job", placeholder="the file's name", max_length=80)
-            self.method = gr.Radio(list(METHODS), value="coop", label="Method")
-            self.sets = gr.Slider(1, 5, value=3, step=1, label="Negative prompts for each class (K)")
-            self.seed = gr.Number(0, label="Seed", precision=0, minimum=0)
-            self.backbone = gr.Dropdown(
-                self.store.choices,
-                value=self.store.default,
-                label="CLIP model (backbone)",
-                allow_custom_value=not self.store.public,
-            )
-        self.start = gr.Button("Start training", variant="primary", interactive=False, elem_id="lsn-train-start")
-        self.start_message = gr.HTML(visible=False, elem_id="lsn-train-message")
 
     def _build_jobs(self) -> None:
         gr.HTML('<h3 class="lsn-heading">My jobs</h3>')
@@ -169,36 +105,42 @@ class _TrainTab:
         self.timer.tick(self.refresh, asked, view, **_QUICK)
         self.mine.input(self.refresh, asked, view, **_QUICK)
         gr.on(
-            [self.data.change, self.shots.release],
+            [self.steps.data.change, self.steps.shots.release],
             self.look,
-            [self.data, self.shots],
-            [self.found, self.data_message, self.start],
+            [self.steps.data, self.steps.shots],
+            [self.steps.found, self.steps.data_message, self.steps.start],
             **_SLOW,
         )
-        self.take.click(
+        self.steps.take.click(
             self.take_sample,
-            self.sample,
-            [self.data, self.data_message],
+            self.steps.sample,
+            [self.steps.data, self.steps.data_message],
             concurrency_id="samples",
             concurrency_limit=1,
             api_visibility="private",
         )
-        self.ood.input(
-            lambda choice: gr.update(visible=choice == OOD_OWN), self.ood, self.ood_file, api_visibility="private"
+        self.steps.ood.input(
+            lambda choice: gr.update(visible=choice == OOD_OWN),
+            self.steps.ood,
+            self.steps.ood_file,
+            api_visibility="private",
         )
         settings = [
-            self.preset,
-            self.shots,
-            self.ood,
-            self.ood_file,
-            self.name,
-            self.method,
-            self.sets,
-            self.seed,
-            self.backbone,
+            self.steps.preset,
+            self.steps.shots,
+            self.steps.ood,
+            self.steps.ood_file,
+            self.steps.name,
+            self.steps.method,
+            self.steps.sets,
+            self.steps.seed,
+            self.steps.backbone,
         ]
-        self.start.click(
-            self.begin, [self.owner, self.data, *settings], [self.start_message, self.mine, self.shown], **_SLOW
+        self.steps.start.click(
+            self.begin,
+            [self.owner, self.steps.data, *settings],
+            [self.steps.start_message, self.mine, self.shown],
+            **_SLOW,
         ).then(self.refresh, asked, view, **_QUICK)
         for button, act in (
             (self.stop, self.jobs.stop),
@@ -233,21 +175,28 @@ class _TrainTab:
                 copy.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(found, copy)
         except UserError as error:
-            return {self.data_message: shown_if(words.problem(str(error)))}
-        return {self.data: str(copy), self.data_message: shown_if("")}
+            return {self.steps.data_message: shown_if(words.problem(str(error)))}
+        return {self.steps.data: str(copy), self.steps.data_message: shown_if("")}
 
     def look(self, path: str | None, shots: int) -> dict[Any, Any]:
         """What an uploaded data set holds."""
-        nothing = {self.found: words.note("Upload the photos first."), self.start: gr.update(interactive=False)}
+        nothing = {
+            self.steps.found: words.note("Upload the photos first."),
+            self.steps.start: gr.update(interactive=False),
+        }
         if path is None:
-            return nothing | {self.data_message: shown_if("")}
+            return nothing | {self.steps.data_message: shown_if("")}
         name = Path(path).name
         try:
             found = inspect(Path(path), name, self.jobs.limits)
         except UserError as error:
-            return nothing | {self.data_message: shown_if(words.problem(str(error)))}
+            return nothing | {self.steps.data_message: shown_if(words.problem(str(error)))}
         card = job_cards.found_card(name, found, int(shots), PRESETS["fast"].calibration_share)
-        return {self.found: card, self.data_message: shown_if(""), self.start: gr.update(interactive=True)}
+        return {
+            self.steps.found: card,
+            self.steps.data_message: shown_if(""),
+            self.steps.start: gr.update(interactive=True),
+        }
 
     def begin(
         self,
@@ -284,10 +233,10 @@ class _TrainTab:
                     ood_name="the example photos" if ood == OOD_EXAMPLES else None,
                 )
         except UserError as error:
-            return {self.start_message: shown_if(words.problem(str(error)))}
+            return {self.steps.start_message: shown_if(words.problem(str(error)))}
         choices = [(job_cards.job_label(job, None), job.id)]
         return {
-            self.start_message: shown_if(words.note(f"{job.name} is in the queue. You may close this page.")),
+            self.steps.start_message: shown_if(words.note(f"{job.name} is in the queue. You may close this page.")),
             self.mine: gr.update(choices=choices, value=job.id),
             self.shown: None,
         }

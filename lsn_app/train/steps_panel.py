@@ -1,0 +1,78 @@
+"""The Train tab's steps: photos, what was found in them, how to train, and the button that starts it."""
+
+from __future__ import annotations
+
+import gradio as gr
+
+from lsn_app.serving.store import Store
+from lsn_app.shared import words
+from lsn_app.train.sample_sets import SAMPLES
+from lsn_core.training.config import METHODS
+
+LAYOUT = (
+    "A **zip** with one folder for each class, named after it: `cat/1.jpg`, `cat/2.jpg`, `dog/1.jpg`, ... "
+    "(or Parquet with `image` and `label` columns). 16 to 128 photos of each class are a good number."
+)
+OOD_EXAMPLES, OOD_OWN, OOD_NONE = "the example photos", "my own photos", "nothing"
+
+
+class StepsPanel:
+    """The components of the three steps, in the order of the page."""
+
+    def __init__(self, store: Store) -> None:
+        gr.HTML('<h3 class="lsn-heading">1. Photos of your classes</h3>')
+        gr.Markdown(LAYOUT)
+        self.data = gr.File(label="Photos", file_types=[".zip", ".parquet"], height=140, elem_id="lsn-train-data")
+        self.data_message = gr.HTML(visible=False, elem_id="lsn-train-data-message")
+        with gr.Accordion("No photos at hand? Take a sample set", open=False, elem_id="lsn-train-samples"):
+            self.sample = gr.Radio(
+                [(f"{sample.name}: {sample.about}", sample.name) for sample in SAMPLES.values()],
+                value=next(iter(SAMPLES)),
+                label="Sample set",
+                info="Fetched once, then kept on this server.",
+                elem_id="lsn-train-sample",
+            )
+            self.take = gr.Button("Use this set", size="sm", elem_id="lsn-train-take")
+        gr.HTML('<h3 class="lsn-heading">2. What was found</h3>')
+        self.found = gr.HTML(words.note("Upload the photos first."), elem_id="lsn-train-found")
+        gr.HTML('<h3 class="lsn-heading">3. How to train</h3>')
+        self.preset = gr.Radio(
+            [
+                ("fast (minutes)", "fast"),
+                ("as the paper prints it (hours)", "paper"),
+                ("as the authors' code does it (hours)", "reference"),
+            ],
+            value="fast",
+            label="Recipe",
+            elem_id="lsn-train-preset",
+        )
+        self.shots = gr.Slider(
+            2, 256, value=64, step=1, label="Most photos of a class to use", elem_id="lsn-train-shots"
+        )
+        self.ood = gr.Radio(
+            [OOD_EXAMPLES, OOD_OWN, OOD_NONE],
+            value=OOD_EXAMPLES,
+            label="Measure the detector against",
+            info="Photos that show none of your classes.",
+            elem_id="lsn-train-ood",
+        )
+        self.ood_file = gr.File(
+            label="Photos of none of the classes, a zip with folders",
+            file_types=[".zip", ".parquet"],
+            height=120,
+            visible=False,
+            elem_id="lsn-train-ood-file",
+        )
+        with gr.Accordion("Advanced settings", open=False, elem_id="lsn-train-advanced"):
+            self.name = gr.Textbox("", label="Name of the job", placeholder="the file's name", max_length=80)
+            self.method = gr.Radio(list(METHODS), value="coop", label="Method")
+            self.sets = gr.Slider(1, 5, value=3, step=1, label="Negative prompts for each class (K)")
+            self.seed = gr.Number(0, label="Seed", precision=0, minimum=0)
+            self.backbone = gr.Dropdown(
+                store.choices,
+                value=store.default,
+                label="CLIP model (backbone)",
+                allow_custom_value=not store.public,
+            )
+        self.start = gr.Button("Start training", variant="primary", interactive=False, elem_id="lsn-train-start")
+        self.start_message = gr.HTML(visible=False, elem_id="lsn-train-message")
