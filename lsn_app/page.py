@@ -14,6 +14,7 @@ from lsn_app.evaluate import tab as evaluate
 from lsn_app.negation import tab as probe
 from lsn_app.serving.store import Store
 from lsn_app.settings import Settings
+from lsn_app.shared.components import Components
 from lsn_app.shared.examples import EXAMPLES_DIR
 from lsn_app.shared.theme import CSS_FILE, build_theme
 from lsn_app.shared.words import problem
@@ -51,7 +52,7 @@ _SHOW_IN_ADDRESS = """() => {
 class Page(gr.Blocks):
     """Blocks that take uploaded files only."""
 
-    async def preprocess_data(self, block_fn: Any, inputs: list[Any], *args: Any, **kwargs: Any) -> Any:
+    async def preprocess_data(self, block_fn: Any, inputs: Components, *args: Any, **kwargs: Any) -> Any:
         # security: Gradio would download an address given in the place of an uploaded file, and read a bare path.
         try:
             inputs = uploads_only(inputs)

@@ -6,7 +6,6 @@ import tempfile
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
-from typing import Any
 
 import gradio as gr
 from torch import Tensor
@@ -18,6 +17,7 @@ from lsn_app.serving.photos import Photo
 from lsn_app.serving.requests import Problem, open_detector, open_judge, problem_at
 from lsn_app.serving.store import Store
 from lsn_app.shared import words
+from lsn_app.shared.components import Components, Event, EventOptions, Updates, UpdatesOrSkip, UploadedFiles, Value
 from lsn_app.shared.examples import Example
 from lsn_app.shared.messages import counter, heading, shown_if
 from lsn_app.shared.photo_input import file_of
@@ -33,7 +33,7 @@ _TABLE = """
 <p class="lsn-note">Click a photo to see it above with its reasons, and a column's name to sort by it.</p>
 """
 # A slow model must not keep other visitors' single photos waiting, so batches wait for each other only.
-_SHARED: dict[str, Any] = {"concurrency_id": "batch", "concurrency_limit": 4, "api_visibility": "private"}
+_SHARED: EventOptions = {"concurrency_id": "batch", "concurrency_limit": 4, "api_visibility": "private"}
 _SAVE = """(html) => {
     const place = document.createElement("div");
     place.innerHTML = html;
@@ -62,7 +62,7 @@ class BatchPanel:
     """
 
     def __init__(
-        self, store: Store, examples: Sequence[Example], asked: list[Any], messages: dict[str, gr.HTML]
+        self, store: Store, examples: Sequence[Example], asked: Components, messages: dict[str, gr.HTML]
     ) -> None:
         self.store, self.examples, self.asked, self.messages = store, examples, asked, messages
         self.tpr = asked[3]
@@ -128,12 +128,12 @@ class BatchPanel:
             None, self.link, js=_SAVE, api_visibility="private"
         )
 
-    def ask_after(self, event: Any) -> Any:
+    def ask_after(self, event: Event) -> Event:
         """Judges the photos at hand after an event that changed them or what is asked."""
         outputs = [self.table, self.summary, self.near, self.save, self.tpr, *self.messages.values()]
         return event.then(self.ask, [self.state, *self.asked], outputs, show_progress_on=self.summary, **_SHARED)
 
-    def drop(self, sentence: str = "") -> dict[Any, Any]:
+    def drop(self, sentence: str = "") -> Updates:
         """No photos, and the reason where there is one."""
         hidden = gr.update(visible=False)
         return {
@@ -145,20 +145,26 @@ class BatchPanel:
             self.messages["batch"]: shown_if(sentence),
         }
 
-    def take(self, payload: Any, label: str, backbone: str, progress: gr.Progress = gr.Progress()) -> dict[Any, Any]:  # noqa: B008
+    def take(self, payload: UploadedFiles, label: str, backbone: str, progress: gr.Progress = gr.Progress()) -> Updates:  # noqa: B008
         """Reads and encodes uploaded photos."""
         return self._take([file_of(item) for item in payload or ()], label, backbone, progress)
 
-    def take_folder(self, payload: Any, label: str, backbone: str, progress: gr.Progress = gr.Progress()) -> Any:  # noqa: B008
+    def take_folder(
+        self,
+        payload: UploadedFiles,
+        label: str,
+        backbone: str,
+        progress: gr.Progress = gr.Progress(),  # noqa: B008
+    ) -> Updates:
         """The photos of a folder; other files that were uploaded before make room."""
         return {self.files: None, **self.take(payload, label, backbone, progress)}
 
-    def take_examples(self, label: str, backbone: str, progress: gr.Progress = gr.Progress()) -> dict[Any, Any]:  # noqa: B008
+    def take_examples(self, label: str, backbone: str, progress: gr.Progress = gr.Progress()) -> Updates:  # noqa: B008
         """The examples as many photos."""
         files = [(str(example.path), example.path.name) for example in self.examples]
         return {self.files: None, **self._take(files, label, backbone, progress)}
 
-    def _take(self, files: list[tuple[str, str]], label: str, backbone: str, progress: gr.Progress) -> dict[Any, Any]:
+    def _take(self, files: list[tuple[str, str]], label: str, backbone: str, progress: gr.Progress) -> Updates:
         if not files:
             return self.drop()
         try:
@@ -181,7 +187,7 @@ class BatchPanel:
         tpr: float,
         calibration: tuple[Photo, ...],
         progress: gr.Progress = gr.Progress(),  # noqa: B008
-    ) -> Any:
+    ) -> UpdatesOrSkip:
         """The verdicts on the photos at hand; without any, nothing."""
         if batch is None:
             return gr.skip()
@@ -203,7 +209,7 @@ class BatchPanel:
             self.near: gr.update(value=tpr, visible=detector.calibration is not None),
         }
 
-    def move_threshold(self, batch: Batch | None, *asked: Any) -> Any:
+    def move_threshold(self, batch: Batch | None, *asked: Value) -> UpdatesOrSkip:
         """Table and summary at another wanted true positive rate."""
         found = self.ask(batch, *asked)
         return found if batch is None else {part: found[part] for part in (self.table, self.summary)}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
 
 import gradio as gr
 
@@ -11,6 +10,7 @@ from lsn_app.serving.photos import Item, Photo, read_file
 from lsn_app.serving.requests import open_detector
 from lsn_app.serving.store import Store
 from lsn_app.shared import words
+from lsn_app.shared.components import UpdatesOrSkip, UploadedFiles
 from lsn_app.shared.messages import counter, shown_if
 from lsn_app.shared.photo_input import file_of
 from lsn_core import UserError
@@ -56,11 +56,11 @@ class CalibrationPanel:
 
     def take(
         self,
-        payload: Any,
+        payload: UploadedFiles,
         label: str,
         backbone: str,
         progress: gr.Progress = gr.Progress(),  # noqa: B008
-    ) -> Any:
+    ) -> UpdatesOrSkip:
         """Reads and encodes the calibration photos; unusable ones are named and left out."""
         files = [file_of(item) for item in payload or ()]
         try:

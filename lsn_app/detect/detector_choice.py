@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import gradio as gr
 
 from lsn_app.serving.requests import ZERO_SHOT
 from lsn_app.serving.store import Store
 from lsn_app.shared import words
+from lsn_app.shared.components import Components, Updates, UploadedFile
 from lsn_app.shared.messages import shown_if
 from lsn_app.shared.photo_input import file_of
 from lsn_core import Detector, UserError
@@ -64,11 +64,11 @@ class DetectorChoice:
         self.messages["model"] = gr.HTML(visible=False, elem_id="lsn-message-model")
 
     @property
-    def shown(self) -> list[Any]:
+    def shown(self) -> Components:
         """The components that `choose` updates."""
         return [self.classes, self.own_classes, self.ask_button, self.backbone, self.backbone_note]
 
-    def take_file(self, payload: dict[str, Any], request: gr.Request) -> dict[Any, Any]:
+    def take_file(self, payload: UploadedFile, request: gr.Request) -> Updates:
         """Chooses an uploaded detector and offers it to this visitor, or says why it is none."""
         path, name = file_of(payload)
         try:
@@ -78,10 +78,10 @@ class DetectorChoice:
         choices = [ZERO_SHOT, *self.store.offered(request.session_hash)]
         return {self.detector: gr.update(choices=choices, value=label), self.messages["model"]: shown_if("")}
 
-    def choose(self, label: str) -> tuple[Detector | None, dict[Any, Any]]:
+    def choose(self, label: str) -> tuple[Detector | None, Updates]:
         """The chosen detector (None for zero-shot), and the inputs that it has a use for."""
         zero_shot = label == ZERO_SHOT
-        found: dict[Any, Any] = {
+        found: Updates = {
             self.classes: gr.update(visible=zero_shot),
             self.ask_button: gr.update(visible=zero_shot),
             self.own_classes: gr.update(visible=False),

@@ -15,6 +15,7 @@ from lsn_app.serving.photos import Photo, read_photo
 from lsn_app.serving.requests import ZERO_SHOT, Problem, open_judge, problem_at
 from lsn_app.serving.store import Store
 from lsn_app.shared import words
+from lsn_app.shared.components import Components, Event, EventOptions, Updates
 from lsn_app.shared.messages import plot_title
 from lsn_app.shared.photo_input import file_of
 from lsn_core import UserError
@@ -25,7 +26,7 @@ from lsn_core.heatmaps.overlay import DEFAULT_OPACITY, overlay, panel, reduce
 PREDICTED = ""  # the class that fits best
 _KINDS = [("Each prompt", "prompts"), ("Positive minus negative", "difference"), ("The detector's score", "score")]
 _LARGEST = 768  # pixels of the longer side: more than a page shows of one map
-_PRIVATE: dict[str, Any] = {"api_visibility": "private", "concurrency_id": "model", "concurrency_limit": 2}
+_PRIVATE: EventOptions = {"api_visibility": "private", "concurrency_id": "model", "concurrency_limit": 2}
 
 
 class HeatMapPanel:
@@ -35,7 +36,7 @@ class HeatMapPanel:
         inputs: the components for photo, classes, detector and backbone that the maps are of.
     """
 
-    def __init__(self, store: Store, inputs: list[Any]) -> None:
+    def __init__(self, store: Store, inputs: Components) -> None:
         self.store, self.inputs = store, inputs
         with gr.Column(visible=False, elem_id="lsn-heatmaps") as self.box:
             plot_title(
@@ -95,11 +96,11 @@ class HeatMapPanel:
         self.choices = choices
 
     @property
-    def outputs(self) -> list[Any]:
+    def outputs(self) -> Components:
         """The components that `show` updates."""
         return [self.box, self.class_name, self.message, self.gallery, self.legend, self.download]
 
-    def follow(self, event: Any) -> Any:
+    def follow(self, event: Event) -> Event:
         """Fills the panel after an event that changed photo, classes or detector; the verdict goes first."""
         return event.then(self.show, [*self.inputs, *self.choices], self.outputs, show_progress="hidden", **_PRIVATE)
 
@@ -113,7 +114,7 @@ class HeatMapPanel:
         kind: str,
         method: str,
         opacity: float,
-    ) -> dict[Any, Any]:
+    ) -> Updates:
         """The maps, or why there are none; without a photo, nothing."""
         if photo is None:
             return {self.box: gr.update(visible=False)}
@@ -124,7 +125,7 @@ class HeatMapPanel:
         except Problem:
             return {self.box: gr.update(visible=False)}  # the verdict's place says what is wrong
         chosen = class_name if class_name in detector.class_names else PREDICTED
-        found: dict[Any, Any] = {
+        found: Updates = {
             self.box: gr.update(visible=True),
             self.class_name: gr.update(
                 choices=[("the one that fits best", PREDICTED), *detector.class_names], value=chosen

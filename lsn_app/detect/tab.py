@@ -19,13 +19,14 @@ from lsn_app.serving.requests import ZERO_SHOT, Problem
 from lsn_app.serving.store import Store
 from lsn_app.shared import words
 from lsn_app.shared.address import Address, read_rate
+from lsn_app.shared.components import Components, Event, EventOptions, Updates, UpdatesOrSkip, UploadedFile, Value
 from lsn_app.shared.examples import Example
 from lsn_app.shared.messages import plot_title, said, shown_if
 from lsn_app.shared.photo_input import PhotoInput, file_of
 from lsn_core import UserError
 from lsn_core.calibration import DEFAULT_TPR
 
-_SHARED: dict[str, Any] = {"concurrency_id": "model", "concurrency_limit": 2, "api_visibility": "private"}
+_SHARED: EventOptions = {"concurrency_id": "model", "concurrency_limit": 2, "api_visibility": "private"}
 _PLACES = ("photo", "classes", "model", "calibration")
 _GO_TO_PHOTO = """() => {
     const narrow = window.innerWidth < 700, calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
@@ -90,8 +91,8 @@ class _DetectTab:
             **self.choice.messages,
             "calibration": self.calibration.message,
         }
-        model = [self.choice.classes, self.choice.detector, self.choice.backbone]
-        self.asked = [*model, self.tpr, self.calibration.state]
+        model: Components = [self.choice.classes, self.choice.detector, self.choice.backbone]
+        self.asked: Components = [*model, self.tpr, self.calibration.state]
         self.heat_maps = HeatMapPanel(store, [self.photo.state, *model])
         self.many = BatchPanel(store, self.photo.examples, self.asked, self.messages)
         self.address = Address(
@@ -115,11 +116,11 @@ class _DetectTab:
         shown = [*self.photo.outputs[:-1], *results]  # the photo's message is among the results
         question = [self.photo.state, *asked]
 
-        def photo_event(event: Any) -> None:
+        def photo_event(event: Event) -> None:
             self.heat_maps.follow(event)
             self.address.follow(event)
 
-        def question_event(event: Any) -> None:
+        def question_event(event: Event) -> None:
             photo_event(event)
             many.ask_after(event)
 
@@ -157,7 +158,7 @@ class _DetectTab:
             **_SHARED,
         )
         question_event(taken.success(self.answer, question, results, **_SHARED))
-        live: dict[str, Any] = {
+        live: EventOptions = {
             "show_progress": "hidden",
             "trigger_mode": "always_last",
             "concurrency_limit": 8,
@@ -180,15 +181,15 @@ class _DetectTab:
         self.heat_maps.follow(opened)
         self.address.begin(opened)
 
-    def drop_photo(self) -> dict[Any, Any]:
+    def drop_photo(self) -> Updates:
         """The page without a photo."""
         return {self.card: empty_card(), **self._nothing(), **self._said(None), **self.photo.drop()}
 
-    def take_photo(self, payload: dict[str, Any], *asked: Any) -> dict[Any, Any]:
+    def take_photo(self, payload: UploadedFile, *asked: Value) -> Updates:
         """An uploaded photo."""
         return self._take_photo(*self.photo.upload(payload), *asked)
 
-    def pick_photo(self, event: gr.SelectData, batch: Any, *asked: Any) -> Any:
+    def pick_photo(self, event: gr.SelectData, batch: Value, *asked: Value) -> UpdatesOrSkip:
         """One of many photos, which was picked in their table."""
         if batch is None:
             return gr.skip()
@@ -198,7 +199,7 @@ class _DetectTab:
             taken = None, self.photo.refuse(str(error))
         return self._take_photo(*taken, *asked)
 
-    def _take_photo(self, photo: Photo | None, shown: dict[Any, Any], *asked: Any) -> dict[Any, Any]:
+    def _take_photo(self, photo: Photo | None, shown: Updates, *asked: Value) -> Updates:
         if photo is None:
             return {self.card: failed_card(), **self._nothing(), **self._said(None), **shown}
         try:
@@ -208,20 +209,20 @@ class _DetectTab:
                 shown = {**self.photo.drop(), self.photo.image: None}
             return {**shown, **self._failed(problem)}
 
-    def take_example(self, event: gr.SelectData, *asked: Any) -> dict[Any, Any]:
+    def take_example(self, event: gr.SelectData, *asked: Value) -> Updates:
         """The example that was clicked."""
         return self._take_example(self.photo.examples[int(event.index)], *asked)
 
-    def _take_example(self, example: Example, *asked: Any) -> dict[Any, Any]:
+    def _take_example(self, example: Example, *asked: Value) -> Updates:
         photo, shown = self.photo.example(example)
         return {**shown, **self.answer(photo, *asked)}
 
-    def open_link(self, request: gr.Request, *asked: Any) -> Any:
+    def open_link(self, request: gr.Request, *asked: Value) -> UpdatesOrSkip:
         """What a link asks for: `?detector=imagenette&classes=a,b&backbone=embedded&tpr=0.9&example=dog.jpg`."""
         wanted = dict(request.query_params)
         if wanted.get("tab", "detect") != "detect":
             return gr.skip()
-        found: dict[Any, Any] = {}
+        found: Updates = {}
         if "classes" in wanted:
             found[self.choice.classes] = str(wanted["classes"])[:10_000]
         if wanted.get("detector") in self.store.detectors:
@@ -241,13 +242,13 @@ class _DetectTab:
             found |= answer
         return found or gr.skip()
 
-    def choose_detector(self, label: str) -> dict[Any, Any]:
+    def choose_detector(self, label: str) -> Updates:
         """Shows the inputs that the chosen detector has a use for."""
         detector, found = self.choice.choose(label)
         calibrated = detector is not None and detector.calibration is not None
         return {**found, self.calibration.box: gr.update(visible=not calibrated)}
 
-    def answer(self, photo: Photo | None, *asked: Any) -> dict[Any, Any]:
+    def answer(self, photo: Photo | None, *asked: Value) -> Updates:
         """Everything that is shown about a photo; without one, nothing changes, as one may just be on its way."""
         if photo is None:
             return self._said(None)
@@ -256,7 +257,7 @@ class _DetectTab:
         except Problem as problem:
             return self._failed(problem)
 
-    def move_threshold(self, photo: Photo | None, *asked: Any) -> Any:
+    def move_threshold(self, photo: Photo | None, *asked: Value) -> UpdatesOrSkip:
         """The card and the scale at another wanted true positive rate."""
         found = self.answer(photo, *asked)
         return {key: value for key, value in found.items() if key in (self.card, self.scale)} or gr.skip()
@@ -266,7 +267,7 @@ class _DetectTab:
     ) -> Answer:
         return ask(self.store, Question(photo, classes, label, backbone, float(tpr), tuple(calibration)))
 
-    def _answered(self, answer: Answer, *asked: Any) -> dict[Any, Any]:
+    def _answered(self, answer: Answer, *asked: Value) -> Updates:
         tpr = float(asked[3])
         prediction, detector, temperature = answer.prediction, answer.detector, answer.temperature
         scores = detector.calibration.scores.tolist() if detector.calibration else None
@@ -288,11 +289,11 @@ class _DetectTab:
             **self._said(None),
         }
 
-    def _failed(self, problem: Problem) -> dict[Any, Any]:
+    def _failed(self, problem: Problem) -> Updates:
         return {self.card: failed_card(), **self._nothing(), **self._said(problem)}
 
-    def _nothing(self) -> dict[Any, Any]:
+    def _nothing(self) -> Updates:
         return {self.scale: gr.update(visible=False), self.reasons: gr.update(visible=False)}
 
-    def _said(self, problem: Problem | None) -> dict[Any, Any]:
+    def _said(self, problem: Problem | None) -> Updates:
         return said(self.messages, _PLACES, problem)

@@ -9,11 +9,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import gradio as gr
+from PIL import Image
 
 from lsn_app.shared import words
+from lsn_app.shared.components import Updates
 from lsn_core import UserError
 from lsn_core.data.images import open_image
 
@@ -38,7 +40,7 @@ class ResultTable:
 
     title: str
     header: list[str]
-    rows: list[list[Any]]
+    rows: list[list[object]]
     facts: dict[str, str]
     picture: Path | None = None
     titled: bool = False
@@ -103,7 +105,7 @@ class BenchmarkBrowser:
             api_visibility="private",
         )
 
-    def show(self, place: int) -> dict[Any, Any]:
+    def show(self, place: int) -> Updates:
         """Another table."""
         table = self.tables[place]
         return {
@@ -122,7 +124,7 @@ def facts_list(table: ResultTable) -> str:
 
 
 def _load(folder: Path, stem: str) -> list[ResultTable]:
-    about: dict[str, Any] = {}
+    about: dict[str, object] = {}
     if (folder / f"{stem}.json").is_file():
         content = json.loads((folder / f"{stem}.json").read_text(encoding="utf-8"))
         about = content if isinstance(content, dict) else {"rows": content}
@@ -150,9 +152,9 @@ def _load(folder: Path, stem: str) -> list[ResultTable]:
     ]
 
 
-def _lists(about: Mapping[str, Any], prefix: str = "") -> dict[str, list[dict[str, Any]]]:
+def _lists(about: Mapping[str, object], prefix: str = "") -> dict[str, list[dict[str, object]]]:
     """Name -> rows of what is a list of objects, or an object of objects whose keys then are a column."""
-    found: dict[str, list[dict[str, Any]]] = {}
+    found: dict[str, list[dict[str, object]]] = {}
     for key, value in about.items():
         name = f"{prefix}{key}"
         if isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
@@ -165,12 +167,12 @@ def _lists(about: Mapping[str, Any], prefix: str = "") -> dict[str, list[dict[st
     return found
 
 
-def _table(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[Any]]]:
+def _table(rows: Sequence[Mapping[str, object]]) -> tuple[list[str], list[list[object]]]:
     header = list(dict.fromkeys(key for row in rows for key in row))
     return header, [[_plain(row.get(key)) for key in header] for row in rows]
 
 
-def _facts(about: Mapping[str, Any]) -> dict[str, str]:
+def _facts(about: Mapping[str, object]) -> dict[str, str]:
     order = [key for key in _MADE_BY if key in about]
     order += [key for key, value in about.items() if key not in order and key not in ("title", "rows")]
     found = {}
@@ -185,20 +187,20 @@ def _facts(about: Mapping[str, Any]) -> dict[str, str]:
     return found
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     if isinstance(value, list):
         return ", ".join(f"{item:.{_DIGITS}g}" if isinstance(item, float) else str(item) for item in value)
     return json.dumps(value) if isinstance(value, dict) else value
 
 
-def _number(text: str) -> Any:
+def _number(text: str) -> object:
     try:
         return float(text) if "." in text or "e" in text.lower() else int(text)
     except ValueError:
         return text
 
 
-def _cells(table: ResultTable) -> list[list[Any]]:
+def _cells(table: ResultTable) -> list[list[object]]:
     # Fewer digits are easier to compare; a column is still sorted as numbers.
     return [
         [round(cell, _DIGITS) if isinstance(cell, float) else "" if cell is None else cell for cell in row]
@@ -206,14 +208,14 @@ def _cells(table: ResultTable) -> list[list[Any]]:
     ]
 
 
-def _kinds(table: ResultTable) -> Any:
+def _kinds(table: ResultTable) -> list[Literal["str", "number"]]:
     columns = [
         [row[i] for row in table.rows if i < len(row) and row[i] not in ("", None)] for i in range(len(table.header))
     ]
     return ["number" if column and all(type(cell) in (int, float) for cell in column) else "str" for column in columns]
 
 
-def _picture(table: ResultTable) -> Any:
+def _picture(table: ResultTable) -> Image.Image | None:
     if table.picture is None:
         return None
     try:

@@ -6,7 +6,6 @@ import math
 import tempfile
 import threading
 from pathlib import Path
-from typing import Any
 
 import gradio as gr
 
@@ -17,6 +16,7 @@ from lsn_app.evaluate.results_browser import BenchmarkBrowser
 from lsn_app.serving.requests import ZERO_SHOT, Problem, open_judge
 from lsn_app.serving.store import Store
 from lsn_app.shared import words
+from lsn_app.shared.components import EventOptions, Updates, UpdatesOrSkip, UploadedFiles, Value
 from lsn_app.shared.examples import load_examples
 from lsn_app.shared.messages import plot_title, said
 from lsn_app.shared.photo_input import file_of
@@ -32,10 +32,10 @@ _TO_RESULT = """() => {
     return [];
 }"""
 _PLACES = ("classes", "model", "known", "others")
-_QUICK: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
-_LOOK: dict[str, Any] = {"concurrency_id": "jobs", "concurrency_limit": 2, "api_visibility": "private"}
+_QUICK: EventOptions = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+_LOOK: EventOptions = {"concurrency_id": "jobs", "concurrency_limit": 2, "api_visibility": "private"}
 # One at a time: two would only halve each other's speed, and Detect is to answer meanwhile.
-_RUN: dict[str, Any] = {"concurrency_id": "evaluate", "concurrency_limit": 1, "api_visibility": "private"}
+_RUN: EventOptions = {"concurrency_id": "evaluate", "concurrency_limit": 1, "api_visibility": "private"}
 
 
 def build(store: Store, page: gr.Blocks) -> None:
@@ -168,7 +168,7 @@ class _EvaluateTab:
             self.stop,
             *self.messages.values(),
         ]
-        looking: dict[str, Any] = {"fn": self.look, "inputs": asked, "outputs": looked, "preprocess": False, **_LOOK}
+        looking: EventOptions = {"fn": self.look, "inputs": asked, "outputs": looked, "preprocess": False, **_LOOK}
         for files in (self.known, self.others):
             taken = files.change(self.take_files, asked, [self.example, self.classes], preprocess=False, **_QUICK)
             taken.then(**looking)
@@ -193,12 +193,12 @@ class _EvaluateTab:
         owned = [self.owner] if self.owner else []
         tab.select(self.offer, [self.detector, in_detect, *owned], self.detector, **_QUICK)
 
-    def open_link(self, request: gr.Request) -> Any:
+    def open_link(self, request: gr.Request) -> str | UpdatesOrSkip:
         """What a link asks for: `?tab=evaluate&detector=imagenette`."""
         label = str(request.query_params.get("detector"))
         return label if label in self.store.detectors else gr.skip()
 
-    def offer(self, chosen: str, in_detect: str, owner: str | None = None) -> Any:
+    def offer(self, chosen: str, in_detect: str, owner: str | None = None) -> UpdatesOrSkip:
         """The detectors to choose from: also those of this browser's jobs, and the one that Detect uses."""
         choices = [(label, label) for label in (ZERO_SHOT, *self.store.detectors)]
         if self.store.jobs and isinstance(owner, str) and owner:
@@ -208,12 +208,12 @@ class _EvaluateTab:
             choices.append((self.called.setdefault(in_detect, "The one in Detect"), in_detect))
         return gr.update(choices=choices, value=chosen)
 
-    def take_files(self, known: Any, others: Any, example: bool, *about: Any) -> dict[Any, Any]:
+    def take_files(self, known: UploadedFiles, others: UploadedFiles, example: bool, *about: Value) -> Updates:
         """Whether the examples still are what is measured, and the class list."""
         example = example and not known and not others
         return {self.example: example, **self._class_list(known, about[0])}
 
-    def _class_list(self, known: Any, label: str) -> dict[Any, Any]:
+    def _class_list(self, known: UploadedFiles, label: str) -> Updates:
         # The folders of the known photos, where they have some.
         try:
             images = open_known([file_of(item) for item in known or ()])
@@ -222,7 +222,7 @@ class _EvaluateTab:
         names = list(images.counts) if images and label == ZERO_SHOT else []
         return {self.classes: ", ".join(names)} if len(names) > 1 and not set(",;") & set("".join(names)) else {}
 
-    def take_example(self) -> dict[Any, Any]:
+    def take_example(self) -> Updates:
         """The example photos, of which half are known."""
         return {
             self.example: True,
@@ -232,10 +232,12 @@ class _EvaluateTab:
             self.classes: EXAMPLE_CLASSES,
         }
 
-    def choose_detector(self, known: Any, others: Any, example: bool, label: str, *about: Any) -> dict[Any, Any]:
+    def choose_detector(
+        self, known: UploadedFiles, others: UploadedFiles, example: bool, label: str, *about: Value
+    ) -> Updates:
         """Shows the inputs that the chosen detector has a use for."""
         zero_shot = label == ZERO_SHOT
-        found: dict[Any, Any] = {part: gr.update(visible=zero_shot) for part in (self.classes, self.backbone)}
+        found: Updates = {part: gr.update(visible=zero_shot) for part in (self.classes, self.backbone)}
         found[self.own_classes] = gr.update(visible=False)
         if zero_shot:
             for part, names in self._class_list(known, label).items():
@@ -248,7 +250,9 @@ class _EvaluateTab:
             pass  # the look that follows says why
         return found
 
-    def look(self, known: Any, others: Any, example: bool, label: str, classes: str, backbone: str) -> dict[Any, Any]:
+    def look(
+        self, known: UploadedFiles, others: UploadedFiles, example: bool, label: str, classes: str, backbone: str
+    ) -> Updates:
         """What the files hold, before anything starts, and whether it fits the detector."""
         blank = {self.found: evaluate_words.found(None, []), self.start: gr.update(interactive=False)}
         try:
@@ -262,7 +266,7 @@ class _EvaluateTab:
         ready = gr.update(interactive=bool(inside and outside))
         return blank | self._said(None) | {self.start: ready}
 
-    def begin(self) -> dict[Any, Any]:
+    def begin(self) -> Updates:
         """The page while it measures."""
         return {
             self.start: gr.update(visible=False),
@@ -270,7 +274,7 @@ class _EvaluateTab:
             self.card: evaluate_words.at_work(),
         }
 
-    def halt(self, request: gr.Request) -> dict[Any, Any]:
+    def halt(self, request: gr.Request) -> Updates:
         """Stops what this page measures; what still waits for its turn is cancelled."""
         self.leave(request)
         return {**self._idle(), self.card: evaluate_words.stopped()}
@@ -282,15 +286,15 @@ class _EvaluateTab:
 
     def run(
         self,
-        known: Any,
-        others: Any,
+        known: UploadedFiles,
+        others: UploadedFiles,
         example: bool,
         label: str,
         classes: str,
         backbone: str,
         request: gr.Request,
         progress: gr.Progress = gr.Progress(),  # noqa: B008
-    ) -> dict[Any, Any]:
+    ) -> Updates:
         """Measures, and shows what came out."""
         stop = self.stops[request.session_hash] = threading.Event()
 
@@ -315,7 +319,7 @@ class _EvaluateTab:
             self.stops.pop(request.session_hash, None)
         return {**self._idle(), **self._said(None), **self._results(report, self.called.get(label, label))}
 
-    def _results(self, report: Report, name: str) -> dict[Any, Any]:
+    def _results(self, report: Report, name: str) -> Updates:
         evaluation, judge = report.evaluation, report.judge
         lines = {"keeps 95 % of these known photos": threshold_at_tpr(evaluation.known[OURS])}
         if judge.calibration is not None and math.isfinite(judge.threshold()):
@@ -331,7 +335,9 @@ class _EvaluateTab:
             self.roc: evaluate_plots.roc_curves(evaluation.known, evaluation.others),
         }
 
-    def _sets(self, known: Any, others: Any, example: bool, judge: Detector) -> tuple[ImageSet | None, list[ImageSet]]:
+    def _sets(
+        self, known: UploadedFiles, others: UploadedFiles, example: bool, judge: Detector
+    ) -> tuple[ImageSet | None, list[ImageSet]]:
         if example:
             return split_examples(self.examples, judge.class_names)
         inside, outside = ([file_of(item) for item in files or ()] for files in (known, others))
@@ -344,10 +350,10 @@ class _EvaluateTab:
             self.called[self.lent[job.id]] = job.name
         return self.lent[job.id]
 
-    def _idle(self) -> dict[Any, Any]:
+    def _idle(self) -> Updates:
         return {self.start: gr.update(visible=True), self.stop: gr.update(visible=False)}
 
-    def _said(self, problem: Problem | None) -> dict[Any, Any]:
+    def _said(self, problem: Problem | None) -> Updates:
         return said(self.messages, _PLACES, problem)
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
 import gradio as gr
+from gradio.blocks import Block
 
 from lsn_app.negation import words as probe_words
 from lsn_app.negation.answer import MAX_PHOTOS, count_photos, open_prompts
@@ -13,12 +13,13 @@ from lsn_app.negation.plots import not_bars
 from lsn_app.serving.requests import ZERO_SHOT, Problem
 from lsn_app.serving.store import Store
 from lsn_app.shared import words
+from lsn_app.shared.components import EventOptions, Updates, UpdatesOrSkip, UploadedFiles
 from lsn_app.shared.messages import counter, plot_title, shown_if
 from lsn_app.shared.photo_input import file_of
 from lsn_app.shared.uploads import find_photos
 from lsn_core.prompts.written import NEGATIVE_TEMPLATE
 
-SHARED: dict[str, Any] = {"concurrency_id": "model", "concurrency_limit": 2, "api_visibility": "private"}
+SHARED: EventOptions = {"concurrency_id": "model", "concurrency_limit": 2, "api_visibility": "private"}
 
 
 class ManyPhotos:
@@ -48,7 +49,7 @@ class ManyPhotos:
                 self.learned = gr.Plot(show_label=False, elem_id="not-learned-bars")
         self.link = gr.HTML(visible=False, elem_id="not-counts-link")
 
-    def counting(self, classes: Any, detector: Any, backbone: Any) -> dict[str, Any]:
+    def counting(self, classes: Block, detector: Block, backbone: Block) -> EventOptions:
         """Arguments of an event that counts, with the components that say what is asked."""
         outputs = [
             self.counted,
@@ -69,7 +70,7 @@ class ManyPhotos:
             **SHARED,
         }
 
-    def take_files(self, payload: Any, classes: str, label: str) -> Any:
+    def take_files(self, payload: UploadedFiles, classes: str, label: str) -> str | UpdatesOrSkip:
         """The class list for uploaded files: the folders of a zip, or else the one that stands there."""
         try:
             items = find_photos([file_of(item) for item in payload or ()])
@@ -82,12 +83,12 @@ class ManyPhotos:
 
     def count(
         self,
-        payload: Any,
+        payload: UploadedFiles,
         classes: str,
         label: str,
         backbone: str,
         progress: gr.Progress = gr.Progress(),  # noqa: B008
-    ) -> dict[Any, Any]:
+    ) -> Updates:
         """How often the photos choose "not", class by class."""
         hidden = gr.update(visible=False)
         blank = {part: hidden for part in (self.counted, self.bars, self.link, self.message)}

@@ -20,6 +20,7 @@ from lsn_app.serving.requests import ZERO_SHOT, Problem, open_detector, problem_
 from lsn_app.serving.store import Store
 from lsn_app.shared import words
 from lsn_app.shared.address import Address
+from lsn_app.shared.components import EventOptions, Updates, UpdatesOrSkip, UploadedFile, Value
 from lsn_app.shared.messages import heading, shown_if
 from lsn_app.shared.photo_input import PhotoInput, file_of
 from lsn_core import UserError
@@ -148,7 +149,7 @@ class _ProbeTab:
         follow(gr.on(asking, self.choose, [self.photo.state, *asked], chosen, trigger_mode="always_last", **SHARED))
         follow(self.negate_button.click(self.negate, [self.photo.state, *asked], [*chosen, *self.texts], **SHARED))
         # Only the tables wear the progress overlay: over the links it would swallow the click that left a textbox.
-        tabulating: dict[str, Any] = {
+        tabulating: EventOptions = {
             "fn": self.tabulate,
             "inputs": [self.photo.state, *about],
             "outputs": tables,
@@ -156,7 +157,7 @@ class _ProbeTab:
             "trigger_mode": "always_last",
             **SHARED,
         }
-        counting: dict[str, Any] = self.many.counting(self.table.classes, self.table.detector, self.table.backbone)
+        counting: EventOptions = self.many.counting(self.table.classes, self.table.detector, self.table.backbone)
         follow(gr.on([self.table.truth.submit, self.table.truth.blur], **tabulating))
         asked_about = gr.on([self.table.classes.submit, self.table.classes.blur], **tabulating)
         follow(asked_about)
@@ -177,7 +178,7 @@ class _ProbeTab:
         linked = list(dict.fromkeys([*choice, self.table.detector, *shown]))
         self.address.begin(page.load(self.open_link, asked, linked, show_progress="hidden", **SHARED))
 
-    def open_link(self, request: gr.Request, text_1: str, text_2: str, *about: Any) -> Any:
+    def open_link(self, request: gr.Request, text_1: str, text_2: str, *about: Value) -> UpdatesOrSkip:
         """What a link asks for: `?tab=not&figure=3`, or `?tab=not&text1=...&text2=...&about=cat,dog&photo=cat.jpg`."""
         query = {name: str(value)[:10_000] for name, value in request.query_params.items()}
         if preset := {str(preset.figure): preset for preset in PRESETS}.get(query.get("figure", "")):
@@ -186,22 +187,22 @@ class _ProbeTab:
             return gr.skip()
         label = query["prompts"] if query.get("prompts") in self.store.detectors else about[2]
         texts = query.get("text1", text_1), query.get("text2", text_2)
-        about = (query.get("about", about[0]), query.get("shows", about[1]), label, about[3])
-        found: dict[Any, Any] = dict(
-            zip([*self.texts, self.table.truth, self.table.detector], [*texts, about[1], label], strict=True)
+        wanted: list[Value] = [query.get("about", about[0]), query.get("shows", about[1]), label, about[3]]
+        found: Updates = dict(
+            zip([*self.texts, self.table.truth, self.table.detector], [*texts, wanted[1], label], strict=True)
         )
         found |= self.choose_model(label, about[3])
-        found[self.table.classes] = {**found[self.table.classes], "value": about[0]}
+        found[self.table.classes] = {**found[self.table.classes], "value": wanted[0]}
         if example := self.photo.find(query.get("photo", "")):
             photo, shown = self.photo.example(example)
-            found |= {**self.tabulate(photo, *about), **shown, **self.choose(photo, *texts, *about)}
+            found |= {**self.tabulate(photo, *wanted), **shown, **self.choose(photo, *texts, *wanted)}
         return found
 
-    def drop_photo(self) -> dict[Any, Any]:
+    def drop_photo(self) -> Updates:
         """The page without a photo."""
         return {self.card: probe_words.nothing_yet(), self.table.truth: "", **self.tabulate(None), **self.photo.drop()}
 
-    def take_photo(self, payload: dict[str, Any], text_1: str, text_2: str, *about: Any) -> dict[Any, Any]:
+    def take_photo(self, payload: UploadedFile, text_1: str, text_2: str, *about: Value) -> Updates:
         """An uploaded photo; what it shows is not known."""
         photo, shown = self.photo.upload(payload)
         if photo is None:
@@ -220,7 +221,7 @@ class _ProbeTab:
             **self.choose(photo, text_1, text_2, *about),
         }
 
-    def take_example(self, event: gr.SelectData, text_1: str, text_2: str, *about: Any) -> dict[Any, Any]:
+    def take_example(self, event: gr.SelectData, text_1: str, text_2: str, *about: Value) -> Updates:
         """The example that was clicked."""
         example = self.photo.examples[int(event.index)]
         photo, shown = self.photo.example(example)
@@ -228,7 +229,7 @@ class _ProbeTab:
         found = {**self.tabulate(photo, *about), **shown, **self.choose(photo, text_1, text_2, *about)}
         return {self.table.truth: example.label, **found}
 
-    def show_preset(self, preset: Preset, *about: Any) -> dict[Any, Any]:
+    def show_preset(self, preset: Preset, *about: Value) -> Updates:
         """A figure of the paper: its photo, its texts, and what this model chooses."""
         example = self.photo.find(preset.photo)
         if example is None:
@@ -246,20 +247,20 @@ class _ProbeTab:
         found |= dict(zip(self.texts, rounds[-1].choice.texts, strict=True))
         return {**found, self.card: probe_words.rounds_card(rounds, preset), self.messages["texts"]: shown_if("")}
 
-    def choose(self, photo: Photo | None, text_1: str, text_2: str, *about: Any) -> dict[Any, Any]:
+    def choose(self, photo: Photo | None, text_1: str, text_2: str, *about: Value) -> Updates:
         """The model's choice between the two texts."""
         return self._choice(
             photo,
             lambda photo: probe_words.rounds_card([Round(ask_texts(self._encoder(*about), photo, (text_1, text_2)))]),
         )
 
-    def choose_again(self, photo: Photo | None, *asked: Any) -> Any:
+    def choose_again(self, photo: Photo | None, *asked: Value) -> UpdatesOrSkip:
         """The choice of another model; without a photo, nothing changes."""
         return gr.skip() if photo is None else self.choose(photo, *asked)
 
-    def negate(self, photo: Photo | None, text_1: str, text_2: str, *about: Any) -> dict[Any, Any]:
+    def negate(self, photo: Photo | None, text_1: str, text_2: str, *about: Value) -> Updates:
         """The choice before and after "not" was put before the text that lost."""
-        found: dict[Any, Any] = {}
+        found: Updates = {}
 
         def compare(photo: Photo) -> str:
             before, after = ask_negated(self._encoder(*about), photo, (text_1, text_2))
@@ -268,7 +269,7 @@ class _ProbeTab:
 
         return self._choice(photo, compare) | found
 
-    def _choice(self, photo: Photo | None, card: Callable[[Photo], str]) -> dict[Any, Any]:
+    def _choice(self, photo: Photo | None, card: Callable[[Photo], str]) -> Updates:
         places = {"photo", "texts", "model"}
         try:
             if photo is None:
@@ -279,7 +280,7 @@ class _ProbeTab:
 
     def tabulate(
         self, photo: Photo | None, classes: str = "", truth: str = "", label: str = ZERO_SHOT, backbone: str = ""
-    ) -> dict[Any, Any]:
+    ) -> Updates:
         """The table of classes and wordings about a photo, beside that of the chosen detector."""
         places = {"classes", "model"}
         hidden = gr.update(visible=False)
@@ -310,9 +311,9 @@ class _ProbeTab:
             **self._said(places),
         }
 
-    def choose_model(self, label: str, backbone: str) -> dict[Any, Any]:
+    def choose_model(self, label: str, backbone: str) -> Updates:
         """Shows the inputs that the chosen detector has a use for."""
-        found: dict[Any, Any] = {
+        found: Updates = {
             self.table.classes: gr.update(visible=label == ZERO_SHOT),
             self.table.own_classes: gr.update(visible=False),
             self.table.backbone: gr.update(interactive=label == ZERO_SHOT),
@@ -330,12 +331,12 @@ class _ProbeTab:
             backbone = encoder.name
         return {**found, self.table.backbone_note: shown_if(words.backbone_note(backbone))}
 
-    def _encoder(self, *about: Any) -> Encoder:
+    def _encoder(self, *about: Value) -> Encoder:
         with problem_at("model"):
             return open_detector(self.store, about[2], about[3])[1]
 
-    def _said(self, places: Collection[str], problem: Problem | None = None) -> dict[Any, Any]:
-        said = {self.messages[place]: shown_if("") for place in places}
+    def _said(self, places: Collection[str], problem: Problem | None = None) -> Updates:
+        said: Updates = {self.messages[place]: shown_if("") for place in places}
         if problem and problem.place in places:
             said[self.messages[problem.place]] = shown_if(words.problem(str(problem)))
         return said

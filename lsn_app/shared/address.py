@@ -6,6 +6,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from lsn_app.shared.components import Components, Event
+
 _READ = "() => { window[`lsnRead-%s`] = true; }"
 _FOLLOW = """(...values) => {
     const [tab, names, usual, example, selector, fixed] = %s;
@@ -41,11 +43,11 @@ class Address:
     def __init__(self, tab: str, example: str, selector: str, fields: Mapping[str, tuple[Any, object]]) -> None:
         self.tab, self.example, self.selector, self.fields = tab, example, selector, fields
 
-    def begin(self, event: Any) -> None:
+    def begin(self, event: Event) -> None:
         """Keeps the address as it is until after this event, which reads the link."""
         event.then(None, js=_READ % self.tab, api_visibility="private")
 
-    def follow(self, event: Any, **fixed: str | None) -> None:
+    def follow(self, event: Event, **fixed: str | None) -> None:
         """Brings the address in line after an event.
 
         Args:
@@ -58,7 +60,7 @@ class Address:
         inputs = [slider if field == name else component for field, (component, _) in self.fields.items()]
         self._connect(slider.input, inputs, {})
 
-    def _connect(self, listener: Any, inputs: list[Any], fixed: Mapping[str, str | None]) -> None:
+    def _connect(self, listener: Any, inputs: Components, fixed: Mapping[str, str | None]) -> None:
         usual = [str(value) for _, value in self.fields.values()]
         settings = json.dumps([self.tab, list(self.fields), usual, self.example, self.selector, fixed])
         listener(None, inputs, None, js=_FOLLOW % settings, api_visibility="private")

@@ -7,10 +7,9 @@ import csv
 import io
 from collections.abc import Iterable, Sequence
 from html import escape
-from typing import Any
 
 
-def csv_text(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+def csv_text(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """A CSV table with a header line; None becomes an empty cell."""
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
@@ -29,7 +28,7 @@ def download_link(text: str, file_name: str, label: str) -> str:
     )
 
 
-def _cell(value: Any) -> Any:
+def _cell(value: object) -> object:
     # security: a spreadsheet would run a text that begins so as a formula, and names come from visitors.
     if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")):
         return f"'{value}"

@@ -9,6 +9,7 @@ import gradio as gr
 
 from lsn_app.serving.requests import Problem
 from lsn_app.shared import words
+from lsn_app.shared.components import Updates
 
 
 def heading(title: str, sentence: str, elem_id: str | None = None) -> None:
@@ -22,9 +23,9 @@ def plot_title(title: str, sentence: str = "") -> None:
     gr.HTML(f'<div class="lsn-plot-title"><h3>{title}</h3>{below}</div>')
 
 
-def said(messages: Mapping[str, gr.HTML], places: Collection[str], problem: Problem | None = None) -> dict[Any, Any]:
+def said(messages: Mapping[str, gr.HTML], places: Collection[str], problem: Problem | None = None) -> Updates:
     """Updates that empty the messages at these places, and tell a problem at the one it belongs to."""
-    found = {messages[place]: shown_if("") for place in places}
+    found: Updates = {messages[place]: shown_if("") for place in places}
     if problem:
         found[messages[problem.place]] = shown_if(words.problem(str(problem)))
     return found

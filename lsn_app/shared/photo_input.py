@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from html import escape
 from pathlib import Path
-from typing import Any
 
 import gradio as gr
 
 from lsn_app.serving.photos import Photo, read_photo
 from lsn_app.shared import words
+from lsn_app.shared.components import Components, Updates, UploadedFile
 from lsn_app.shared.examples import Example, credits_list, load_examples
 from lsn_core import UserError
 from lsn_core.data.images import open_image
@@ -64,11 +64,11 @@ class PhotoInput:
         gr.HTML(credits_list(self.examples), visible=bool(self.examples))
 
     @property
-    def outputs(self) -> list[Any]:
+    def outputs(self) -> Components:
         """The components that the updates below are for."""
         return [self.state, self.image, self.credit, self.message]
 
-    def upload(self, payload: dict[str, Any]) -> tuple[Photo | None, dict[Any, Any]]:
+    def upload(self, payload: UploadedFile) -> tuple[Photo | None, Updates]:
         """An uploaded photo and what shows it; None where the file cannot be used, which is then said."""
         path, name = file_of(payload)
         photo, shown = self.take(path, name)
@@ -76,13 +76,13 @@ class PhotoInput:
             del shown[self.image]  # it is there already
         return photo, shown
 
-    def take(self, path: str, name: str, credit: str = "") -> tuple[Photo | None, dict[Any, Any]]:
+    def take(self, path: str, name: str, credit: str = "") -> tuple[Photo | None, Updates]:
         """A photo by its path and what shows it; None where it cannot be used, which is then said.
 
         Args:
             credit: what to say of where it is from, as HTML.
         """
-        shown: dict[Any, Any] = {
+        shown: Updates = {
             self.image: path,
             self.credit: gr.update(value=f'<p class="lsn-credit">{credit}</p>', visible=bool(credit)),
             self.message: gr.update(visible=False),
@@ -97,7 +97,7 @@ class PhotoInput:
             return None, self.refuse(str(error))
         return photo, shown | {self.state: photo}
 
-    def example(self, example: Example) -> tuple[Photo, dict[Any, Any]]:
+    def example(self, example: Example) -> tuple[Photo, Updates]:
         """An example photo and what shows it; the address of the page reads from it which one it is."""
         photo = read_photo(str(example.path), example.path.name)
         credit = f'<p class="lsn-credit" data-example="{escape(example.path.name)}">Photo: {example.credit()}</p>'
@@ -108,11 +108,11 @@ class PhotoInput:
             self.message: gr.update(visible=False),
         }
 
-    def refuse(self, sentence: str) -> dict[Any, Any]:
+    def refuse(self, sentence: str) -> Updates:
         """No photo, and the reason."""
         return self.drop() | {self.image: None, self.message: gr.update(value=words.problem(sentence), visible=True)}
 
-    def drop(self) -> dict[Any, Any]:
+    def drop(self) -> Updates:
         """No photo."""
         return {self.state: None, self.credit: gr.update(visible=False), self.message: gr.update(visible=False)}
 
@@ -121,7 +121,7 @@ class PhotoInput:
         return next((example for example in self.examples if example.path.name == file_name), None)
 
 
-def file_of(payload: dict[str, Any]) -> tuple[str, str]:
+def file_of(payload: UploadedFile) -> tuple[str, str]:
     """Path and original name of an uploaded file, from Gradio's description of it."""
     path = str(payload.get("path") or "")
     return path, Path(str(payload.get("orig_name") or path)).name

@@ -17,6 +17,7 @@ import gradio as gr
 from lsn_app.serving.requests import ZERO_SHOT
 from lsn_app.serving.store import Store
 from lsn_app.shared import words
+from lsn_app.shared.components import EventOptions, Updates, UpdatesOrSkip, Value
 from lsn_app.shared.examples import load_examples
 from lsn_app.shared.messages import shown_if
 from lsn_app.train import words as job_cards
@@ -31,8 +32,8 @@ from lsn_core.training.presets import PRESETS, get_preset
 
 _SECRET_FILE = "browser-secret"
 _TICK_SECONDS = 1.0
-_QUICK: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
-_SLOW: dict[str, Any] = {"concurrency_id": "jobs", "concurrency_limit": 2, "api_visibility": "private"}
+_QUICK: EventOptions = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+_SLOW: EventOptions = {"concurrency_id": "jobs", "concurrency_limit": 2, "api_visibility": "private"}
 
 
 def build(store: Store, page: gr.Blocks) -> None:
@@ -164,7 +165,7 @@ class _TrainTab:
         self,
         name: str,
         progress: gr.Progress = gr.Progress(track_tqdm=True),  # noqa: B008 - Gradio wants it so
-    ) -> dict[Any, Any]:
+    ) -> Updates:
         """Takes a sample set as if it had been uploaded."""
         progress(None, desc=f"Fetching {name}")
         try:
@@ -178,7 +179,7 @@ class _TrainTab:
             return {self.steps.data_message: shown_if(words.problem(str(error)))}
         return {self.steps.data: str(copy), self.steps.data_message: shown_if("")}
 
-    def look(self, path: str | None, shots: int) -> dict[Any, Any]:
+    def look(self, path: str | None, shots: int) -> Updates:
         """What an uploaded data set holds."""
         nothing = {
             self.steps.found: words.note("Upload the photos first."),
@@ -211,7 +212,7 @@ class _TrainTab:
         sets: int,
         seed: int,
         backbone: str,
-    ) -> dict[Any, Any]:
+    ) -> Updates:
         """Takes a job in and chooses it in the list."""
         try:
             if path is None:
@@ -254,7 +255,7 @@ class _TrainTab:
                     shutil.copy(example.path, folder)
             yield Path(folder)
 
-    def refresh(self, owner: str | None, chosen: str | None, shown: Any) -> Any:
+    def refresh(self, owner: str | None, chosen: str | None, shown: Value) -> UpdatesOrSkip:
         """The jobs and the chosen one, where anything has changed since they were shown."""
         mine = self.jobs.list(_token(owner)) if owner else []
         job = next((job for job in mine if job.id == chosen), mine[0] if mine else None)
@@ -264,7 +265,7 @@ class _TrainTab:
         if repr(now) == shown:
             return gr.skip()
         choices = [(job_cards.job_label(other, places.get(other.id)), other.id) for other in mine]
-        found: dict[Any, Any] = {
+        found: Updates = {
             self.mine: gr.update(choices=choices, value=job.id if job else None, visible=bool(mine)),
             self.stop: gr.update(visible=job is not None and job.state in PENDING),
             self.resume: gr.update(visible=job is not None and job.state in RESUMABLE),
@@ -282,7 +283,7 @@ class _TrainTab:
             self.curves: gr.update(value=curves, visible=True) if len(points) > 1 else gr.update(visible=False),
         }
 
-    def lend(self, owner: str, job_id: str, request: gr.Request) -> dict[Any, Any]:
+    def lend(self, owner: str, job_id: str, request: gr.Request) -> Updates:
         """Offers the detector of a job in the Detect tab, to this browser only, and goes there."""
         try:
             job = self.jobs.get(job_id, _token(owner))
