@@ -5,4 +5,12 @@ class UserError(ValueError):
     """A mistake in what the user gave: its message says what is wrong, with which file or name, and what to do.
 
     The command line prints the message without a traceback, the app shows it beside the input it belongs to.
+
+    Example:
+        >>> from lsn_core import UserError, get_preset
+        >>> try:
+        ...     get_preset("slow")
+        ... except UserError as error:
+        ...     print(error)
+        No preset is called 'slow'. Known presets: paper, reference, fast.
     """

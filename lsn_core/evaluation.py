@@ -117,6 +117,16 @@ def evaluate(
 
     Raises:
         UserError: there are no images on one side, or a score cannot be computed.
+
+    Example:
+        >>> from lsn_core import Detector, evaluate, load_backbone
+        >>> from lsn_core.evaluation import Method
+        >>> backbone = load_backbone("embedded", "cpu")
+        >>> detector = Detector.zero_shot(backbone, ["dog", "cat"])
+        >>> known, others = backbone.encode_texts(["a dog", "a cat"]), backbone.encode_texts(["a car", "a church"])
+        >>> evaluation = evaluate([Method("MCM", detector, "mcm")], known, [0, 1], {"texts": others})
+        >>> evaluation.rows[0].metrics.auroc, evaluation.rows[0].id_accuracy
+        (1.0, 1.0)
     """
     if not others:
         raise UserError("Give at least one set of out-of-distribution images to measure against.")

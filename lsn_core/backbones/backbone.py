@@ -33,6 +33,13 @@ class Backbone:
         width: size of a token embedding, which is also that of a learned context vector.
         context_length: the longest prompt in tokens, start and end tokens included.
         temperature: τ of the model's own softmax, 1 / exp(logit_scale).
+
+    Example:
+        >>> from lsn_core import load_backbone
+        >>> backbone = load_backbone("embedded", device="cpu")
+        >>> texts = backbone.encode_texts(["a photo of a dog", "a photo of a car"])
+        >>> texts.shape == (2, backbone.dim)
+        True
     """
 
     def __init__(

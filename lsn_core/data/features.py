@@ -99,6 +99,15 @@ def extract_features(
     Raises:
         UserError: an image cannot be read or has a feature that is NaN, infinite or zero (`on_error="raise"`), or an
             argument is out of range. The message names the image.
+
+    Example:
+        >>> import shutil, tempfile
+        >>> from pathlib import Path
+        >>> from lsn_core import extract_features, load_backbone, load_data
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> _ = shutil.copytree("assets/examples", folder / "photos", ignore=shutil.ignore_patterns("*.csv"))
+        >>> extract_features(load_backbone("embedded", "cpu"), load_data(folder), progress=False).features.shape[0]
+        16
     """
     if batch_size < 1:
         raise UserError(f"The batch size must be at least 1, not {batch_size}.")

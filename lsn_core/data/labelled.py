@@ -98,6 +98,18 @@ def load_data(path: str | os.PathLike[str], limits: DataLimits = _DEFAULT_LIMITS
 
     Raises:
         UserError: the path, its layout, its labels or its size is not acceptable.
+
+    Example:
+        >>> import shutil, tempfile
+        >>> from pathlib import Path
+        >>> from lsn_core import load_data
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> for name in ("cat", "dog"):
+        ...     (folder / name).mkdir()
+        ...     _ = shutil.copy(f"assets/examples/{name}.jpg", folder / name)
+        >>> images = load_data(folder)
+        >>> images.class_names, images.labels.tolist(), images.names
+        (('cat', 'dog'), [0, 1], ('cat/cat.jpg', 'dog/dog.jpg'))
     """
     source = Path(path)
     try:

@@ -42,6 +42,13 @@ class Detector:
         config: how the prompts were made, as stored in the file.
         prompts: what images are compared with; made for each image where the method is CoCoOp. `positive` and
             `negative` are then those at the mean training image, for display.
+
+    Example:
+        >>> from lsn_core import Detector, load_backbone
+        >>> detector = Detector.zero_shot(load_backbone("embedded", "cpu"), ["dog", "cat", "elephant"])
+        >>> photos = ["assets/examples/dog.jpg", "assets/examples/sports_car.jpg"]
+        >>> [prediction.verdict for prediction in detector.predict(photos)]
+        ['ID', 'OOD']
     """
 
     def __init__(

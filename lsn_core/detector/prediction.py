@@ -21,6 +21,13 @@ class Prediction:
         positive: class name -> cosine to its positive prompt.
         negative: class name -> cosines to its K negative prompts.
         error: why there is no verdict, as a sentence; None where there is one.
+
+    Example:
+        >>> from lsn_core import Detector, load_backbone
+        >>> detector = Detector.zero_shot(load_backbone("embedded", "cpu"), ["dog", "cat"])
+        >>> (prediction,) = detector.predict(["assets/examples/cat.jpg"])
+        >>> prediction.predicted_class, prediction.calibrated, sorted(prediction.positive)
+        ('cat', False, ['cat', 'dog'])
     """
 
     verdict: str | None

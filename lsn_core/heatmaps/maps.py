@@ -90,6 +90,7 @@ def explain(
     """Maps of a detector's prompts on one image.
 
     Args:
+        detector: whose prompts; its backbone sees the image.
         image: a path, encoded bytes or a picture; or what `look(detector.backbone, picture)` gave, for whoever asks
             several things of one image.
         class_name: None is the predicted class; of no effect on target "score".
@@ -101,6 +102,13 @@ def explain(
     Raises:
         UserError: the image cannot be read, or class, method or target are unknown or do not fit the detector or its
             image tower.
+
+    Example:
+        >>> from lsn_core import Detector, explain, load_backbone
+        >>> detector = Detector.zero_shot(load_backbone("embedded", "cpu"), ["dog", "cat"])
+        >>> maps = explain(detector, "assets/examples/dog.jpg")
+        >>> maps.values.shape, [target.label for target in maps.targets]
+        ((2, 7, 7), ['dog', 'not dog'])
     """
     if target not in TARGETS:
         raise UserError(f"No heat map target is called {target!r}. Known targets: {', '.join(TARGETS)}.")

@@ -113,6 +113,13 @@ class TrainConfig:
         precision: "fp32", or "bf16" for the text tower on a GPU that has it; the loss is in fp32 always.
         memory_gib: for the text tower's activations; above it, classes are run in chunks.
         score_name: score of the detector; None chooses by the prompts there are.
+
+    Example:
+        >>> from dataclasses import replace
+        >>> from lsn_core import TrainConfig, get_preset
+        >>> config = replace(get_preset("paper"), seed=1)
+        >>> TrainConfig.from_dict(config.to_dict()) == config
+        True
     """
 
     preset: str = "paper"

@@ -79,6 +79,8 @@ def train(
         features: image features of known classes, shape (N, D), from `backbone`.
         labels: class indices, shape (N,).
         class_names: the C classes.
+        backbone: a promptable one; its image tower made the features.
+        config: a preset, or your own; its `shots` and `seed` draw the images, its `calibration_share` holds some out.
         callback: called after each step; returning True, or raising, stops the run after its checkpoint is written.
         checkpoint_dir: an existing folder for the run's checkpoint; None for none. One folder serves one run.
         resume: go on from the folder's checkpoint. On a CPU the result is the same to the bit as without a break.
@@ -90,6 +92,15 @@ def train(
     Raises:
         UserError: classes, labels, features or config do not fit, or a checkpoint of another run is in the way.
         TrainingStopped: the callback returned True.
+
+    Example:
+        >>> import torch
+        >>> from lsn_core import get_preset, load_backbone, train
+        >>> backbone = load_backbone("embedded", "cpu")
+        >>> features = backbone.encode_texts(["a dog", "a cat"]).repeat(8, 1)  # in place of image features
+        >>> detector = train(features, torch.arange(16) % 2, ["dog", "cat"], backbone, get_preset("fast", shots=4))
+        >>> detector.negative.shape == (3, 2, backbone.dim), detector.metrics["train_images"]
+        (True, 6)
     """
     names = check_class_names(class_names)
     shots = draw_shots(features, labels, names, backbone.dim, config.shots, config.calibration_share, config.seed)

@@ -37,8 +37,21 @@ def get_preset(name: str, method: str = "coop", **changes: Any) -> TrainConfig:
     CoCoOp learns L = 4 positive and 16 negative vectors for 10 epochs, one image a step (appendix D.0.2); `fast` takes
     8 images a step for one epoch.
 
+    Args:
+        name: "paper" (as printed), "reference" (as in the authors' code) or "fast" (large batches, few passes).
+        method: "coop" or "cocoop".
+        changes: fields of `TrainConfig` by name, such as `shots` (images per class, at least 1) or `seed` (at least 0).
+
+    Returns:
+        A frozen, validated config.
+
     Raises:
         UserError: the preset or a setting is unknown.
+
+    Example:
+        >>> from lsn_core import get_preset
+        >>> get_preset("fast", shots=16).shots
+        16
     """
     if name not in PRESETS:
         raise UserError(f"No preset is called {name!r}. Known presets: {', '.join(PRESETS)}.")
