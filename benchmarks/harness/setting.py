@@ -16,11 +16,12 @@ from torch import Tensor
 from benchmarks.harness.classifier import Classifier
 from benchmarks.harness.images import Images, Scorer
 from benchmarks.harness.protocols import Split
-from lsn_core import Detector, train
+from lsn_core import Detector
 from lsn_core.backbones.backbone import Backbone
 from lsn_core.data.labelled import LabelledImages
 from lsn_core.data.sampling import few_shot, split
 from lsn_core.training.config import TrainConfig
+from lsn_core.training.from_images import train_from_images
 
 log = logging.getLogger(__name__)
 
@@ -111,8 +112,8 @@ class Setting:
             if not path.is_file():
                 log.info("training %s prompts on %s", config.method, self.split.name)
                 path.parent.mkdir(parents=True, exist_ok=True)
-                images, labels = self.drawn.embedding, self.drawn.data.labels
-                train(images, labels, self.class_names, self.backbone, config).save(path)
+                cache = self.folder / "features"
+                train_from_images(self.split.train, self.backbone, config, cache=cache, progress=False).save(path)
             self._detectors[key] = Detector.load(path, self.backbone)
             self.clock[part] += self._detectors[key].metrics["train_seconds"]
         return self._detectors[key]

@@ -53,10 +53,7 @@ def encode_set(
     """Features of the images that can be read; a warning names each of the others."""
     from lsn_core.data.features import extract_features
 
-    encoded = extract_features(backbone, images, cache=cache, progress=progress, on_error="skip")
-    for name, problem in encoded.errors:
-        log.warning("Left out: %s: %s", name, problem)
-    return encoded
+    return extract_features(backbone, images, cache=cache, progress=progress, on_error="skip")
 
 
 def split_names(text: str) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +17,6 @@ from lsn_core.data.sampling import few_shot
 from lsn_core.detector.detector import Detector
 from lsn_core.training.config import TrainConfig
 from lsn_core.training.loop import CHECKPOINT_SECONDS, Callback, train
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -58,8 +55,6 @@ def encode_shots(
     """
     drawn = images.subset(few_shot(images, config.shots, config.seed))
     encoded = extract_features(backbone, drawn, cache=cache, batch_size=batch_size, progress=progress, on_error="skip")
-    for name, problem in encoded.errors:
-        log.warning("Left out: %s: %s", name, problem)
     return EncodedShots(encoded.features, drawn.labels[encoded.kept], drawn.class_names, encoded.errors)
 
 

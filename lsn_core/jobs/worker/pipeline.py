@@ -6,20 +6,16 @@ import json
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors import safe_open
-from torch import Tensor
 
 from lsn_core.atomic import write_safetensors
 from lsn_core.backbones.backbone import Backbone
 from lsn_core.backbones.loading import load_backbone
 from lsn_core.data.features import extract_features
-from lsn_core.data.sampling import few_shot
 from lsn_core.detector.detector import Detector
 from lsn_core.errors import UserError
 from lsn_core.jobs.job import ACTIVE, EVALUATING, TRAINING, Job, Point
@@ -30,7 +26,8 @@ from lsn_core.jobs.worker.attempt import Sitting, Stopped
 from lsn_core.metrics import accuracy, ood_metrics
 from lsn_core.training.checkpoint import CHECKPOINT_FILE, read_checkpoint
 from lsn_core.training.config import TrainConfig
-from lsn_core.training.loop import Progress, TrainingStopped, train
+from lsn_core.training.from_images import EncodedShots, encode_shots, train_from_images
+from lsn_core.training.loop import Progress, TrainingStopped
 from lsn_core.training.shots import draw_shots
 
 log = logging.getLogger(__name__)
@@ -39,14 +36,6 @@ BATCH = 16
 """Photos encoded at a time; a stop is noticed between batches."""
 
 _LISTED = 20  # unusable photos that are named
-
-
-@dataclass(frozen=True)
-class _Prepared:
-    features: Tensor
-    labels: np.ndarray
-    class_names: tuple[str, ...]
-    left_out: list[tuple[str, str]]
 
 
 class Work:
@@ -88,7 +77,7 @@ class Work:
         if self.stop():
             raise Stopped
 
-    def _prepare(self, job: Job, config: TrainConfig, backbone: Backbone) -> _Prepared:
+    def _prepare(self, job: Job, config: TrainConfig, backbone: Backbone) -> EncodedShots:
         path = self.files.folder(job.id) / FEATURES
         kept = _read_features(path, backbone.fingerprint)
         if kept is not None:
@@ -96,7 +85,6 @@ class Work:
         # A checkpoint belongs to the very features it was trained on.
         (path.parent / CHECKPOINT_FILE).unlink(missing_ok=True)
         images = self.files.open(job.dataset, job.name, self.limits)
-        images = images.subset(few_shot(images, config.shots, config.seed))
         told = 0.0
 
         def tell(done: int, total: int) -> None:
@@ -106,16 +94,17 @@ class Work:
                 self.registry.prepared(job.id, self.sitting.claim, done, total)
                 told = time.monotonic()
 
-        found = extract_features(
-            backbone, images, cache=self.files.cache, batch_size=BATCH, progress=tell, on_error="skip"
-        )
-        labels = images.labels[found.kept]
-        header = {"fingerprint": backbone.fingerprint, "classes": list(images.class_names), "left_out": found.errors}
-        tensors = {"features": found.features, "labels": torch.from_numpy(labels)}
+        shots = encode_shots(images, backbone, config, cache=self.files.cache, batch_size=BATCH, progress=tell)
+        header = {
+            "fingerprint": backbone.fingerprint,
+            "classes": list(shots.class_names),
+            "left_out": shots.left_out,
+        }
+        tensors = {"features": shots.features, "labels": torch.from_numpy(shots.labels)}
         write_safetensors(path, tensors, {"lsn-features": json.dumps(header)})
-        return _Prepared(found.features, labels, images.class_names, found.errors)
+        return shots
 
-    def _train(self, job: Job, config: TrainConfig, backbone: Backbone, found: _Prepared) -> Detector:
+    def _train(self, job: Job, config: TrainConfig, backbone: Backbone, found: EncodedShots) -> Detector:
         folder, begun, told = self.files.folder(job.id), time.monotonic(), -1.0
         try:
             read_checkpoint(folder)
@@ -134,10 +123,8 @@ class Work:
             return self.stop()
 
         try:
-            return train(
-                found.features,
-                found.labels,
-                found.class_names,
+            return train_from_images(
+                found,
                 backbone,
                 config,
                 callback=tell,
@@ -147,7 +134,7 @@ class Work:
         except TrainingStopped as error:
             raise Stopped from error
 
-    def _evaluate(self, job: Job, config: TrainConfig, detector: Detector, found: _Prepared) -> dict[str, Any]:
+    def _evaluate(self, job: Job, config: TrainConfig, detector: Detector, found: EncodedShots) -> dict[str, Any]:
         """Of the photos held out from training, beside the same with hand-written prompts; OOD where there are some."""
         backbone, names = detector.backbone, detector.class_names
         shots = draw_shots(
@@ -185,7 +172,7 @@ class Work:
         return metrics
 
 
-def _read_features(path: Path, fingerprint: str) -> _Prepared | None:
+def _read_features(path: Path, fingerprint: str) -> EncodedShots | None:
     if not path.is_file():
         return None
     with safe_open(path, framework="pt") as file:
@@ -194,4 +181,4 @@ def _read_features(path: Path, fingerprint: str) -> _Prepared | None:
             return None
         left_out = [(name, problem) for name, problem in header["left_out"]]
         labels = file.get_tensor("labels").numpy()
-        return _Prepared(file.get_tensor("features"), labels, tuple(header["classes"]), left_out)
+        return EncodedShots(file.get_tensor("features"), labels, tuple(header["classes"]), left_out)
