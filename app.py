@@ -42,9 +42,9 @@ def main() -> None:
     )
     try:
         launching = launch_options(mcp=flag("LSN_MCP", False))
+        page = build_app(settings)
     except UserError as error:
         raise SystemExit(str(error)) from error
-    page = build_app(settings)
     # As by Ctrl-C: what runs beside the page is ended, too, such as the process that a lent GPU is used in.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     stop = start_worker(settings.queue_url)
