@@ -130,6 +130,17 @@ def tiny_backbone() -> Backbone:
     return Backbone(model, "tiny (random weights)", open_clip.get_tokenizer("ViT-B-32"))
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Torch on one thread: small tensors make threads wait for each other, and sums depend on how many share them."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="session")
 def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a Redis server, started for the tests. Without the program: a skip, and in CI a failure."""

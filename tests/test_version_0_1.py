@@ -24,15 +24,7 @@ from lsn_core.jobs.worker.queue import QUEUE_FILE, JobQueue
 
 FILES = REPO / "tests" / "fixtures" / "version_0.1"
 OWNER = "the owner's token"
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """As the files were made: sums of floats depend on how many threads share them."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")  # as the files were made: sums depend on how many share them
 
 
 @pytest.fixture

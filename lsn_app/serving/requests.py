@@ -68,8 +68,6 @@ def problem_at(place: Place) -> Iterator[None]:
 
 
 MAX_CLASSES = 1000
-
-
 _LONGEST_LIST = 40_000
 
 

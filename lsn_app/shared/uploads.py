@@ -26,15 +26,14 @@ from lsn_core.data.sources import DataLimits
 from lsn_core.jobs.storage.files import calling
 
 MAX_PHOTOS = 1000
-
-
 MAX_BYTES = 2**30
-
-
 ZIP_LIMITS = DataLimits(max_entries=4 * MAX_PHOTOS, max_total_bytes=MAX_BYTES)
-
-
 _THUMBNAIL = (64, 64)
+MAX_IMAGES = 20_000  # of one evaluation
+MAX_SETS = 8
+_ARCHIVES = (".zip", ".parquet")
+_LIMITS = DataLimits(max_entries=4 * MAX_IMAGES, max_total_bytes=4 * 2**30)
+OPENED = 200  # of a set, before anything starts
 
 
 @dataclass
@@ -147,21 +146,6 @@ def find_photos(files: Sequence[tuple[str, str]]) -> list[Item]:
     if len(items) > MAX_PHOTOS:
         raise Problem("files", f"{len(items):,} photos were given; at most {MAX_PHOTOS:,} are taken. Give fewer.")
     return items
-
-
-MAX_IMAGES = 20_000  # of one evaluation
-
-
-MAX_SETS = 8
-
-
-_ARCHIVES = (".zip", ".parquet")
-
-
-_LIMITS = DataLimits(max_entries=4 * MAX_IMAGES, max_total_bytes=4 * 2**30)
-
-
-OPENED = 200  # of a set, before anything starts
 
 
 @dataclass(frozen=True)

@@ -26,14 +26,8 @@ _hub_lock = threading.Lock()
 
 
 _PICKLES_ARE_SAFE = tuple(int(part) for part in torch.__version__.split(".")[:2]) >= (2, 10)
-
-
 EMBEDDED = "embedded"
-
-
 EMBEDDED_DIR = Path(__file__).resolve().parents[2] / "checkpoints" / "embedded-clip"
-
-
 EMBEDDED_NOTE = (
     "A small CLIP trained by this project so that everything works without a download. "
     "It knows far less than a real CLIP: use ViT-B-16:openai or larger for real work."

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from lsn_core.cli.options import DATA_HELP, BackboneOption, CacheOption, DeviceOption, JsonOption, encode_set
+from lsn_core.cli.options import DATA_HELP, BackboneOption, CacheOption, DeviceOption, JsonOption
 from lsn_core.errors import UserError
 
 
@@ -24,7 +24,8 @@ def evaluate(
 ) -> None:
     """Measure how well a detector tells known images from others: AUROC, FPR95, AUPR and ID accuracy."""
     from lsn_core.backbones.loading import load_backbone
-    from lsn_core.data.labelled import load_data
+    from lsn_core.data.features import FeatureSet, extract_features
+    from lsn_core.data.labelled import LabelledImages, load_data
     from lsn_core.detector.detector import Detector
     from lsn_core.evaluation import Method, class_targets
     from lsn_core.evaluation import evaluate as measure
@@ -37,10 +38,14 @@ def evaluate(
         sets[name] = Path(where)
     measured = Detector.load(detector, load_backbone(backbone, device) if backbone else None)
     scores = list(dict.fromkeys(score or [measured.score_name, "mcm"]))
+
+    def encode(images: LabelledImages) -> FeatureSet:
+        return extract_features(measured.backbone, images, cache=cache, on_error="skip")
+
     images = load_data(known)
-    encoded = encode_set(measured.backbone, images, cache)
+    encoded = encode(images)
     targets = class_targets([images.class_names[i] for i in images.labels[encoded.kept]], measured, known.name)
-    others = {name: encode_set(measured.backbone, load_data(path), cache).features for name, path in sets.items()}
+    others = {name: encode(load_data(path)).features for name, path in sets.items()}
     evaluation = measure([Method(name, measured, name) for name in scores], encoded.features, targets, others)
     for row in evaluation.rows:
         values = "  ".join(f"{name.upper()} {value:.4f}" for name, value in row.metrics.as_dict().items())

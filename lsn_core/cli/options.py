@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,12 +10,7 @@ import typer
 from lsn_core.errors import UserError
 
 if TYPE_CHECKING:
-    from lsn_core.backbones.backbone import Backbone
-    from lsn_core.data.features import FeatureSet
-    from lsn_core.data.labelled import LabelledImages
     from lsn_core.detector.detector import Detector
-
-log = logging.getLogger(__name__)
 
 BackboneOption = Annotated[
     str | None,
@@ -45,15 +39,6 @@ def open_detector(detector: Path | None, classes: str | None, backbone: str | No
     if detector is not None:
         return Detector.load(detector, load_backbone(backbone, device) if backbone else None)
     return Detector.zero_shot(load_backbone(backbone or EMBEDDED, device), split_names(classes or ""))
-
-
-def encode_set(
-    backbone: Backbone, images: LabelledImages, cache: Path | None = None, progress: bool = True
-) -> FeatureSet:
-    """Features of the images that can be read; a warning names each of the others."""
-    from lsn_core.data.features import extract_features
-
-    return extract_features(backbone, images, cache=cache, progress=progress, on_error="skip")
 
 
 def split_names(text: str) -> list[str]:

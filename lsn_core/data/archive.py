@@ -11,8 +11,6 @@ from lsn_core.data.sources import DataError, DataLimits, bounded, printable, too
 from lsn_core.errors import UserError
 
 _RATIO_FROM_BYTES = 2**20  # small plain pictures honestly compress a thousandfold
-
-
 _DIRECTORY_BYTES_PER_ENTRY = 512  # 46 bytes and a path
 
 

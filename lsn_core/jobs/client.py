@@ -19,25 +19,9 @@ from lsn_core.jobs.storage.files import Incoming, JobFiles, calling, count_class
 from lsn_core.jobs.storage.locks import Slots
 from lsn_core.jobs.storage.registry import Registry
 from lsn_core.jobs.worker.queue import JobQueue
-from lsn_core.jobs.worker.supervisor import Supervisor
-from lsn_core.jobs.worker.time_sliced import SlicedWorker
-from lsn_core.jobs.worker.worker import Worker, WorkerConfig
 
 if TYPE_CHECKING:
     from lsn_core.training.config import TrainConfig
-
-__all__ = [
-    "DEFAULT_FOLDER",
-    "Job",
-    "JobLimits",
-    "Jobs",
-    "Point",
-    "SlicedWorker",
-    "Supervisor",
-    "Worker",
-    "WorkerConfig",
-    "owner_digest",
-]
 
 DEFAULT_FOLDER = Path.home() / ".local" / "share" / "lsn"
 """The data directory unless another is chosen."""

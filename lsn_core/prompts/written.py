@@ -7,17 +7,9 @@ import re
 from lsn_core.errors import UserError
 
 POSITIVE_TEMPLATE = "a photo of a {}"
-
-
 NEGATIVE_TEMPLATE = "not a photo of a {}"
-
-
 NEGATIONS = (NEGATIVE_TEMPLATE, "a photo with no {}", "a photo without a {}", "anything but a {}")
-
-
 _ARTICLE = re.compile(r"\ban? \{\}", re.IGNORECASE)
-
-
 # Spoken with a vowel first: vowels but "you" and "w" sounds, a silent h, and letters read by their names ("an X-ray").
 _VOWEL = re.compile(
     r"(?!eu|ewe|one\b|once|u[bfknst][aeiouy]|ura|uro)[aeiou]|hour|heir|honest|honou?r|[fhlmnrsx]\b", re.I

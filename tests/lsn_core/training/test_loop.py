@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import signal
 import threading
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,22 +20,14 @@ from lsn_core import Detector, TrainConfig, UserError, get_preset, train
 from lsn_core.backbones.backbone import Backbone
 from lsn_core.backbones.loading import EMBEDDED_DIR
 from lsn_core.detector.prompts import ConditionalPrompts, FixedPrompts
-from lsn_core.training.config import METHODS, PromptConfig
+from lsn_core.training.config import METHODS
 from lsn_core.training.loop import Progress, TrainingStopped
 from lsn_core.training.phase import Phase
 from lsn_core.training.presets import ABLATIONS, PRESETS, ablate
 from lsn_core.training.shots import draw_shots
 
 NAMES = ["cat", "great white shark", "hen"]
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Tensors here are so small that threads only wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def clusters(dim: int, per_class: int = 10, seed: int = 0) -> tuple[torch.Tensor, np.ndarray]:
@@ -145,45 +135,6 @@ def test_training_learns_to_say_no(tiny_backbone: Backbone) -> None:
     assert (positive.argmax(dim=-1).numpy() == truth).mean() > 0.8
     assert (negative.mean(dim=1).argmin(dim=-1).numpy() == truth).mean() > 0.8  # the own "no" matches least
     assert detector.calibration is not None and len(detector.calibration) == 12
-
-
-# -- configs ----------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("preset", PRESETS)
-def test_configs_survive_json(preset: str, method: str) -> None:
-    config = get_preset(preset, method, seed=4)
-    assert TrainConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"shots": 0},
-        {"seed": -1},
-        {"seed": True},
-        {"reg": "none"},
-        {"calibration_share": 1.0},
-        {"method": "x"},
-        {"sets": 3},
-        {"positive": {"lr": 0.0}},
-        {"positive": {"epochs": "9"}},
-        {"negative": {"lr": float("nan")}},
-        {"positive": {"with_name": False}},
-        {"positive": {"sets": 0}, "negative": {"sets": 0}},
-    ],
-)
-def test_bad_settings_are_refused(change: dict) -> None:
-    with pytest.raises(UserError):
-        TrainConfig.from_dict(change)
-
-
-def test_the_paper_preset_is_the_paper() -> None:
-    config = get_preset("paper")
-    assert config.positive == PromptConfig(1, 16, False, True, 0.01, "sgd", 0.002, epochs=50, batch_size=8)
-    assert config.negative == PromptConfig(3, 16, True, True, 0.05, "adam", 0.001, epochs=100, batch_size=8)
-    assert (config.reg, config.reg_weight, config.shots) == ("sum_abs", 0.1, 128)
 
 
 @pytest.mark.parametrize("method", METHODS)
