@@ -25,7 +25,7 @@ from lsn_core.backbones.loading import EMBEDDED_DIR, load_backbone
 from lsn_core.data.features import extract_features
 from lsn_core.data.images import open_image
 from lsn_core.data.labelled import LabelledImages, load_data
-from lsn_core.prompts.written import NEGATIVE_TEMPLATE, POSITIVE_TEMPLATE
+from lsn_core.prompts.written import NEGATIVE_TEMPLATE, POSITIVE_TEMPLATE, fill
 
 SETS = {  # set, split, bar in percent, what the number means
     "imagenet1k": ("test", 78, "1,000-way, one photo for each of 500 classes"),
@@ -82,7 +82,7 @@ def zero_shot(backbone: Backbone, name: str, options: argparse.Namespace) -> dic
     """Top-1 accuracy with one template, "a photo of a {}"."""
     split, bar, about = SETS[name]
     data = load_set(name, split, options)
-    texts = backbone.encode_texts([POSITIVE_TEMPLATE.format(c) for c in data.class_names])
+    texts = backbone.encode_texts([fill(POSITIVE_TEMPLATE, c) for c in data.class_names])
     right = (features_of(backbone, data, options) @ texts.T).argmax(-1).numpy() == data.labels
     return {
         "split": split,
@@ -101,7 +101,7 @@ def held_out(options: argparse.Namespace) -> dict[str, Any]:
     classes = build["held_out_classes"]
     found = {"classes": len(classes), "build": build}
     imagenet = load_set("imagenet1k", "test", options)
-    texts = backbone.encode_texts([POSITIVE_TEMPLATE.format(imagenet.class_names[c]) for c in classes])
+    texts = backbone.encode_texts([fill(POSITIVE_TEMPLATE, imagenet.class_names[c]) for c in classes])
     place = {c: i for i, c in enumerate(classes)}
     wnids = {wnid: i for i, wnid in enumerate(build["held_out_wnids"])}
     tiny = json.loads((options.data / "class_names.json").read_text())["tinyimagenet"]["wnids"]
@@ -147,8 +147,8 @@ def questions_about_not(backbone: Backbone) -> dict[str, Any]:
         share = (cosines / backbone.temperature).softmax(-1).tolist()
         answers.append({"figure": figure, "photo": photo, "texts": [first, second], "probabilities": share})
     names = [path.stem.replace("_", " ") for path in sorted(EXAMPLES.glob("*.jpg"))]
-    plain = backbone.encode_texts([POSITIVE_TEMPLATE.format(n) for n in names])
-    negated = backbone.encode_texts([NEGATIVE_TEMPLATE.format(n) for n in names])
+    plain = backbone.encode_texts([fill(POSITIVE_TEMPLATE, n) for n in names])
+    negated = backbone.encode_texts([fill(NEGATIVE_TEMPLATE, n) for n in names])
     photos = backbone.encode_images([open_image(path) for path in sorted(EXAMPLES.glob("*.jpg"))])
     prefers_negated_name = (photos @ negated.T).argmax(-1) == torch.arange(len(names))
     said_no = (photos @ negated.T) > (photos @ plain.T)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import torch
@@ -14,7 +15,7 @@ from benchmarks.harness.images import Images, Scorer
 from benchmarks.harness.protocols import FILES
 from benchmarks.harness.setting import Setting
 from lsn_core.backbones.backbone import Backbone
-from lsn_core.prompts.written import POSITIVE_TEMPLATE
+from lsn_core.prompts.written import POSITIVE_TEMPLATE, fill
 
 NEGATIVE_LABELS = 0.15  # share of the nouns that NegLabel keeps, as in its paper (10,000 of about 70,000)
 LABEL_GROUPS = 100
@@ -88,10 +89,11 @@ def outliers(setting: Setting) -> Scorer:
 
 def noun_features(backbone: Backbone, folder: Path) -> Tensor:
     """Text features of "a photo of a {}" for each noun of benchmarks/data/nouns.txt, kept in the folder: (N, D)."""
-    path = folder / f"nouns-{backbone.weights_hash[:16]}.safetensors"
+    lines = (FILES / "nouns.txt").read_text().splitlines()
+    texts = sorted((fill(POSITIVE_TEMPLATE, line) for line in lines if not line.startswith("#")), key=len)
+    digest = hashlib.sha256("\n".join([backbone.weights_hash, *texts]).encode()).hexdigest()
+    path = folder / f"nouns-{digest[:16]}.safetensors"
     if not path.is_file():
-        lines = (FILES / "nouns.txt").read_text().splitlines()
-        texts = [POSITIVE_TEMPLATE.format(line) for line in lines if not line.startswith("#")]
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_file({"nouns": backbone.encode_texts(sorted(texts, key=len))}, path)
+        save_file({"nouns": backbone.encode_texts(texts)}, path)
     return load_file(path)["nouns"]

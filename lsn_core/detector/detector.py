@@ -24,7 +24,7 @@ from lsn_core.detector.file import HEADER, SCHEMA, read_detector_file
 from lsn_core.detector.prediction import Prediction
 from lsn_core.detector.prompts import ConditionalPrompts, FixedPrompts
 from lsn_core.errors import UserError
-from lsn_core.prompts.written import NEGATIVE_TEMPLATE, POSITIVE_TEMPLATE
+from lsn_core.prompts.written import NEGATIVE_TEMPLATE, POSITIVE_TEMPLATE, fill
 from lsn_core.scores import get_score
 
 log = logging.getLogger(__name__)
@@ -97,18 +97,15 @@ class Detector:
         """A detector from class names alone, with hand-written prompts; uncalibrated until `calibrate` is called.
 
         Args:
-            positive_template: holds one {} for the class name.
+            positive_template: holds {} once, for the class name; "a" or "an" before it becomes what the name asks for.
             negative_template: the hand-written negative prompt of the paper's section 3.1 (K = 1).
 
         Raises:
             UserError: fewer than two classes, a name twice, a name too long, or a template without {}.
         """
         names = check_class_names(class_names)
-        for template in (positive_template, negative_template):
-            if template.count("{}") != 1:
-                raise UserError(f"The prompt template {template!r} must hold {{}} once, where the class name goes.")
-        positive = backbone.encode_texts([positive_template.format(name) for name in names])
-        negative = backbone.encode_texts([negative_template.format(name) for name in names])[None]
+        positive = backbone.encode_texts([fill(positive_template, name) for name in names])
+        negative = backbone.encode_texts([fill(negative_template, name) for name in names])[None]
         config = {
             "method": "zero-shot",
             "positive_template": positive_template,

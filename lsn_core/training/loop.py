@@ -22,7 +22,7 @@ from lsn_core.class_names import check_class_names
 from lsn_core.detector.detector import Detector
 from lsn_core.detector.prompts import ensemble
 from lsn_core.errors import UserError
-from lsn_core.prompts.written import POSITIVE_TEMPLATE
+from lsn_core.prompts.written import POSITIVE_TEMPLATE, fill
 from lsn_core.training.checkpoint import read_checkpoint, write_checkpoint
 from lsn_core.training.config import TrainConfig
 from lsn_core.training.phase import Phase
@@ -215,7 +215,7 @@ def _detector(
     if "positive" in phases:
         positive = ensemble(text("positive"))
     else:
-        positive = backbone.encode_texts([POSITIVE_TEMPLATE.format(name) for name in names])
+        positive = backbone.encode_texts([fill(POSITIVE_TEMPLATE, name) for name in names])
     negative = text("negative") if "negative" in phases else positive.new_empty(0, *positive.shape)
     contexts = {f"{kind}.{key}": value for kind, phase in phases.items() for key, value in phase.prompts().items()}
     detector = Detector(

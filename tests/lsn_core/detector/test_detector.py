@@ -28,8 +28,9 @@ def _features(count: int, seed: int = 0) -> torch.Tensor:
 
 
 def test_zero_shot_asks_the_two_hand_written_questions(detector: Detector, tiny_backbone: Backbone) -> None:
-    assert torch.equal(detector.positive, tiny_backbone.encode_texts([f"a photo of a {n}" for n in NAMES]))
-    assert torch.equal(detector.negative[0], tiny_backbone.encode_texts([f"not a photo of a {n}" for n in NAMES]))
+    texts = ["a photo of a dog", "a photo of a cat", "a photo of an elephant"]
+    assert torch.equal(detector.positive, tiny_backbone.encode_texts(texts))
+    assert torch.equal(detector.negative[0], tiny_backbone.encode_texts([f"not {text}" for text in texts]))
     features = _features(5)
     positive, negative = detector.cosines(features)
     assert positive.shape == (5, 3) and negative.shape == (5, 1, 3)
