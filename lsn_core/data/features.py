@@ -3,25 +3,27 @@
 import hashlib
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypeVar
 
 import numpy as np
 import torch
 from PIL import Image
 from tqdm import tqdm
 
+from lsn_core.data.collection import ImageCollection
 from lsn_core.data.feature_cache import DiskFeatureCache, FeatureCache
 from lsn_core.data.images import ImageLimits, open_image
 from lsn_core.errors import UserError
 
 logger = logging.getLogger(__name__)
 
+Key = TypeVar("Key")
 
-_BATCH_PIXELS = 100_000_000  # at most this much is decoded at a time (about 0.4 GB), however large the photos are
+_BATCH_PIXELS = 16_000_000  # Pillow takes 4 bytes for each; one photo may have more
 _DEFAULT_LIMITS = ImageLimits()
 
 
@@ -40,19 +42,6 @@ class ImageEncoder(Protocol):
         """RGB pictures of any size to float32 features of shape (N, D), L2-normalised."""
 
 
-class ImageCollection(Protocol):
-    """Encoded images that can be read one by one; `LabelledImages` is one."""
-
-    @property
-    def names(self) -> Sequence[str]:
-        """What to call each image, shape (N,)."""
-
-    def __len__(self) -> int: ...
-
-    def read(self, index: int) -> bytes:
-        """Encoded bytes of one image. Raises UserError when they cannot be had."""
-
-
 @dataclass(frozen=True)
 class FeatureSet:
     """Features of the images that could be read.
@@ -66,6 +55,29 @@ class FeatureSet:
     features: torch.Tensor
     kept: np.ndarray
     errors: list[tuple[str, str]] = field(default_factory=list)
+
+
+def picture_batches(pictures: Iterable[tuple[Key, Image.Image]], most: int) -> Iterator[list[tuple[Key, Image.Image]]]:
+    """Groups decoded pictures for a backbone, bounded by their pixels too, so that large photos do not fill the memory.
+
+    Args:
+        pictures: in any order, each with what it is told apart by; the next is taken when it is needed.
+        most: pictures in a batch, at least 1.
+
+    Returns:
+        Batches of 1 to `most` pictures, in order. A batch ends with the picture that brings it to 16 million pixels.
+    """
+    batch: list[tuple[Key, Image.Image]] = []
+    pixels = 0
+    for key, picture in pictures:
+        batch.append((key, picture))
+        pixels += picture.width * picture.height
+        del picture
+        if len(batch) >= most or pixels >= _BATCH_PIXELS:
+            yield batch
+            batch, pixels = [], 0
+    if batch:
+        yield batch
 
 
 def extract_features(
@@ -118,11 +130,9 @@ def extract_features(
             cache = closed.enter_context(closing(DiskFeatureCache(Path(cache), backbone.fingerprint, backbone.dim)))
         bar = closed.enter_context(closing(_Progress(progress, len(data))))
         run = _Extraction(backbone, data, cache, bar, on_error == "skip", on_picture)
-        for index in range(len(data)):
-            run.add(index, limits)
-            if len(run.waiting) >= batch_size or run.waiting_pixels >= _BATCH_PIXELS:
-                run.encode()
-        run.encode()
+        for batch in picture_batches(run.pictures(limits), batch_size):
+            run.encode(batch)
+            batch.clear()  # before the next picture is decoded
     kept = np.array(sorted(run.rows), dtype=np.int64)
     rows = [run.rows[index] for index in kept.tolist()]
     features = torch.from_numpy(np.stack(rows)) if rows else torch.zeros(0, backbone.dim)
@@ -145,46 +155,47 @@ class _Extraction:
         self.on_picture = on_picture
         self.rows: dict[int, np.ndarray] = {}
         self.errors: dict[int, str] = {}
-        self.waiting: dict[bytes, tuple[Image.Image, list[int]]] = {}  # by content, so that equal images wait together
-        self.waiting_pixels = 0
+        self.waiting: dict[bytes, list[int]] = {}  # by content, so that equal images wait together
         self.encoded = 0
 
-    def add(self, index: int, limits: ImageLimits) -> None:
-        name = self.data.names[index]
-        try:
-            data = self.data.read(index)
-            key = hashlib.sha256(data).digest()
-            if key in self.waiting:
-                self.waiting[key][1].append(index)
-                return
-            row = self.cache.get(key) if self.cache is not None else None
-            if row is not None:
-                self._keep([index], row)
-                return
-            image = open_image(data, name=name, limits=limits)
-            if self.on_picture is not None:
-                self.on_picture(index, image)
-        except UserError as error:
-            self._refuse([index], error)
-            return
-        self.waiting[key] = (image, [index])
-        self.waiting_pixels += image.width * image.height
+    def pictures(self, limits: ImageLimits) -> Iterator[tuple[bytes, Image.Image]]:
+        """Hash and picture of each image that has to be encoded."""
+        for index in range(len(self.data)):
+            name = self.data.names[index]
+            try:
+                data = self.data.read(index)
+                key = hashlib.sha256(data).digest()
+                if key in self.waiting:
+                    self.waiting[key].append(index)
+                    continue
+                row = self.cache.get(key) if self.cache is not None else None
+                if row is not None:
+                    self._keep([index], row)
+                    continue
+                image = open_image(data, name=name, limits=limits)
+                del data
+                if self.on_picture is not None:
+                    self.on_picture(index, image)
+            except UserError as error:
+                self._refuse([index], error)
+                continue
+            self.waiting[key] = [index]
+            yield key, image
+            del image  # the batch has it
 
-    def encode(self) -> None:
-        if not self.waiting:
-            return
-        waiting, self.waiting, self.waiting_pixels = self.waiting, {}, 0
-        features = self.backbone.encode_images([image for image, _ in waiting.values()])
-        if tuple(features.shape) != (len(waiting), self.backbone.dim):
+    def encode(self, batch: list[tuple[bytes, Image.Image]]) -> None:
+        features = self.backbone.encode_images([image for _, image in batch])
+        if tuple(features.shape) != (len(batch), self.backbone.dim):
             shape = tuple(features.shape)
-            raise RuntimeError(f"the backbone gave shape {shape}, not {(len(waiting), self.backbone.dim)}")
+            raise RuntimeError(f"the backbone gave shape {shape}, not {(len(batch), self.backbone.dim)}")
         features = torch.nn.functional.normalize(features.detach().float(), dim=1, eps=1e-30).cpu()
-        rows = zip(waiting, features.numpy(), strict=True)
-        fresh = {key: row for key, row in rows if abs(float(np.linalg.norm(row)) - 1) < 1e-3}  # false for NaN
+        rows = {key: row for (key, _), row in zip(batch, features.numpy(), strict=True)}
+        fresh = {key: row for key, row in rows.items() if abs(float(np.linalg.norm(row)) - 1) < 1e-3}  # false for NaN
         self.encoded += len(fresh)
         if self.cache is not None:
             self.cache.put(fresh)  # before the progress is told, as whoever hears it may end the run
-        for key, (_, indices) in waiting.items():
+        for key in rows:
+            indices = self.waiting.pop(key)
             if key in fresh:
                 self._keep(indices, fresh[key])
             else:

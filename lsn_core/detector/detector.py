@@ -6,7 +6,7 @@ import json
 import logging
 import math
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from lsn_core.backbones.backbone import Backbone
 from lsn_core.backbones.loading import load_backbone
 from lsn_core.calibration import DEFAULT_TPR, Calibration, check_tpr
 from lsn_core.class_names import check_class_names
+from lsn_core.data.features import picture_batches
 from lsn_core.data.images import ImageSource, open_image
 from lsn_core.detector.file import HEADER, SCHEMA, read_detector_file
 from lsn_core.detector.prediction import Prediction
@@ -182,27 +183,25 @@ class Detector:
             on_image: called once per image done, for a progress bar.
         """
         predictions: list[Prediction] = []
-        pending: list[tuple[int, Image.Image]] = []
 
-        def flush() -> None:
-            if not pending:
-                return
-            features = self.backbone.encode_images([picture for _, picture in pending], batch_size)
-            for (index, _), prediction in zip(pending, self.predict_features(features, tpr), strict=True):
+        def pictures() -> Iterator[tuple[int, Image.Image]]:
+            for index, source in enumerate(images):
+                predictions.append(Prediction.failed(None, self.calibration is not None))
+                try:
+                    picture = open_image(source)
+                except UserError as error:
+                    predictions[index] = Prediction.failed(str(error), self.calibration is not None)
+                else:
+                    yield index, picture
+                    del picture  # the batch has it
+                if on_image:
+                    on_image()
+
+        for batch in picture_batches(pictures(), batch_size):
+            features = self.backbone.encode_images([picture for _, picture in batch], batch_size)
+            for (index, _), prediction in zip(batch, self.predict_features(features, tpr), strict=True):
                 predictions[index] = prediction
-            pending.clear()
-
-        for source in images:
-            predictions.append(Prediction.failed(None, self.calibration is not None))
-            try:
-                pending.append((len(predictions) - 1, open_image(source)))
-            except UserError as error:
-                predictions[-1] = Prediction.failed(str(error), self.calibration is not None)
-            if len(pending) == batch_size:
-                flush()
-            if on_image:
-                on_image()
-        flush()
+            batch.clear()  # before the next picture is decoded
         return predictions
 
     # -- calibration --------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ import torch
 from PIL import Image
 
 from lsn_core.data.feature_cache import CACHE_FILE
-from lsn_core.data.features import FeatureSet, extract_features
+from lsn_core.data.features import FeatureSet, extract_features, picture_batches
 from lsn_core.data.images import ImageError
 from lsn_core.data.labelled import load_data
 from lsn_core.errors import UserError
@@ -235,9 +236,28 @@ def test_progress_is_reported(tmp_path: Path, capfd: pytest.CaptureFixture) -> N
 
 def test_vast_pictures_are_not_all_held_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lsn_core.data.features._BATCH_PIXELS", 20_000)
-    backbone = MeanColour()
+    seen: list[weakref.ref[Image.Image]] = []
+    most_alive = 0
+
+    class Counting(MeanColour):
+        def encode_images(self, images: list[Image.Image]) -> torch.Tensor:
+            nonlocal most_alive
+            seen.extend(map(weakref.ref, images))
+            most_alive = max(most_alive, sum(one() is not None for one in seen))
+            return super().encode_images(images)
+
+    backbone = Counting()
     extract(backbone, [picture(i + 1, 9, 9, size=(100, 100)) for i in range(5)], None)
-    assert backbone.batches == [2, 2, 1]
+    assert backbone.batches == [2, 2, 1] and most_alive == 2
+
+
+def test_batches_end_by_number_or_by_pixels_and_keep_the_order() -> None:
+    small, large = Image.new("RGB", (10, 10)), Image.new("RGB", (4000, 4000))
+    pictures = [small, small, small, large, small, large, large, small]
+    batches = list(picture_batches(enumerate(pictures), 3))
+    assert [[key for key, _ in batch] for batch in batches] == [[0, 1, 2], [3], [4, 5], [6], [7]]
+    assert all(picture is pictures[key] for batch in batches for key, picture in batch)
+    assert list(picture_batches([], 3)) == []
 
 
 def test_arguments_out_of_range(caplog: pytest.LogCaptureFixture) -> None:

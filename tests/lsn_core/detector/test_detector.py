@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from lsn_core import Backbone, Detector, UserError
@@ -79,6 +80,26 @@ def test_a_bad_image_does_not_stop_the_others(detector: Detector, examples: Path
     assert found[1].verdict is None and found[1].score is None
     assert found[3] == detector.predict([examples / "cat.jpg"])[0]
     assert detector.score([examples / "dog.jpg"]).tolist() == pytest.approx([found[0].score], abs=1e-6)
+
+
+def test_vast_photos_are_not_all_held_at_once(
+    detector: Detector, examples: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sources = [examples / "dog.jpg", b"no image", examples / "cat.jpg", examples / "zebra.jpg"]
+    expected = detector.predict(sources)
+    batches: list[int] = []
+    encode = Backbone.encode_images
+
+    def counting(backbone: Backbone, images: list[Image.Image], batch_size: int = 32) -> torch.Tensor:
+        batches.append(len(images))
+        return encode(backbone, images, batch_size)
+
+    monkeypatch.setattr(Backbone, "encode_images", counting)
+    monkeypatch.setattr("lsn_core.data.features._BATCH_PIXELS", 150_000)  # the examples have 89,401 each
+    done: list[None] = []
+    found = detector.predict(sources, on_image=lambda: done.append(None))
+    assert batches == [2, 1] and len(done) == 4
+    assert [one.verdict for one in found] == [one.verdict for one in expected] and found[1] == expected[1]
 
 
 def test_saved_detectors_come_back_whole(detector: Detector, tmp_path: Path) -> None:
