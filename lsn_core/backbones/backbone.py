@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from typing import Any, cast
 
@@ -16,6 +16,7 @@ from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 from torch import Tensor, nn
 
+from lsn_core.backbones.unprojected import last_map, pooled_features, project_pooled
 from lsn_core.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -97,12 +98,55 @@ class Backbone:
         Returns:
             Shape (N, D), fp32, unit length, on the CPU.
         """
-        parts = []
+        parts = [
+            F.normalize(self.model.encode_image(x).float(), dim=-1).cpu() for x in self._batches(images, batch_size)
+        ]
+        return torch.cat(parts) if parts else torch.empty(0, self.dim)
+
+    @torch.no_grad()
+    def encode_images_before_projection(self, images: Sequence[Image.Image], batch_size: int = 32) -> Tensor:
+        """Pooled features of upright RGB pictures, before the projection to the space of the texts.
+
+        Args:
+            images: at least one picture.
+
+        Returns:
+            Shape (N, P), fp32, not of unit length, on the CPU; `project_images` takes them on to `encode_images`' own.
+
+        Raises:
+            UserError: this kind of image tower does not pool and then project.
+        """
+        visual = self.model.visual
+        return torch.cat(
+            [pooled_features(visual, x, self.name).float().cpu() for x in self._batches(images, batch_size)]
+        )
+
+    @torch.no_grad()
+    def project_images(self, pooled: Tensor) -> Tensor:
+        """Pooled features (N, P), not of unit length -> image features (N, D), fp32, unit length, on the CPU."""
+        return project_pooled(self.model.visual, pooled.to(self.device)).cpu()
+
+    @torch.no_grad()
+    def encode_image_maps(self, images: Sequence[Image.Image], batch_size: int = 32) -> Tensor:
+        """Features of upright RGB pictures before pooling, one for each place.
+
+        Args:
+            images: at least one picture.
+
+        Returns:
+            Shape (N, channels, h, w), fp32, on the CPU: the last map of a convolutional tower, in a ViT what the last
+            block leaves at the patches.
+
+        Raises:
+            UserError: this kind of image tower has no map.
+        """
+        visual = self.model.visual
+        return torch.cat([last_map(visual, x, self.name).float().cpu() for x in self._batches(images, batch_size)])
+
+    def _batches(self, images: Sequence[Image.Image], batch_size: int) -> Iterator[Tensor]:
         for start in range(0, len(images), batch_size):
             pixels = torch.stack([self.preprocess(image) for image in images[start : start + batch_size]])
-            features = self.model.encode_image(pixels.to(self.device))
-            parts.append(F.normalize(features.float(), dim=-1).cpu())
-        return torch.cat(parts) if parts else torch.empty(0, self.dim)
+            yield pixels.to(self.device)  # (B, 3, H, W)
 
     @torch.no_grad()
     def encode_texts(self, texts: Sequence[str], batch_size: int = 256) -> Tensor:

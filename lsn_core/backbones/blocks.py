@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from open_clip.transformer import ResidualAttentionBlock
 from torch import Tensor, nn
@@ -37,3 +38,19 @@ def finish(block: Any, x: Tensor, attended: Tensor) -> Tensor:
     """The rest of a block behind its attention; acts on each position alone: two of (..., W) -> (..., W)."""
     x = x + block.ls_1(block.attn.out_proj(attended))
     return x + block.ls_2(block.mlp(block.ln_2(x)))
+
+
+def attention_pool_parts(pool: Any, activations: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """What CLIP's ResNet pools its last map with: the one query that is read, and keys and values.
+
+    Args:
+        activations: shape (N, channels, h, w).
+
+    Returns:
+        Each of shape (N, heads, n, channels / heads), n = 1 for the query and 1 + h * w for the others.
+    """
+    tokens = activations.flatten(2).transpose(1, 2)  # (N, h * w, channels)
+    tokens = torch.cat([tokens.mean(dim=1, keepdim=True), tokens], dim=1) + pool.positional_embedding
+    parts = (pool.q_proj(tokens[:, :1]), pool.k_proj(tokens), pool.v_proj(tokens))
+    q, k, v = (part.unflatten(-1, (pool.num_heads, -1)).transpose(1, 2) for part in parts)
+    return q, k, v

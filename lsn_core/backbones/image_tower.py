@@ -20,7 +20,8 @@ from PIL import Image
 from torch import Tensor
 
 from lsn_core.backbones.backbone import Backbone
-from lsn_core.backbones.blocks import finish, is_standard, project, split_heads
+from lsn_core.backbones.blocks import attention_pool_parts, finish, is_standard, project, split_heads
+from lsn_core.backbones.unprojected import last_map
 from lsn_core.errors import UserError
 
 Box = tuple[float, float, float, float]
@@ -83,7 +84,7 @@ def look(backbone: Backbone, image: Image.Image) -> View:
     if isinstance(visual, VisionTransformer):
         return _look_vit(visual, pixels, box, backbone.name)
     if isinstance(visual, ModifiedResNet):
-        return _look_resnet(visual, pixels, box)
+        return _look_resnet(visual, pixels, box, backbone.name)
     if isinstance(visual, TimmModel):
         return _look_timm(visual, pixels, box, backbone.name)
     raise UserError(f"Heat maps do not know the image tower of {backbone.name}, a {type(visual).__name__}.")
@@ -165,27 +166,19 @@ def _vit_readout(visual: VisionTransformer, block: Any, residual: Tensor) -> Cal
 # -- ModifiedResNet ----------------------------------------------------------------------------------------------------
 
 
-def _look_resnet(visual: ModifiedResNet, pixels: Tensor, box: Box) -> View:
-    x = visual.stem(pixels)
-    for stage in (visual.layer1, visual.layer2, visual.layer3, visual.layer4):
-        x = stage(x)
+def _look_resnet(visual: ModifiedResNet, pixels: Tensor, box: Box, name: str) -> View:
+    x = last_map(visual, pixels, name)
     pool = visual.attnpool
 
     def readout(attended: Tensor) -> Tensor:
         return F.normalize(pool.c_proj(attended[:, 0]).float(), dim=-1)
 
-    def attend(activations: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The pooling's only query that is read, and keys and values: each (N, heads, n, width / heads)."""
-        tokens = activations.flatten(2).transpose(1, 2)  # (N, h * w, channels)
-        tokens = torch.cat([tokens.mean(dim=1, keepdim=True), tokens], dim=1) + pool.positional_embedding
-        parts = (pool.q_proj(tokens[:, :1]), pool.k_proj(tokens), pool.v_proj(tokens))
-        q, k, v = (part.unflatten(-1, (pool.num_heads, -1)).transpose(1, 2) for part in parts)
-        return q, k, v
-
     def head(activations: Tensor) -> Tensor:
-        return readout(F.scaled_dot_product_attention(*attend(activations)).transpose(1, 2).flatten(2))
+        return readout(
+            F.scaled_dot_product_attention(*attention_pool_parts(pool, activations)).transpose(1, 2).flatten(2)
+        )
 
-    q, k, v = attend(x)
+    q, k, v = attention_pool_parts(pool, x)
     probabilities = (q @ k.transpose(-2, -1) * q.shape[-1] ** -0.5).softmax(dim=-1)
     patches = pool.c_proj(v[0, :, 1:].transpose(0, 1).flatten(1)).float()
     layer = Attention(probabilities, v, readout, slice(1, None))
