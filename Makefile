@@ -39,6 +39,7 @@ check: $(VENV)/.installed-dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m scripts.docs --check
+	$(BIN)/python -m pytest -q tests/test_docstrings.py
 
 # The shipped detectors, from the training files of the image sets in DATA.
 DATA ?= ../shared/data

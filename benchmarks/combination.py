@@ -17,6 +17,8 @@ import logging
 import sys
 import time
 from collections.abc import Sequence
+from functools import reduce
+from operator import add
 from pathlib import Path
 
 import numpy as np
@@ -117,7 +119,8 @@ def choose(folds: Sequence[dict[str, tuple[Tensor, Tensor]]], most: int = MOST) 
     """
 
     def value(names: tuple[str, ...]) -> float:
-        return float(np.mean([auroc(*(sum(fold[name][side] for name in names) for side in (0, 1))) for fold in folds]))
+        sums = [[reduce(add, (fold[name][side] for name in names)) for side in (0, 1)] for fold in folds]
+        return float(np.mean([auroc(known, hidden) for known, hidden in sums]))
 
     steps: list[tuple[tuple[str, ...], float]] = []
     chosen: tuple[str, ...] = ()

@@ -41,7 +41,7 @@ from lsn_core.data.images import open_image
 from lsn_core.data.labelled import LabelledImages, load_data
 from lsn_core.heatmaps.maps import heat_maps
 from lsn_core.heatmaps.methods import DEFAULT_METHOD, fitting_methods
-from lsn_core.heatmaps.targets import Target, prompt_targets
+from lsn_core.heatmaps.targets import ImagePrompts, Target, prompt_targets
 
 RANDOM = "random map"
 RANDOM_TOWER = "ViT-S-32"  # random weights: what a method does to a tower that has learned nothing
@@ -113,7 +113,7 @@ def faithfulness(name: str, data: Path, count: int, seed: int) -> list[dict[str,
     for i in tqdm(range(min(count, len(photos))), desc=name, mininterval=10):
         image = open_image(photos.read(i))
         view = look(backbone, image)
-        targets = prompt_targets(detector, view)[:1]
+        targets = prompt_targets(ImagePrompts.of(detector, view))[:1]
         model = Cosine(backbone, targets[0].direction)
         pixels = backbone.preprocess(image)[None]
         curves = Curves(model, pixels)
@@ -191,7 +191,8 @@ def sides(backbone: Backbone, data: Path, count: int, seed: int) -> list[dict[st
         shares: dict[str, list[float]] = {}
         for photo, *words in photos:
             view = look(backbone, photo)
-            targets = [prompt_targets(detector, view, word)[0] for word in words]
+            prompts = ImagePrompts.of(detector, view)
+            targets = [prompt_targets(prompts, word)[0] for word in words]
             for method in (*fitting_methods(view), RANDOM):
                 values = np.maximum(one_map(method, view, targets, detector.positive, rng), 0.0)
                 for place, one in enumerate(values):
@@ -227,10 +228,10 @@ def cost(backbone: Backbone, image: Image.Image, repeats: int) -> list[dict[str,
         x = pixels.clone().requires_grad_()
         Cosine(backbone, targets[0].direction)(x).sum().backward()
 
-    def ours(method: str) -> Callable[[], None]:
-        return lambda: heat_maps(look(backbone, image), targets, method) and None
+    def ours(method: str) -> Callable[[], object]:
+        return lambda: heat_maps(look(backbone, image), targets, method)
 
-    ways: dict[str, Callable[[], None]] = {"tower": tower}
+    ways: dict[str, Callable[[], object]] = {"tower": tower}
     ways |= {method: ours(method) for method in fitting_methods(look(backbone, image))}
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for turn in range(repeats + 1):

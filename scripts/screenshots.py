@@ -1,4 +1,4 @@
-"""Takes the screenshots of the app's tabs, wide and narrow, light and dark: `python scripts/screenshots.py [TAB ...]`.
+"""Takes the screenshots of the app's tabs, wide and narrow, light and dark: `python -m scripts.screenshots [TAB ...]`.
 
 Starts `app.py` on a free port (or uses a running one, --url) and drives Chromium through Playwright.
 """
@@ -6,7 +6,6 @@ Starts `app.py` on a free port (or uses a running one, --url) and drives Chromiu
 from __future__ import annotations
 
 import argparse
-import io
 import os
 import shutil
 import socket
@@ -15,13 +14,13 @@ import sys
 import tempfile
 import time
 import urllib.request
-import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
+
+from benchmarks.speed.job_kills import crops
 
 REPO = Path(__file__).resolve().parent.parent
 SIZES = {"wide": (1280, 900), "narrow": (375, 800)}
@@ -125,18 +124,11 @@ def ask_about_not(page: Page) -> None:
 
 def train(page: Page) -> None:
     """A job on crops of three example photos, from the zip to its result."""
-    archive = io.BytesIO()
-    with zipfile.ZipFile(archive, "w") as zipped:
-        for name in ("cat", "elephant", "zebra"):
-            photo = Image.open(REPO / "assets" / "examples" / f"{name}.jpg")
-            for i in range(12):
-                crop = io.BytesIO()
-                photo.crop((4 * i, 3 * i, photo.width - 2 * i, photo.height - 4 * i)).save(crop, "PNG")
-                zipped.writestr(f"{name}/{i}.png", crop.getvalue())
-    file = {"name": "my animals.zip", "mimeType": "application/zip", "buffer": archive.getvalue()}
-    page.wait_for_selector("#lsn-train-start")
-    page.locator("#lsn-train-data input[type=file]").set_input_files(files=[file])  # type: ignore[list-item]
-    page.wait_for_selector("#lsn-train-found table")
+    with tempfile.TemporaryDirectory() as folder:
+        archive = shutil.make_archive(f"{folder}/my animals", "zip", crops(Path(folder, "photos"), count=12))
+        page.wait_for_selector("#lsn-train-start")
+        page.locator("#lsn-train-data input[type=file]").set_input_files(archive)
+        page.wait_for_selector("#lsn-train-found table")
     page.locator("#lsn-train-start").click()
     page.wait_for_selector("#lsn-job h2 >> text=: Done")
 

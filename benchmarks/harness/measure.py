@@ -47,12 +47,9 @@ class Meter:
         rows = []
         for ood, every in self.unknown.items():
             images = every.sample(most)
-            found = ood_metrics(known, scorer(images).detach())
-            rows.append(
-                {"protocol": self.setting.split.protocol, "split": self.setting.split.name, "method": name, "ood": ood}
-                | found.as_dict()
-                | {"id_accuracy": right, "n_id": len(known_images), "n_ood": len(images)}
-            )
+            row: Row = {"protocol": self.setting.split.protocol, "split": self.setting.split.name}
+            row |= {"method": name, "ood": ood, **ood_metrics(known, scorer(images).detach()).as_dict()}
+            rows.append(row | {"id_accuracy": right, "n_id": len(known_images), "n_ood": len(images)})
         log.info("%s, %s: %.1f s", self.setting.split.name, name, time.process_time() - begun)
         return rows
 

@@ -20,8 +20,8 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,7 @@ REPO = Path(__file__).resolve().parents[2]
 EXAMPLES = REPO / "assets" / "examples"
 OWNER = "the benchmark's token"
 PATIENCE = 600.0  # seconds for what takes a few: the machine may be busy
+Host = Callable[..., AbstractContextManager["subprocess.Popen[bytes]"]]  # `worker` or `app`
 
 
 def crops(folder: Path, names: Sequence[str] = ("cat", "elephant", "zebra"), count: int = 24) -> Path:
@@ -174,7 +175,11 @@ class Trial:
     def __init__(self, folder: Path, who: str, queue: str | None = None, photos: int = 24, epochs: int = 30) -> None:
         self.folder = folder / "data"
         self.folder.mkdir()
-        self.host, self.queue = {"worker": worker, "app": app}[who], queue
+        hosts: dict[str, Callable[..., AbstractContextManager[subprocess.Popen[bytes]]]] = {
+            "worker": worker,
+            "app": app,
+        }
+        self.host, self.queue = hosts[who], queue
         self.images, self.config = crops(folder / "images", count=photos), short_config(epochs)
         self.wanted = undisturbed(self.images, self.config)
         self.jobs = Jobs(self.folder, queue_url=queue)

@@ -35,6 +35,7 @@ from lsn_core.prompts.learned import NameTokens, PromptSets
 from lsn_core.training.presets import get_preset
 
 ARCHITECTURE = "ViT-B-16"
+DEFAULT_OUT = RESULTS / "training_speed"
 SETS, LENGTH, BATCH = 3, 16, 8
 # Made-up names of one to three words, as ImageNet's are; repeatable and free of any data set.
 FIRST = ["red", "great white", "common", "sea", "mountain", "", "", "", "northern", "black and white"]
@@ -249,14 +250,14 @@ def main() -> None:
         "--table-only", action="store_true", help="write results measured before anew, for the presets as they are now"
     )
     parser.add_argument("--large-step-only", action="store_true", help=argparse.SUPPRESS)
-    parser.add_argument("--out", type=Path, default=RESULTS / "training_speed")
+    parser.add_argument("--out", type=Path, default=DEFAULT_OUT)
     arguments = parser.parse_args()
     if arguments.large_step_only:
         return one_large_step(arguments)
     if arguments.table_only:
-        report = json.loads(arguments.out.with_suffix(".json").read_text())
-        report["rows"] = [row | schedules(row) for row in report["rows"]]  # the presets may have changed
-        return write_report(report, arguments.out)
+        measured = json.loads(arguments.out.with_suffix(".json").read_text())
+        measured["rows"] = [row | schedules(row) for row in measured["rows"]]  # the presets may have changed
+        return write_report(measured, arguments.out)
     torch.set_num_threads(arguments.threads)
     rows = measure(arguments)
     report: dict[str, Any] = {
@@ -315,7 +316,7 @@ def write_report(report: dict[str, Any], out: Path) -> None:
             f"\n\nPeak memory of a process that does one step at C = {memory['classes']:,}, K = {memory['sets']}: "
             f"{memory['peak_gib']} GiB (chunks of classes keep activations below {memory['memory_gib_setting']} GiB)."
         )
-    if out.parent == RESULTS:  # results kept elsewhere are not the page's
+    if out.resolve() == DEFAULT_OUT:  # results kept elsewhere are not the page's
         replace_section(PAGE, "training-speed", shown)
 
 

@@ -20,7 +20,7 @@ from lsn_core.data.images import ImageSource, open_image
 from lsn_core.detector.detector import Detector
 from lsn_core.errors import UserError
 from lsn_core.heatmaps.methods import DEFAULT_METHOD, Maps, get_method
-from lsn_core.heatmaps.targets import TARGETS, Target, prompt_features
+from lsn_core.heatmaps.targets import TARGETS, ImagePrompts, Target
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ def explain(
     if target not in TARGETS:
         raise UserError(f"No heat map target is called {target!r}. Known targets: {', '.join(TARGETS)}.")
     view = image if isinstance(image, View) else look(detector.backbone, open_image(image))
-    targets = TARGETS[target](detector, view, class_name)
+    prompts = ImagePrompts.of(detector, view)
     # In a difference, what all prompts share has gone already.
-    reference = prompt_features(detector, view, None)[0] if target == "prompts" else None
-    return heat_maps(view, targets, method, reference, signed)
+    reference = prompts.positive if target == "prompts" else None
+    return heat_maps(view, TARGETS[target](prompts, class_name), method, reference, signed)

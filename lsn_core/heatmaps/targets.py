@@ -29,7 +29,44 @@ class Target:
     value: float
 
 
-def prompt_targets(detector: Detector, view: View, class_name: str | None = None) -> list[Target]:
+@dataclass(frozen=True)
+class ImagePrompts:
+    """A detector's prompts as one image meets them; with CoCoOp they are made for it, which takes the text tower.
+
+    Attributes:
+        detector: whose prompts.
+        view: of the image.
+        positive: text features, shape (C, D), unit length.
+        negative: of K sets, shape (K, C, D), unit length.
+    """
+
+    detector: Detector
+    view: View
+    positive: Tensor
+    negative: Tensor
+
+    @classmethod
+    def of(cls, detector: Detector, view: View) -> ImagePrompts:
+        """The prompts for this image."""
+        positive, negative = detector.text_features(view.feature.detach().cpu()[None])
+        return cls(detector, view, positive[0], negative[0])
+
+    def find_class(self, class_name: str | None) -> int:
+        """Index of a class, in any case of letters; None is the one whose positive prompt fits best.
+
+        Raises:
+            UserError: the detector knows no such class.
+        """
+        if class_name is None:
+            return int((self.positive @ self.view.feature.detach().cpu()).argmax())
+        names = self.detector.class_names
+        folded = [name.lower() for name in names]
+        if class_name.lower() not in folded:
+            raise UserError(f"The detector knows no class {class_name!r}. Its classes: {', '.join(names[:20])}.")
+        return folded.index(class_name.lower())
+
+
+def prompt_targets(prompts: ImagePrompts, class_name: str | None = None) -> list[Target]:
     """The cosines to a class's positive prompt and to each of its K negative prompts.
 
     Args:
@@ -38,54 +75,41 @@ def prompt_targets(detector: Detector, view: View, class_name: str | None = None
     Raises:
         UserError: the detector knows no such class.
     """
-    positive, negative, c = prompt_features(detector, view, class_name)
-    name = detector.class_names[c]
+    positive, negative, c = prompts.positive, prompts.negative, prompts.find_class(class_name)
+    name = prompts.detector.class_names[c]
     wanted = [(f"{name}", positive[c]), *((_not(name, k, len(negative)), own[c]) for k, own in enumerate(negative))]
-    return [Target(label, text, float(text @ view.feature.cpu())) for label, text in wanted]
+    return [Target(label, text, float(text @ prompts.view.feature.cpu())) for label, text in wanted]
 
 
-def difference_targets(detector: Detector, view: View, class_name: str | None = None) -> list[Target]:
+def difference_targets(prompts: ImagePrompts, class_name: str | None = None) -> list[Target]:
     """Positive minus negative: the cosine to a class's positive prompt less that to each of its K negative prompts."""
-    positive, negative, c = prompt_features(detector, view, class_name)
-    name = detector.class_names[c]
+    positive, negative, c = prompts.positive, prompts.negative, prompts.find_class(class_name)
+    name = prompts.detector.class_names[c]
     directions = [positive[c] - own[c] for own in negative]
     if not directions:
         raise UserError("This detector has no negative prompts to subtract. Ask for the prompts themselves.")
     labels = [f"{name} minus {_not(name, k, len(negative))}" for k in range(len(negative))]
-    return [Target(label, u, float(u @ view.feature.cpu())) for label, u in zip(labels, directions, strict=True)]
+    feature = prompts.view.feature.cpu()
+    return [Target(label, u, float(u @ feature)) for label, u in zip(labels, directions, strict=True)]
 
 
-def score_target(detector: Detector, view: View) -> list[Target]:
+def score_target(prompts: ImagePrompts) -> list[Target]:
     """The detector's own score, whose direction is its gradient at this image (its prompts taken as fixed)."""
-    positive, negative, _ = prompt_features(detector, view, None)
-    feature = view.feature.detach().cpu().requires_grad_()
+    score_name = prompts.detector.score_name
+    feature = prompts.view.feature.detach().cpu().requires_grad_()
     with torch.enable_grad():
-        cosines = (positive @ feature)[None], (negative @ feature)[None]  # (1, C), (1, K, C)
-        score = get_score(detector.score_name)(*cosines)[0]
+        cosines = (prompts.positive @ feature)[None], (prompts.negative @ feature)[None]  # (1, C), (1, K, C)
+        score = get_score(score_name)(*cosines)[0]
         (direction,) = torch.autograd.grad(score, feature)
-    return [Target(f"score ({detector.score_name})", direction, float(score.detach()))]
+    return [Target(f"score ({score_name})", direction, float(score.detach()))]
 
 
-TARGETS: dict[str, Callable[..., list[Target]]] = {
+TARGETS: dict[str, Callable[[ImagePrompts, str | None], list[Target]]] = {
     "prompts": prompt_targets,
     "difference": difference_targets,
-    "score": lambda detector, view, class_name=None: score_target(detector, view),
+    "score": lambda prompts, class_name: score_target(prompts),
 }
 """What can be asked of a detector, by name."""
-
-
-def prompt_features(detector: Detector, view: View, class_name: str | None) -> tuple[Tensor, Tensor, int]:
-    """Text features of all positive (C, D) and negative prompts (K, C, D), and the index of the class in question."""
-    feature = view.feature.detach().cpu()
-    positive, negative = (text[0] for text in detector.text_features(feature[None]))  # (C, D), (K, C, D)
-    if class_name is None:
-        return positive, negative, int((positive @ feature).argmax())
-    folded = [name.lower() for name in detector.class_names]
-    if class_name.lower() not in folded:
-        raise UserError(
-            f"The detector knows no class {class_name!r}. Its classes: {', '.join(detector.class_names[:20])}."
-        )
-    return positive, negative, folded.index(class_name.lower())
 
 
 def _not(name: str, k: int, sets: int) -> str:

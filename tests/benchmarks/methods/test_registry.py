@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +29,7 @@ KNOWN, SHOTS = 4, 16
 
 
 @pytest.fixture(scope="module")
-def setting(embedded: Backbone, shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Setting:
+def setting(embedded: Backbone, shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Setting]:
     """Four Imagenette classes, sixteen photos of each, against six others: easy for every method that works."""
     train = load_data(shared_data / "imagenette" / "train.parquet")
     test = load_data(shared_data / "imagenette" / "val.parquet").subset(range(80))
@@ -46,8 +47,7 @@ def setting(embedded: Backbone, shared_data: Path, tmp_path_factory: pytest.Temp
     (folder / "nouns.txt").write_text("\n".join(nouns[:3] + nouns[3::40]))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(noun_methods, "FILES", folder)
-        noun_features(embedded, folder)
-    return Setting(embedded, split, get_preset("fast", shots=SHOTS), folder)
+        yield Setting(embedded, split, get_preset("fast", shots=SHOTS), folder)
 
 
 @pytest.fixture(scope="module")

@@ -7,28 +7,18 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from PIL import Image
 from support import run_command, run_inside
 
+from benchmarks.speed.job_kills import crops
 from lsn_core import Backbone, Detector
 from lsn_core.data.images import open_image
 
 
-def _crops(photo: Path, folder: Path, count: int) -> None:
-    folder.mkdir(parents=True)
-    image = Image.open(photo)
-    for i in range(count):
-        box = (4 * i, 3 * i, image.width - 2 * i, image.height - 4 * i)
-        image.crop(box).save(folder / f"{i}.png")
-
-
 @pytest.fixture(scope="module")
-def photos(tmp_path_factory: pytest.TempPathFactory, examples: Path) -> Path:
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("photos")
-    for name in ("cat", "elephant", "zebra"):
-        _crops(examples / f"{name}.jpg", root / "known" / name, 8)
-    for name in ("church", "school_bus"):
-        _crops(examples / f"{name}.jpg", root / "other" / name, 6)
+    crops(root / "known", ("cat", "elephant", "zebra"), 8)
+    crops(root / "other", ("church", "school_bus"), 6)
     return root
 
 
@@ -104,9 +94,8 @@ def test_foreign_classes_are_not_counted_as_known(trained: tuple[Path, dict[str,
     assert "church" in done.stderr and "as out-of-distribution images" in done.stderr
 
 
-def test_unreadable_photos_are_named_and_left_out(photos: Path, tmp_path: Path, examples: Path) -> None:
-    for name in ("cat", "zebra"):
-        _crops(examples / f"{name}.jpg", tmp_path / "data" / name, 4)
+def test_unreadable_photos_are_named_and_left_out(tmp_path: Path) -> None:
+    crops(tmp_path / "data", ("cat", "zebra"), 4)
     (tmp_path / "data" / "cat" / "broken.jpg").write_text("no picture")
     done = run_command("train", tmp_path / "data", "--out", tmp_path / "d.safetensors", "--json")
     assert done.returncode == 0, done.stderr

@@ -20,7 +20,7 @@ from lsn_core.backbones.image_tower import View, look
 from lsn_core.data.images import open_image
 from lsn_core.heatmaps.maps import explain, heat_maps
 from lsn_core.heatmaps.methods import METHODS, fitting_methods
-from lsn_core.heatmaps.targets import Target, prompt_targets, score_target
+from lsn_core.heatmaps.targets import TARGETS, ImagePrompts, Target, prompt_targets, score_target
 from lsn_core.scores import lsn
 
 TEXT = {"context_length": 77, "vocab_size": 49408, "width": 64, "heads": 4, "layers": 2}
@@ -269,18 +269,18 @@ def test_a_class_has_its_positive_and_each_negative_prompt(detector: Detector, d
     three = Detector(
         detector.backbone, detector.class_names, detector.positive, F.normalize(torch.randn(3, 3, 256), dim=-1)
     )
-    targets = prompt_targets(three, dog_view)
+    targets = prompt_targets(ImagePrompts.of(three, dog_view))
     assert [target.label for target in targets] == ["dog", "not dog (1)", "not dog (2)", "not dog (3)"]
     positive, negative = three.cosines(dog_view.feature[None])
     wanted = torch.cat([positive[0, :1], negative[0, :, 0]])
     torch.testing.assert_close(torch.tensor([target.value for target in targets]), wanted)
-    assert prompt_targets(three, dog_view, "Sports car")[0].label == "sports car"
+    assert prompt_targets(ImagePrompts.of(three, dog_view), "Sports car")[0].label == "sports car"
     with pytest.raises(UserError, match="no class 'horse'"):
-        prompt_targets(three, dog_view, "horse")
+        prompt_targets(ImagePrompts.of(three, dog_view), "horse")
 
 
 def test_the_scores_direction_is_its_gradient(detector: Detector, dog_view: View) -> None:
-    (target,) = score_target(detector, dog_view)
+    (target,) = score_target(ImagePrompts.of(detector, dog_view))
 
     def score(feature: torch.Tensor) -> float:
         return float(
@@ -304,6 +304,17 @@ def test_what_lowers_a_target_can_be_left_out(detector: Detector, dog_view: View
         np.testing.assert_array_equal(raising.values, np.maximum(maps.values, 0))
     with pytest.raises(UserError, match="Known targets"):
         explain(detector, dog_view, target="all")
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_prompts_are_made_once_for_each_map(
+    detector: Detector, dog_view: View, target: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    made = Detector.text_features
+    monkeypatch.setattr(Detector, "text_features", lambda self, features: asked.append(1) or made(self, features))
+    explain(detector, dog_view, target=target)
+    assert len(asked) == 1  # with CoCoOp, each time costs a run of the text tower
 
 
 def test_without_negative_prompts_there_is_no_difference(detector: Detector, dog_view: View) -> None:
