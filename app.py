@@ -59,7 +59,7 @@ def start_worker(queue_url: str | None) -> Callable[[], None]:
     if accelerator.LENT:  # in this process, as the GPU is lent to no other
         config = WorkerConfig(queue_url=queue_url, resume=flag("LSN_RESUME", True))
         seconds = float(os.environ.get("LSN_SLICE_SECONDS") or SLICE_SECONDS)
-        worker = SlicedWorker(DATA, config, accelerator.lend, seconds)
+        worker = SlicedWorker(DATA, config, accelerator.run_slice, seconds)
         threading.Thread(target=worker.run, name="training", daemon=True).start()
         return worker.end
     options = ["--nice", "10", "--resume" if flag("LSN_RESUME", True) else "--no-resume"]

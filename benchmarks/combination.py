@@ -6,7 +6,7 @@ For each setting, the known classes are dealt into folds. In each fold, methods 
 other classes, and tell their held-out images from all images of the hidden classes. A combination is a sum of scores,
 each in units of its spread over known images that nothing was fitted to. It grows by one score at a time, as long as
 that raises AUROC, averaged over folds and settings; a score may come in more than once, which weighs it. No test image
-and no image of a class that the protocol calls unknown is looked at.
+and no image of a class that the protocol calls unknown is used.
 """
 
 from __future__ import annotations

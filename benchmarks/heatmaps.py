@@ -36,7 +36,7 @@ from tqdm import tqdm
 from benchmarks.harness.report import PAGE, RESULTS, environment, markdown_table, replace_section, write_results
 from benchmarks.speed.training_speed import random_backbone
 from lsn_core import Backbone, Detector, load_backbone
-from lsn_core.backbones.image_tower import View, look
+from lsn_core.backbones.image_tower import View, view_image
 from lsn_core.data.images import open_image
 from lsn_core.data.labelled import LabelledImages, load_data
 from lsn_core.heatmaps.maps import heat_maps
@@ -112,7 +112,7 @@ def faithfulness(name: str, data: Path, count: int, seed: int) -> list[dict[str,
     found: dict[str, list[tuple[float, float, float]]] = {}
     for i in tqdm(range(min(count, len(photos))), desc=name, mininterval=10):
         image = open_image(photos.read(i))
-        view = look(backbone, image)
+        view = view_image(backbone, image)
         targets = prompt_targets(ImagePrompts.of(detector, view))[:1]
         model = Cosine(backbone, targets[0].direction)
         pixels = backbone.preprocess(image)[None]
@@ -190,7 +190,7 @@ def sides(backbone: Backbone, data: Path, count: int, seed: int) -> list[dict[st
         detector = Detector.zero_shot(backbone, classes)
         shares: dict[str, list[float]] = {}
         for photo, *words in photos:
-            view = look(backbone, photo)
+            view = view_image(backbone, photo)
             prompts = ImagePrompts.of(detector, view)
             targets = [prompt_targets(prompts, word)[0] for word in words]
             for method in (*fitting_methods(view), RANDOM):
@@ -217,7 +217,7 @@ def sides(backbone: Backbone, data: Path, count: int, seed: int) -> list[dict[st
 
 
 def cost(backbone: Backbone, image: Image.Image, repeats: int) -> list[dict[str, Any]]:
-    """Seconds of `look` and four maps, against a forward and backward pass, in turn; the median of the repeats."""
+    """Seconds of a view and four maps, against a forward and backward pass, in turn; the median of the repeats."""
     generator = torch.Generator().manual_seed(0)
     targets = [
         Target(str(k), F.normalize(torch.randn(backbone.dim, generator=generator), dim=0), 0.0) for k in range(4)
@@ -229,10 +229,10 @@ def cost(backbone: Backbone, image: Image.Image, repeats: int) -> list[dict[str,
         Cosine(backbone, targets[0].direction)(x).sum().backward()
 
     def ours(method: str) -> Callable[[], object]:
-        return lambda: heat_maps(look(backbone, image), targets, method)
+        return lambda: heat_maps(view_image(backbone, image), targets, method)
 
     ways: dict[str, Callable[[], object]] = {"tower": tower}
-    ways |= {method: ours(method) for method in fitting_methods(look(backbone, image))}
+    ways |= {method: ours(method) for method in fitting_methods(view_image(backbone, image))}
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for turn in range(repeats + 1):
         for name, way in ways.items():

@@ -97,7 +97,7 @@ def take(browser: Browser, url: str, width: int, height: int, prepare: Callable[
 
 
 def detect(page: Page) -> None:
-    """The example church, judged by a trained detector, with the heat maps of its prompts."""
+    """The example church, with the verdict of a trained detector, with the heat maps of its prompts."""
     page.locator("#lsn-detector input").click()
     page.get_by_role("option", name="imagenette").click()
     page.locator("#lsn-examples button", has_text="church").first.click()

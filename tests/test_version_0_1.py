@@ -19,7 +19,7 @@ from support import REPO
 from lsn_core import Backbone, Detector, extract_features, load_data
 from lsn_core.jobs import Job, JobLimits, Jobs
 from lsn_core.jobs.worker import pipeline
-from lsn_core.jobs.worker.attempt import Sitting
+from lsn_core.jobs.worker.attempt import Attempt
 from lsn_core.jobs.worker.queue import QUEUE_FILE, JobQueue
 
 FILES = REPO / "tests" / "fixtures" / "version_0.1"
@@ -52,8 +52,8 @@ def do_next(jobs: Jobs) -> Job:
     job = jobs.registry.claim("cpu", "a-claim", 1)
     assert job is not None
     jobs.files.folder(job.id).mkdir(exist_ok=True)
-    sitting = Sitting(str(jobs.folder), job.id, "a-claim", "cpu", 0.0)
-    pipeline.Work(sitting, jobs.registry, jobs.files, JobLimits(), lambda: False).do(job)
+    attempt = Attempt(str(jobs.folder), job.id, "a-claim", "cpu", 0.0)
+    pipeline.Pipeline(attempt, jobs.registry, jobs.files, JobLimits(), lambda: False).run(job)
     return jobs.get(job.id)
 
 

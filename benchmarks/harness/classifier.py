@@ -1,4 +1,4 @@
-"""The linear classifier of image features that post-hoc methods look at."""
+"""The linear classifier of image features that post-hoc methods read."""
 
 from __future__ import annotations
 

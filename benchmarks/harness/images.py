@@ -18,7 +18,7 @@ from torch import Tensor
 
 from lsn_core import Detector
 from lsn_core.backbones.backbone import Backbone
-from lsn_core.backbones.image_tower import look
+from lsn_core.backbones.image_tower import view_image
 from lsn_core.data.features import extract_features
 from lsn_core.data.labelled import LabelledImages
 
@@ -75,11 +75,11 @@ class Images:
         ).features
         return F.normalize(rows.unflatten(1, (-1, self.backbone.dim)), dim=-1)
 
-    def cosines(self, judge: Detector) -> tuple[Tensor, Tensor]:
+    def cosines(self, detector: Detector) -> tuple[Tensor, Tensor]:
         """`Detector.cosines`, remembered: with CoCoOp each image costs runs of the text tower."""
-        if id(judge) not in self._cosines:
-            self._cosines[id(judge)] = judge, judge.cosines(self.embedding)
-        return self._cosines[id(judge)][1]
+        if id(detector) not in self._cosines:
+            self._cosines[id(detector)] = detector, detector.cosines(self.embedding)
+        return self._cosines[id(detector)][1]
 
 
 class _Penultimate:
@@ -116,7 +116,7 @@ class _Local:
     def encode_images(self, images: list[Image.Image]) -> Tensor:
         rows = []
         for image in images:
-            places = look(self.backbone, image).patch_features
+            places = view_image(self.backbone, image).patch_features
             if places is None:
                 raise ValueError(f"the image tower of {self.backbone.name} has no features of single places")
             rows.append(F.normalize(places.flatten(0, 1), dim=-1).flatten().cpu())

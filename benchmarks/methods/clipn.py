@@ -20,10 +20,10 @@ def clipn(score: Callable[[Tensor, Tensor], Tensor], detector: Callable[[Setting
     """
 
     def fit(setting: Setting) -> Scorer:
-        judge, temperature = detector(setting), setting.backbone.temperature
+        prompts, temperature = detector(setting), setting.backbone.temperature
 
         def scorer(images: Images) -> Tensor:
-            positive, negative = images.cosines(judge)
+            positive, negative = images.cosines(prompts)
             no = ((negative - positive[:, None]) / temperature).sigmoid().mean(dim=1)  # (N, C)
             return score(positive.div(temperature).softmax(dim=-1), no)
 

@@ -38,7 +38,7 @@ def learned(score: str | None = None, config: Callable[[Setting], TrainConfig] =
 
 
 def ablation(name: str) -> Callable[[Setting], Scorer]:
-    """A row of Tables 4 and 5 (`training_config.ABLATIONS`), judged by its own score.
+    """A row of Tables 4 and 5 (`training_config.ABLATIONS`), measured by its own score.
 
     Positive and negative prompts are learned apart, so a row that only leaves one side out uses what the full run
     learned on the other side.
@@ -68,7 +68,7 @@ def with_shots(setting: Setting, shots: int) -> Setting:
     return Setting(setting.backbone, setting.split, fewer, setting.folder, setting.cocoop_images, setting.clock)
 
 
-def _score(judge: Detector, images: Images, score: str | None) -> Tensor:
+def _score(detector: Detector, images: Images, score: str | None) -> Tensor:
     """Scores of images; cosines are remembered for the images, as CoCoOp's cost a run of the text tower each."""
-    positive, negative = images.cosines(judge)
-    return get_score(score or judge.score_name)(positive, negative)
+    positive, negative = images.cosines(detector)
+    return get_score(score or detector.score_name)(positive, negative)

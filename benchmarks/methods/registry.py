@@ -23,7 +23,7 @@ BEYOND, COMBINED = "beyond the paper", "combination"
 
 @dataclass(frozen=True)
 class Method:
-    """A method: what it looks at, and how it is fitted.
+    """A method: what it learns from, and how it is fitted.
 
     Attributes:
         group: what it learns from the labelled images.

@@ -17,7 +17,7 @@ from weakref import WeakValueDictionary
 import lsn_core
 from lsn_core import Backbone, UserError
 from lsn_core.backbones.loading import resolve_device
-from lsn_core.jobs.worker.attempt import Sitting
+from lsn_core.jobs.worker.attempt import Attempt
 
 try:
     import spaces  # on Hugging Face Spaces only; it must be there before anything uses CUDA
@@ -63,9 +63,9 @@ def run(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
     return _unpack(answer)
 
 
-def lend(function: Callable[[Sitting, float], None], sitting: Sitting, seconds: float) -> None:
+def run_slice(function: Callable[[Attempt, float], None], attempt: Attempt, seconds: float) -> None:
     """Calls a function that works about so many seconds where the accelerator is. Raises where none is to be had."""
-    _unpack(_borrow(seconds + _MARGIN_SECONDS, pickle.dumps((function, (sitting, seconds), {}))))
+    _unpack(_borrow(seconds + _MARGIN_SECONDS, pickle.dumps((function, (attempt, seconds), {}))))
 
 
 def by_name(backbone: Backbone) -> tuple[Callable[[str], Backbone], tuple[str]]:

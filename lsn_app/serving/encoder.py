@@ -14,7 +14,7 @@ from lsn_app.serving import accelerator
 from lsn_app.serving.lru import _VIEWS, LRU
 from lsn_app.serving.photos import Item, Photo
 from lsn_core import Backbone, Detector, UserError
-from lsn_core.backbones.image_tower import View, look
+from lsn_core.backbones.image_tower import View, view_image
 from lsn_core.data.images import open_image
 from lsn_core.detector.prompts import FixedPrompts
 from lsn_core.heatmaps.maps import HeatMaps, explain
@@ -95,25 +95,25 @@ class Encoder:
             encode()
         return found
 
-    def look(self, photo: Photo) -> tuple[View, Image.Image]:
+    def view_image(self, photo: Photo) -> tuple[View, Image.Image]:
         """What heat maps of a photo need, and the photo. Raises ImageError for one that cannot be read."""
         found = self._views.get(photo.sha256)
         if found is None:
             picture = open_image(photo.path, name=photo.name)
             with self._lock:
-                found = look(self.backbone, picture), picture
+                found = view_image(self.backbone, picture), picture
             self._views.put(photo.sha256, found)
         return found
 
     def explain(
         self, detector: Detector, photo: Photo, class_name: str | None, method: str, target: str
     ) -> tuple[HeatMaps, Image.Image]:
-        """`heatmaps.explain` of a photo, and the photo. Raises UserError as that and `look` do."""
+        """`heatmaps.explain` of a photo, and the photo. Raises UserError as that and `view_image` do."""
         if accelerator.LENT and isinstance(detector.prompts, FixedPrompts):  # others hold the model
             picture = open_image(photo.path, name=photo.name)
             with self._lock:
-                return accelerator.run(_look_and_explain, detector, picture, class_name, method, target), picture
-        view, picture = self.look(photo)
+                return accelerator.run(_view_and_explain, detector, picture, class_name, method, target), picture
+        view, picture = self.view_image(photo)
         return explain(detector, view, class_name, method, target), picture
 
     def encode_texts(self, texts: Sequence[str]) -> Tensor:
@@ -133,5 +133,5 @@ class Encoder:
         return Detector.zero_shot(cast(Backbone, self), class_names)
 
 
-def _look_and_explain(detector: Detector, picture: Image.Image, *about: Any) -> HeatMaps:
-    return explain(detector, look(detector.backbone, picture), *about)
+def _view_and_explain(detector: Detector, picture: Image.Image, *about: Any) -> HeatMaps:
+    return explain(detector, view_image(detector.backbone, picture), *about)

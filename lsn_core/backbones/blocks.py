@@ -1,4 +1,4 @@
-"""The parts of open_clip's standard transformer block, for towers that are run on chosen positions or looked into."""
+"""The parts of open_clip's standard transformer block, for towers that are run on chosen positions or opened up."""
 
 from __future__ import annotations
 

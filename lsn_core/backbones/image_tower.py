@@ -1,4 +1,4 @@
-"""One look of an image tower at one image: a forward pass that keeps what heat maps need, with no hook on the model.
+"""One forward pass of an image tower over one image that keeps what heat maps need, with no hook on the model.
 
 What is behind the kept activations (pooling and projection, in a ViT the class token's way through the last block) is
 cheap, so that any number of prompts can be asked about afterwards, each for one light backward pass. A view belongs to
@@ -69,7 +69,7 @@ class View:
 
 
 @torch.no_grad()
-def look(backbone: Backbone, image: Image.Image) -> View:
+def view_image(backbone: Backbone, image: Image.Image) -> View:
     """Runs the image tower once.
 
     Args:
@@ -82,11 +82,11 @@ def look(backbone: Backbone, image: Image.Image) -> View:
     pixels = backbone.preprocess(image)[None].to(backbone.device)  # (1, 3, H, W)
     box = seen_box(image.size, visual.preprocess_cfg)
     if isinstance(visual, VisionTransformer):
-        return _look_vit(visual, pixels, box, backbone.name)
+        return _view_vit(visual, pixels, box, backbone.name)
     if isinstance(visual, ModifiedResNet):
-        return _look_resnet(visual, pixels, box, backbone.name)
+        return _view_resnet(visual, pixels, box, backbone.name)
     if isinstance(visual, TimmModel):
-        return _look_timm(visual, pixels, box, backbone.name)
+        return _view_timm(visual, pixels, box, backbone.name)
     raise UserError(f"Heat maps do not know the image tower of {backbone.name}, a {type(visual).__name__}.")
 
 
@@ -113,7 +113,7 @@ def seen_box(size: tuple[int, int], settings: dict[str, Any]) -> Box:
 # -- ViT ---------------------------------------------------------------------------------------------------------------
 
 
-def _look_vit(visual: VisionTransformer, pixels: Tensor, box: Box, name: str) -> View:
+def _view_vit(visual: VisionTransformer, pixels: Tensor, box: Box, name: str) -> View:
     blocks: list[Any] = list(visual.transformer.resblocks)
     if not all(is_standard(block) for block in blocks):
         raise UserError(f"Heat maps do not know the attention blocks of {name}'s image tower.")
@@ -166,7 +166,7 @@ def _vit_readout(visual: VisionTransformer, block: Any, residual: Tensor) -> Cal
 # -- ModifiedResNet ----------------------------------------------------------------------------------------------------
 
 
-def _look_resnet(visual: ModifiedResNet, pixels: Tensor, box: Box, name: str) -> View:
+def _view_resnet(visual: ModifiedResNet, pixels: Tensor, box: Box, name: str) -> View:
     x = last_map(visual, pixels, name)
     pool = visual.attnpool
 
@@ -188,7 +188,7 @@ def _look_resnet(visual: ModifiedResNet, pixels: Tensor, box: Box, name: str) ->
 # -- timm --------------------------------------------------------------------------------------------------------------
 
 
-def _look_timm(visual: TimmModel, pixels: Tensor, box: Box, name: str) -> View:
+def _view_timm(visual: TimmModel, pixels: Tensor, box: Box, name: str) -> View:
     x = visual.trunk.forward_features(pixels)
     if x.ndim != 4 or x.shape[1] != visual.trunk.num_features:
         raise UserError(

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lsn_core.backbones.image_tower import Box, View, look
+from lsn_core.backbones.image_tower import Box, View, view_image
 from lsn_core.data.images import ImageSource, open_image
 from lsn_core.detector.detector import Detector
 from lsn_core.errors import UserError
@@ -57,7 +57,7 @@ def heat_maps(
     """One map for each target.
 
     Args:
-        view: what `look` made of the image.
+        view: what `view_image` made of the image.
         targets: at least one, with directions of shape (D,).
         method: a name in `METHODS`; None is DEFAULT_METHOD.
         reference: text features (M, D) whose mean `clip-surgery` subtracts as redundant, such as those of all classes'
@@ -91,8 +91,8 @@ def explain(
 
     Args:
         detector: whose prompts; its backbone sees the image.
-        image: a path, encoded bytes or a picture; or what `look(detector.backbone, picture)` gave, for whoever asks
-            several things of one image.
+        image: a path, encoded bytes or a picture; or what `view_image(detector.backbone, picture)` gave, where several
+            things are asked of one image.
         class_name: None is the predicted class; of no effect on target "score".
         method: a name in `METHODS`; None is DEFAULT_METHOD.
         target: "prompts" (a class's positive prompt and its K negative ones), "difference" (positive minus each
@@ -112,7 +112,7 @@ def explain(
     """
     if target not in TARGETS:
         raise UserError(f"No heat map target is called {target!r}. Known targets: {', '.join(TARGETS)}.")
-    view = image if isinstance(image, View) else look(detector.backbone, open_image(image))
+    view = image if isinstance(image, View) else view_image(detector.backbone, open_image(image))
     prompts = ImagePrompts.of(detector, view)
     # In a difference, what all prompts share has gone already.
     reference = prompts.positive if target == "prompts" else None

@@ -1,4 +1,4 @@
-"""A look into a data set before a job is made of it: its classes, their images, and which images cannot be read."""
+"""What a data set holds, read before a job is made of it: classes, their images, and which images cannot be read."""
 
 from __future__ import annotations
 

@@ -57,8 +57,8 @@ class Job:
         result: file name of the detector in the job's folder, once done.
         error: why it failed, as a sentence.
         created, queued, started, finished: times, seconds since the epoch; `queued` and `started` are the latest.
-        seconds: time worked so far, of all sittings since it was last resumed by hand.
-        worker, claim: who is at it, and the number of this sitting.
+        seconds: time worked so far, of all attempts since it was last resumed by hand.
+        worker, claim: who is at it, and the number of this attempt.
         stop_requested: its owner wants it stopped.
         resumed: it had its turn already, so it goes before the others.
         reached, mark: a number that grows with images encoded and steps done, and what it was when last claimed.

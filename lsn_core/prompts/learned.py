@@ -148,7 +148,7 @@ class PromptSets(nn.Module):
         """Contexts to encode.
 
         Args:
-            features: image features (B, D), wanted by Meta-Nets and not looked at without them.
+            features: image features (B, D), wanted by Meta-Nets of no effect without them.
 
         Returns:
             Shape (S, C or 1, L, W), S = K, or B * K (image by image) with Meta-Nets.

@@ -79,7 +79,7 @@ def place_synsets(
         for ridge in ridges:
             inverse = np.linalg.inv(kernel + ridge * np.eye(len(at)))
             left_out = (anchors - centre) - (inverse @ (anchors - centre)) / np.diag(inverse)[:, None]
-            # Leave-one-out direction, judged by whether it finds its own anchor among all: what classification needs.
+            # Leave-one-out direction, scored by whether it finds its own anchor among all: what classification needs.
             guess = left_out + centre
             similarity = (guess / np.linalg.norm(guess, axis=1, keepdims=True)) @ anchors.T
             place = (similarity > np.diag(similarity)[:, None]).sum(1)

@@ -14,7 +14,7 @@ from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 
 from lsn_core import Backbone, Detector
-from lsn_core.backbones.image_tower import look
+from lsn_core.backbones.image_tower import view_image
 from lsn_core.data.images import open_image
 from lsn_core.heatmaps.maps import explain
 
@@ -239,7 +239,7 @@ def test_the_heat_map_endpoint_gives_the_numbers_of_the_library(
     photo = handle_file(examples / "zebra.jpg")
     line = client.predict(photo, ", ".join(ANIMALS), "dog", "grad-cam", "prompts", api_name="/heatmap")
     detector = Detector.zero_shot(embedded, ANIMALS)
-    maps = explain(detector, look(embedded, open_image(examples / "zebra.jpg")), "dog", "grad-cam")
+    maps = explain(detector, view_image(embedded, open_image(examples / "zebra.jpg")), "dog", "grad-cam")
     assert line["error"] is None and [one["label"] for one in line["maps"]] == ["dog", "not dog"]
     for one, target, values in zip(line["maps"], maps.targets, maps.values, strict=True):
         assert one["value"] == pytest.approx(target.value, abs=1e-5)

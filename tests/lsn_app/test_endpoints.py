@@ -20,7 +20,7 @@ from mcp.client.streamable_http import streamable_http_client
 from lsn_app import Settings, build_app, launch_options
 from lsn_app.endpoints import uploads_only
 from lsn_core import Backbone, Detector, UserError
-from lsn_core.backbones.image_tower import look
+from lsn_core.backbones.image_tower import view_image
 from lsn_core.data.images import open_image
 from lsn_core.heatmaps.maps import explain
 from lsn_core.negation import choose
@@ -107,7 +107,7 @@ def test_the_tools_are_the_three_endpoints_and_give_the_numbers_of_the_library(
     assert again["file"] == "zebra.jpg"
     chosen = choose(embedded.encode_images([open_image(photo)]), TEXTS, embedded)
     assert probed["chosen"] == chosen.chosen and probed["cosines"] == pytest.approx(chosen.cosines, abs=1e-5)
-    maps = explain(detector, look(embedded, open_image(photo)), "zebra", "grad-cam")
+    maps = explain(detector, view_image(embedded, open_image(photo)), "zebra", "grad-cam")
     assert [one["value"] for one in mapped["maps"]] == pytest.approx([t.value for t in maps.targets], abs=1e-5)
 
 

@@ -52,8 +52,8 @@ class Slots:
         except FileNotFoundError:
             return False
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared, so that two who look are not in each
-            return False  # other's way
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: two callers do not hinder each other
+            return False
         except OSError:
             return True
         finally:

@@ -8,16 +8,16 @@ from dataclasses import asdict, dataclass
 
 
 class Stopped(Exception):
-    """A job has stopped, as it was told to."""
+    """A job has stopped, as it was asked to."""
 
 
 @dataclass(frozen=True)
-class Sitting:
-    """One go at a job.
+class Attempt:
+    """One try of a worker at a job, from a claim to its end or a stop.
 
     Attributes:
         folder: the data directory.
-        job, claim: which job, and the number of this sitting.
+        job, claim: which job, and the number of this attempt.
         device: of the backbone.
         checkpoint_seconds: least time between checkpoints.
     """

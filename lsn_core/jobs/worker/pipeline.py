@@ -22,7 +22,7 @@ from lsn_core.jobs.job import ACTIVE, EVALUATING, TRAINING, Job, Point
 from lsn_core.jobs.limits import JobLimits
 from lsn_core.jobs.storage.files import FEATURES, RESULT, JobFiles
 from lsn_core.jobs.storage.registry import Registry
-from lsn_core.jobs.worker.attempt import Sitting, Stopped
+from lsn_core.jobs.worker.attempt import Attempt, Stopped
 from lsn_core.metrics import accuracy, ood_metrics
 from lsn_core.training.checkpoint import CHECKPOINT_FILE, read_checkpoint
 from lsn_core.training.config import TrainConfig
@@ -38,16 +38,16 @@ BATCH = 16
 _LISTED = 20  # unusable photos that are named
 
 
-class Work:
-    """One sitting of one job."""
+class Pipeline:
+    """One attempt of one job."""
 
     def __init__(
-        self, sitting: Sitting, registry: Registry, files: JobFiles, limits: JobLimits, stop: Callable[[], bool]
+        self, attempt: Attempt, registry: Registry, files: JobFiles, limits: JobLimits, stop: Callable[[], bool]
     ) -> None:
-        """Prepares a sitting; `stop` is asked between steps whether to end it."""
-        self.sitting, self.registry, self.files, self.limits, self.stop = sitting, registry, files, limits, stop
+        """Takes what it works with; `stop` is asked between steps whether to end the attempt."""
+        self.attempt, self.registry, self.files, self.limits, self.stop = attempt, registry, files, limits, stop
 
-    def do(self, job: Job) -> None:
+    def run(self, job: Job) -> None:
         """Takes the job from where it stands to its end.
 
         Raises:
@@ -57,21 +57,21 @@ class Work:
         """
         torch.set_num_threads(job.threads or 1)
         config = TrainConfig.from_dict(job.config)
-        backbone = load_backbone(job.backbone, self.sitting.device)
-        found = self._prepare(job, config, backbone)
-        self._go_on(job, TRAINING)
-        detector = self._train(job, config, backbone, found)
-        self._go_on(job, EVALUATING)
-        metrics = self._evaluate(job, config, detector, found)
+        backbone = load_backbone(job.backbone, self.attempt.device)
+        shots = self._prepare(job, config, backbone)
+        self._advance(job, TRAINING)
+        detector = self._train(job, config, backbone, shots)
+        self._advance(job, EVALUATING)
+        metrics = self._evaluate(job, config, detector, shots)
         detector.metrics |= {"data": job.name, **metrics}
         detector.save(self.files.folder(job.id) / RESULT)
         self._check_stop()
-        self.registry.finish(job.id, self.sitting.claim, RESULT, detector.metrics)
+        self.registry.finish(job.id, self.attempt.claim, RESULT, detector.metrics)
 
-    def _go_on(self, job: Job, to: str) -> None:
+    def _advance(self, job: Job, to: str) -> None:
         self._check_stop()
-        if ACTIVE.index(job.state) < ACTIVE.index(to):  # else an earlier sitting of this claim got as far
-            self.registry.advance(job.id, self.sitting.claim, to)
+        if ACTIVE.index(job.state) < ACTIVE.index(to):  # else an earlier attempt of this claim got as far
+            self.registry.advance(job.id, self.attempt.claim, to)
 
     def _check_stop(self) -> None:
         if self.stop():
@@ -85,16 +85,16 @@ class Work:
         # A checkpoint belongs to the very features it was trained on.
         (path.parent / CHECKPOINT_FILE).unlink(missing_ok=True)
         images = self.files.open(job.dataset, job.name, self.limits)
-        told = 0.0
+        reported = 0.0
 
-        def tell(done: int, total: int) -> None:
-            nonlocal told
+        def report(done: int, total: int) -> None:
+            nonlocal reported
             self._check_stop()
-            if done == total or time.monotonic() - told > 0.25:
-                self.registry.prepared(job.id, self.sitting.claim, done, total)
-                told = time.monotonic()
+            if done == total or time.monotonic() - reported > 0.25:
+                self.registry.prepared(job.id, self.attempt.claim, done, total)
+                reported = time.monotonic()
 
-        shots = encode_shots(images, backbone, config, cache=self.files.cache, batch_size=BATCH, progress=tell)
+        shots = encode_shots(images, backbone, config, cache=self.files.cache, batch_size=BATCH, progress=report)
         header = {
             "fingerprint": backbone.fingerprint,
             "classes": list(shots.class_names),
@@ -104,53 +104,53 @@ class Work:
         write_safetensors(path, tensors, {"lsn-features": json.dumps(header)})
         return shots
 
-    def _train(self, job: Job, config: TrainConfig, backbone: Backbone, found: EncodedShots) -> Detector:
-        folder, begun, told = self.files.folder(job.id), time.monotonic(), -1.0
+    def _train(self, job: Job, config: TrainConfig, backbone: Backbone, shots: EncodedShots) -> Detector:
+        folder, begun, reported = self.files.folder(job.id), time.monotonic(), -1.0
         try:
             read_checkpoint(folder)
         except UserError as error:
             log.warning("%s Training begins anew.", error)
             (folder / CHECKPOINT_FILE).unlink(missing_ok=True)
 
-        def tell(progress: Progress) -> bool:
-            nonlocal told
+        def report(progress: Progress) -> bool:
+            nonlocal reported
             now = time.monotonic()
             # Some two thousand points at most, however long it takes.
-            if told < 0 or progress.step == progress.total or now - told >= max(0.25, (now - begun) / 500):
+            if reported < 0 or progress.step == progress.total or now - reported >= max(0.25, (now - begun) / 500):
                 point = Point(progress.step, progress.phase, progress.loss, progress.accuracy, progress.seconds)
-                self.registry.trained(job.id, self.sitting.claim, point, progress.total, first=told < 0)
-                told = now
+                self.registry.trained(job.id, self.attempt.claim, point, progress.total, first=reported < 0)
+                reported = now
             return self.stop()
 
         try:
             return train_from_images(
-                found,
+                shots,
                 backbone,
                 config,
-                callback=tell,
+                callback=report,
                 checkpoint_dir=folder,
-                checkpoint_seconds=self.sitting.checkpoint_seconds,
+                checkpoint_seconds=self.attempt.checkpoint_seconds,
             )
         except TrainingStopped as error:
             raise Stopped from error
 
-    def _evaluate(self, job: Job, config: TrainConfig, detector: Detector, found: EncodedShots) -> dict[str, Any]:
+    def _evaluate(self, job: Job, config: TrainConfig, detector: Detector, encoded: EncodedShots) -> dict[str, Any]:
         """Of the photos held out from training, beside the same with hand-written prompts; OOD where there are some."""
         backbone, names = detector.backbone, detector.class_names
         shots = draw_shots(
-            found.features, found.labels, names, backbone.dim, config.shots, config.calibration_share, config.seed
+            encoded.features, encoded.labels, names, backbone.dim, config.shots, config.calibration_share, config.seed
         )
         zero_shot = Detector.zero_shot(backbone, names, score_name="mcm")
         metrics: dict[str, Any] = {
-            "left_out": len(found.left_out),
-            "left_out_first": [f"{name}: {problem}" for name, problem in found.left_out[:_LISTED]],
+            "left_out": len(encoded.left_out),
+            "left_out_first": [f"{name}: {problem}" for name, problem in encoded.left_out[:_LISTED]],
             "n_id": len(shots.held_out),
         }
         if not len(shots.held_out):
             return metrics
-        judges = {"": detector, "zero_shot_": zero_shot}
-        for prefix, judge in judges.items():
-            right = accuracy(judge.classify_features(shots.held_out).numpy(), shots.held_out_labels.numpy())
+        detectors = {"": detector, "zero_shot_": zero_shot}
+        for prefix, each in detectors.items():
+            right = accuracy(each.classify_features(shots.held_out).numpy(), shots.held_out_labels.numpy())
             metrics[f"{prefix}id_accuracy"] = right
         if job.ood is None:
             return metrics
@@ -166,8 +166,8 @@ class Work:
         if not len(other):
             raise UserError(f"None of the out-of-distribution photos ({job.ood_name}) could be read. Give others.")
         metrics |= {"ood": job.ood_name, "n_ood": len(other), "score": detector.score_name}
-        for prefix, judge in judges.items():
-            scores = (judge.score_features(x).numpy() for x in (shots.held_out, other))
+        for prefix, each in detectors.items():
+            scores = (each.score_features(x).numpy() for x in (shots.held_out, other))
             metrics |= {f"{prefix}{name}": value for name, value in ood_metrics(*scores).as_dict().items()}
         return metrics
 

@@ -1,4 +1,4 @@
-"""One sitting of a job, as far as it goes without torch: what can be refused at once is."""
+"""One attempt of a job, as far as it goes without torch: what can be refused at once is."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from lsn_core.errors import UserError
 from lsn_core.jobs.limits import JobLimits
 from lsn_core.jobs.storage.files import FEATURES, JobFiles
 from lsn_core.jobs.storage.registry import LostClaim, Registry
-from lsn_core.jobs.worker.attempt import Sitting, Stopped
+from lsn_core.jobs.worker.attempt import Attempt, Stopped
 from lsn_core.jobs.worker.parent import when_parent_ends
 
 log = logging.getLogger(__name__)
@@ -27,43 +27,43 @@ log = logging.getLogger(__name__)
 _ASK_SECONDS = 0.5
 
 
-def do(sitting: Sitting, seconds: float | None = None) -> None:
-    """Does a job; what goes wrong is written down as its error.
+def run_attempt(attempt: Attempt, seconds: float | None = None) -> None:
+    """Works on a job; what goes wrong is written down as its error.
 
     Args:
-        seconds: stop after so many, at a step from which the next sitting with the same claim goes on, or as soon as
-            the job's owner wants it stopped; None works until the job is done or the process is told to terminate.
+        seconds: stop after so many, at a step from which the next attempt with the same claim goes on, or as soon as
+            the job's owner wants it stopped; None works until the job is done or the process is asked to terminate.
     """
-    folder = Path(sitting.folder)
+    folder = Path(attempt.folder)
     with closing(Registry(folder)) as registry:
-        _do(sitting, registry, JobFiles(folder), seconds)
+        _run(attempt, registry, JobFiles(folder), seconds)
 
 
-def _do(sitting: Sitting, registry: Registry, files: JobFiles, seconds: float | None) -> None:
+def _run(attempt: Attempt, registry: Registry, files: JobFiles, seconds: float | None) -> None:
     try:
-        job, limits = registry.get(sitting.job), JobLimits.read(files.root)
+        job, limits = registry.get(attempt.job), JobLimits.read(files.root)
         if job is None:
             return
         limits.check_room(files.free())
         if not (files.folder(job.id) / FEATURES).is_file():
             files.open(job.dataset, job.name, limits)
-        from lsn_core.jobs.worker.pipeline import Work  # torch takes seconds to load
+        from lsn_core.jobs.worker.pipeline import Pipeline  # torch takes seconds to load
 
-        told = _when_terminated() if seconds is None else _when_over(seconds, registry, job.id)
-        Work(sitting, registry, files, limits, told).do(job)
+        stop = _when_terminated() if seconds is None else _when_over(seconds, registry, job.id)
+        Pipeline(attempt, registry, files, limits, stop).run(job)
     except Stopped:
         log.info("Stopped.")  # the worker knows why, and writes it down
     except LostClaim:
         log.warning("The job was taken away.")
     except Exception as error:
         log.exception("The job failed.")
-        registry.fail(sitting.job, sitting.claim, _sentence(error))
+        registry.fail(attempt.job, attempt.claim, _sentence(error))
 
 
 def _when_terminated() -> Callable[[], bool]:
-    told = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: told.set())
-    return told.is_set
+    terminated = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: terminated.set())
+    return terminated.is_set
 
 
 def _when_over(seconds: float, registry: Registry, job_id: str) -> Callable[[], bool]:
@@ -102,7 +102,7 @@ def main() -> None:
         Path("/proc/self/oom_score_adj").write_text("800")  # if memory runs out, it had better be this process
     except OSError:
         log.debug("the system does not let a process offer itself")
-    do(Sitting(**json.loads(sys.argv[1])))
+    run_attempt(Attempt(**json.loads(sys.argv[1])))
 
 
 if __name__ == "__main__":

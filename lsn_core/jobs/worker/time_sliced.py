@@ -1,4 +1,4 @@
-"""A worker inside a program whose accelerator is lent for one call at a time: it does jobs slice by slice."""
+"""A worker for accelerators that a program gets for one call at a time: it does jobs slice by slice."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from pathlib import Path
 
 from lsn_core.jobs.job import Job
 from lsn_core.jobs.storage.registry import LostClaim
-from lsn_core.jobs.worker.attempt import Sitting
-from lsn_core.jobs.worker.process import do
+from lsn_core.jobs.worker.attempt import Attempt
+from lsn_core.jobs.worker.process import run_attempt
 from lsn_core.jobs.worker.worker import Worker, WorkerConfig
 
 log = logging.getLogger(__name__)
 
-Lend = Callable[[Callable[[Sitting, float], None], Sitting, float], None]
-"""Calls the function with the sitting and the seconds, in this process or another, while the accelerator is there."""
+OnAccelerator = Callable[[Callable[[Attempt, float], None], Attempt, float], None]
+"""Calls the function with the attempt and the seconds, in this process or another, while the accelerator is there."""
 
 SLICE_SECONDS = 40.0
-_PAUSE_SECONDS, _LOOK_SECONDS = 15.0, 1.0
+_PAUSE_SECONDS, _IDLE_SECONDS = 15.0, 1.0
 
 
 class SlicedWorker(Worker):
@@ -35,19 +35,19 @@ class SlicedWorker(Worker):
         self,
         folder: Path,
         config: WorkerConfig,
-        lend: Lend,
+        on_accelerator: OnAccelerator,
         slice_seconds: float = SLICE_SECONDS,
         pause_seconds: float = _PAUSE_SECONDS,
     ) -> None:
         """Describes the worker; `run` does the work.
 
         Args:
-            lend: calls a function where the accelerator is; what it raises means that there was none.
+            on_accelerator: calls a function where the accelerator is; what it raises means that there was none.
             slice_seconds: length of a slice; loading the model comes on top.
             pause_seconds: how long to wait before the next try when there was no accelerator, times the tries so far.
         """
         super().__init__(folder, config)
-        self._lend, self._slice_seconds, self._pause_seconds = lend, slice_seconds, pause_seconds
+        self._on_accelerator, self._slice_seconds, self._pause_seconds = on_accelerator, slice_seconds, pause_seconds
 
     def run(self) -> None:
         """Works until `end`, in any thread. Raises UserError where a worker of this name runs already."""
@@ -56,17 +56,17 @@ class SlicedWorker(Worker):
             log.info("Worker %s is ready; it works in slices of %.0f s.", self.name, self._slice_seconds)
             while not self._ending.is_set():
                 try:
-                    self._look_after()
+                    self._maintain()
                 except (sqlite3.Error, OSError):
-                    log.exception("Jobs could not be looked after; it will be tried again.")
+                    log.exception("The jobs could not be maintained; it will be tried again.")
                 if not self.queue.answer():
-                    self._ending.wait(_LOOK_SECONDS)
+                    self._ending.wait(_IDLE_SECONDS)
         finally:
             os.close(self._slot)
 
     def _attend(self, job: Job) -> None:
         claim = job.claim or ""
-        sitting = Sitting(str(self.folder), job.id, claim, self.config.device, self.config.checkpoint_seconds)
+        attempt = Attempt(str(self.folder), job.id, claim, self.config.device, self.config.checkpoint_seconds)
         self.files.folder(job.id).mkdir(exist_ok=True)
         left, failures = self.limits.seconds - job.seconds, 0
         try:
@@ -77,9 +77,9 @@ class SlicedWorker(Worker):
                     return
                 begun = time.monotonic()
                 try:
-                    self._lend(do, sitting, self._slice_seconds)
+                    self._on_accelerator(run_attempt, attempt, self._slice_seconds)
                     failures = 0
-                except Exception as error:  # of whoever lends the accelerator
+                except Exception as error:  # of whoever gives the accelerator
                     failures += 1
                     log.warning("Job %s: no accelerator, try %d: %s", job.id, failures, error)
                     if failures >= self.limits.crashes:

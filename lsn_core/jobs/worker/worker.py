@@ -19,7 +19,7 @@ from lsn_core.jobs.storage.cleanup import recover, tidy
 from lsn_core.jobs.storage.files import LOG, RESULT, JobFiles
 from lsn_core.jobs.storage.locks import Slots
 from lsn_core.jobs.storage.registry import LostClaim, Registry
-from lsn_core.jobs.worker.attempt import Sitting
+from lsn_core.jobs.worker.attempt import Attempt
 from lsn_core.jobs.worker.queue import JobQueue
 
 log = logging.getLogger(__name__)
@@ -28,7 +28,7 @@ GRACE_SECONDS = 1.2
 """How long a job may take to write its checkpoint before it is killed; the last checkpoint is there all the same."""
 
 _POLL_SECONDS = 0.1
-_LOOK_SECONDS, _TIDY_SECONDS = 1.0, 60.0
+_IDLE_SECONDS, _TIDY_SECONDS = 1.0, 60.0
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class Worker:
         """Works until `end` or a signal to terminate. Raises UserError where a worker of this name runs already."""
         self._slot = self.slots.take(self.name)
         try:
-            self._look_after()
+            self._maintain()
             consumer = self.queue.consumer()
             consumer.start()
             for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
@@ -86,10 +86,10 @@ class Worker:
             log.info("Worker %s is ready.", self.name)
             while True:
                 try:
-                    self._look_after()
+                    self._maintain()
                 except (sqlite3.Error, OSError):
-                    log.exception("Jobs could not be looked after; it will be tried again.")
-                if self._ending.wait(_LOOK_SECONDS):
+                    log.exception("The jobs could not be maintained; it will be tried again.")
+                if self._ending.wait(_IDLE_SECONDS):
                     break
                 consumer.check_worker_health()
             consumer.stop(graceful=True)
@@ -116,9 +116,9 @@ class Worker:
 
     def _attend(self, job: Job) -> None:
         claim = job.claim or ""
-        sitting = Sitting(str(self.folder), job.id, claim, self.config.device, self.config.checkpoint_seconds)
+        attempt = Attempt(str(self.folder), job.id, claim, self.config.device, self.config.checkpoint_seconds)
         try:
-            process = self._start(job, sitting)
+            process = self._start(job, attempt)
         except OSError as error:
             self.registry.fail(job.id, claim, f"The job could not be begun ({error.strerror}). Try again later.")
             return
@@ -138,11 +138,11 @@ class Worker:
                 process.stdin.close()
         self._conclude(job, reason, process.returncode)
 
-    def _start(self, job: Job, sitting: Sitting) -> subprocess.Popen[bytes]:
+    def _start(self, job: Job, attempt: Attempt) -> subprocess.Popen[bytes]:
         self.files.folder(job.id).mkdir(exist_ok=True)
         with open(self.files.folder(job.id) / LOG, "ab") as output:
             return subprocess.Popen(
-                sitting.command(),
+                attempt.command(),
                 stdin=subprocess.PIPE,  # its end tells the process that the worker is gone
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -222,7 +222,7 @@ class Worker:
 
     # -- all jobs -----------------------------------------------------------------------------------------------------
 
-    def _look_after(self) -> None:
+    def _maintain(self) -> None:
         with self._changing:
             # What is in this worker's name, but not at hand, is its predecessor's, or could not be concluded.
             recover(self.registry, self.slots, self.limits, mine=self.name, but=self._at)

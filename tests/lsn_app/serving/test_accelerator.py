@@ -24,7 +24,7 @@ from support import serving
 from benchmarks.speed.job_kills import Trial, same_weights, wait_for
 from lsn_app.serving import accelerator
 from lsn_core import Backbone, Detector
-from lsn_core.backbones.image_tower import look
+from lsn_core.backbones.image_tower import view_image
 from lsn_core.data.images import open_image
 from lsn_core.heatmaps.maps import explain
 
@@ -108,7 +108,7 @@ def test_on_zero_gpu_photos_maps_and_jobs_go_where_the_gpu_is(
 
         before = lender.calls["/schedule"]
         drawn = client.predict(photo, CLASSES, "cat", "grad-cam", api_name="/heatmap")
-        wanted = explain(judge, look(embedded, open_image(examples / "dog.jpg")), "cat", "grad-cam")
+        wanted = explain(judge, view_image(embedded, open_image(examples / "dog.jpg")), "cat", "grad-cam")
         np.testing.assert_allclose([one["grid"] for one in drawn["maps"]], wanted.values, atol=1e-4)
         assert lender.calls["/schedule"] == before + 1
         refused = client.predict(photo, CLASSES, "cat", "legrad", api_name="/heatmap")

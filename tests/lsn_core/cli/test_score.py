@@ -21,8 +21,8 @@ def test_score_prints_the_contract(examples: Path, embedded: Backbone) -> None:
     assert done.returncode == 0, done.stderr
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     assert [line["predicted_class"] for line in lines] == ["dog", "cat"]
-    judge = Detector.zero_shot(embedded, ["dog", "cat", "elephant"])
-    for line, expected in zip(lines, judge.predict([examples / "dog.jpg", examples / "cat.jpg"]), strict=True):
+    detector = Detector.zero_shot(embedded, ["dog", "cat", "elephant"])
+    for line, expected in zip(lines, detector.predict([examples / "dog.jpg", examples / "cat.jpg"]), strict=True):
         assert set(line) >= CONTRACT
         assert line["verdict"] == expected.verdict
         assert line["score"] == pytest.approx(expected.score, abs=1e-6)
@@ -44,9 +44,9 @@ def test_a_bad_file_gets_its_own_line(examples: Path, tmp_path: Path) -> None:
 def test_a_detector_file_and_calibration_photos(examples: Path, embedded: Backbone, tmp_path: Path) -> None:
     names = ["dog", "cat", "zebra"]
     known = [examples / f"{name}.jpg" for name in names]
-    judge = Detector.zero_shot(embedded, names)
-    judge = judge.calibrate(embedded.encode_images([_open(path) for path in known]))
-    judge.save(tmp_path / "d.safetensors")
+    detector = Detector.zero_shot(embedded, names)
+    detector = detector.calibrate(embedded.encode_images([_open(path) for path in known]))
+    detector.save(tmp_path / "d.safetensors")
     (tmp_path / "known").mkdir()
     for path in known:
         (tmp_path / "known" / path.name).write_bytes(path.read_bytes())

@@ -231,12 +231,12 @@ def test_bad_templates_long_names_and_foreign_features(tiny_backbone: Backbone, 
 
 def test_a_real_photo_gets_the_right_name(embedded: Backbone, examples: Path) -> None:
     photos = ["dog", "cat", "elephant", "flamingo"]
-    judge = Detector.zero_shot(embedded, photos)
-    found = judge.predict([examples / f"{name}.jpg" for name in photos])
+    detector = Detector.zero_shot(embedded, photos)
+    found = detector.predict([examples / f"{name}.jpg" for name in photos])
     assert [p.predicted_class for p in found] == photos
     assert all(p.verdict == "ID" for p in found)
     others = [path for path in sorted(examples.glob("*.jpg")) if path.stem not in photos]
-    assert [p.verdict for p in judge.predict(others)].count("OOD") >= 10  # of 12; the threshold is uncalibrated
+    assert [p.verdict for p in detector.predict(others)].count("OOD") >= 10  # of 12; the threshold is uncalibrated
 
 
 def test_calibrated_false_alarm_rate_on_real_photos(embedded: Backbone, shared_data: Path, tmp_path: Path) -> None:
@@ -246,11 +246,11 @@ def test_calibrated_false_alarm_rate_on_real_photos(embedded: Backbone, shared_d
 
     data = load_data(shared_data / "imagenette" / "val.parquet").subset(np.arange(200))
     features = extract_features(embedded, data, cache=tmp_path, progress=False).features
-    judge = Detector.zero_shot(embedded, data.class_names)
+    detector = Detector.zero_shot(embedded, data.class_names)
     rates = []
     for seed in range(20):
         order = torch.randperm(200, generator=torch.Generator().manual_seed(seed))
-        calibrated = judge.calibrate(features[order[:100]])
+        calibrated = detector.calibrate(features[order[:100]])
         rejected = [p.verdict == "OOD" for p in calibrated.predict_features(features[order[100:]], tpr=0.9)]
         rates.append(np.mean(rejected))
     assert np.mean(rates) < 0.1 + 0.03

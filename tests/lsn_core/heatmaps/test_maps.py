@@ -16,7 +16,7 @@ from PIL import Image
 from support import random_backbone
 
 from lsn_core import Backbone, Detector, UserError
-from lsn_core.backbones.image_tower import View, look
+from lsn_core.backbones.image_tower import View, view_image
 from lsn_core.data.images import open_image
 from lsn_core.heatmaps.maps import explain, heat_maps
 from lsn_core.heatmaps.methods import METHODS, fitting_methods
@@ -149,7 +149,7 @@ def derivative(function, a: np.ndarray, step: float = 1e-5) -> np.ndarray:
 @pytest.mark.parametrize("kind", ["vit", "resnet", "efficientnet", "convnext"])
 def test_grad_cam_equals_numpy(kind: str, photo: Image.Image) -> None:
     backbone = tiny(kind)
-    view = look(backbone, photo)
+    view = view_image(backbone, photo)
     head = head_in_numpy(backbone, photo)
     a = array(view.activations)
     np.testing.assert_allclose(head(a), view.feature.numpy(), atol=1e-5)
@@ -167,7 +167,7 @@ def test_grad_cam_equals_numpy(kind: str, photo: Image.Image) -> None:
 
 def test_legrad_equals_numpy(photo: Image.Image) -> None:
     backbone = tiny("resnet")
-    view = look(backbone, photo)
+    view = view_image(backbone, photo)
     (layer,) = view.attention
     (target,) = random_targets(32, 1)
     values = array(layer.values[0])  # (heads, keys, width / heads)
@@ -185,7 +185,7 @@ def test_legrad_equals_numpy(photo: Image.Image) -> None:
 
 
 def test_a_look_gives_the_backbones_own_feature(backbone: Backbone, photo: Image.Image) -> None:
-    view = look(backbone, photo)
+    view = view_image(backbone, photo)
     torch.testing.assert_close(view.feature, backbone.encode_images([photo])[0], atol=1e-5, rtol=0)
     torch.testing.assert_close(view.head(view.activations[None])[0], view.feature, atol=1e-5, rtol=0)
     for layer in view.attention[-1:]:  # the last layer's read-out is the feature itself
@@ -196,7 +196,7 @@ def test_a_look_gives_the_backbones_own_feature(backbone: Backbone, photo: Image
 @pytest.mark.parametrize("architecture", ["ViT-B-16-quickgelu", "RN50x4", "coca_ViT-B-32"])
 def test_real_architectures_are_looked_into(architecture: str, photo: Image.Image) -> None:
     backbone = random_backbone(architecture)
-    view = look(backbone, photo)
+    view = view_image(backbone, photo)
     torch.testing.assert_close(view.feature, backbone.encode_images([photo])[0], atol=1e-4, rtol=0)
     for method in fitting_methods(view):
         maps = heat_maps(view, random_targets(len(view.feature), 2), method)
@@ -204,12 +204,12 @@ def test_real_architectures_are_looked_into(architecture: str, photo: Image.Imag
 
 
 def test_the_grid_follows_the_patches(photo: Image.Image) -> None:
-    assert look(tiny("vit"), photo).activations.shape == (64, 4, 4)
-    assert look(tiny("vit-avg"), photo).activations.shape == (64, 2, 2)
+    assert view_image(tiny("vit"), photo).activations.shape == (64, 4, 4)
+    assert view_image(tiny("vit-avg"), photo).activations.shape == (64, 2, 2)
 
 
 def test_many_prompts_equal_one_at_a_time(backbone: Backbone, photo: Image.Image) -> None:
-    view = look(backbone, photo)
+    view = view_image(backbone, photo)
     targets = random_targets(32)
     for method in fitting_methods(view):
         together = heat_maps(view, targets, method, torch.eye(32)[:2]).values
@@ -222,7 +222,7 @@ def test_eight_requests_at_once_equal_one_at_a_time(backbone: Backbone, photo: I
     targets = random_targets(32)
 
     def ask(picture: Image.Image) -> list[np.ndarray]:
-        view = look(backbone, picture)
+        view = view_image(backbone, picture)
         return [heat_maps(view, targets, method).values for method in fitting_methods(view)]
 
     expected = [ask(picture) for picture in pictures]
@@ -234,7 +234,7 @@ def test_eight_requests_at_once_equal_one_at_a_time(backbone: Backbone, photo: I
 
 
 def test_nothing_stays_on_the_model_after_an_error(backbone: Backbone, photo: Image.Image) -> None:
-    view = look(backbone, photo)
+    view = view_image(backbone, photo)
     with pytest.raises(UserError, match=r"Known methods: grad-cam, .*clip-surgery"):
         heat_maps(view, random_targets(32), "grad-kam")
     for method in METHODS:
@@ -246,7 +246,7 @@ def test_nothing_stays_on_the_model_after_an_error(backbone: Backbone, photo: Im
 
 
 def test_towers_without_attention_say_so(photo: Image.Image) -> None:
-    view = look(tiny("efficientnet"), photo)
+    view = view_image(tiny("efficientnet"), photo)
     assert "legrad" not in fitting_methods(view)
     with pytest.raises(UserError, match="has none"):
         heat_maps(view, random_targets(32), "legrad")
@@ -262,7 +262,7 @@ def detector(embedded: Backbone) -> Detector:
 
 @pytest.fixture(scope="module")
 def dog_view(embedded: Backbone, photo: Image.Image) -> View:
-    return look(embedded, photo)
+    return view_image(embedded, photo)
 
 
 def test_a_class_has_its_positive_and_each_negative_prompt(detector: Detector, dog_view: View) -> None:
@@ -329,7 +329,7 @@ def test_the_named_thing_is_found_beside_another(embedded: Backbone, examples: P
     for place, name in enumerate(("zebra", "sports_car")):
         both.paste(Image.open(examples / f"{name}.jpg").crop((75, 0, 224, 299)).resize((112, 224)), (112 * place, 0))
     detector = Detector.zero_shot(embedded, ["zebra", "sports car"])
-    view = look(embedded, both)
+    view = view_image(embedded, both)
     left, right = (explain(detector, view, name, signed=False).values[0] for name in ("zebra", "sports car"))
     assert left[:, :3].sum() > 2 * left[:, 4:].sum()
     assert right[:, 4:].sum() > 2 * right[:, :3].sum()
@@ -337,7 +337,7 @@ def test_the_named_thing_is_found_beside_another(embedded: Backbone, examples: P
 
 def test_clip_surgery_shares_out_the_answer_of_a_linear_head(photo: Image.Image) -> None:
     backbone = tiny("efficientnet")
-    view = look(backbone, photo)
+    view = view_image(backbone, photo)
     (target,) = random_targets(32, 1)
     reference = F.normalize(torch.randn(3, 32, generator=torch.Generator().manual_seed(8)), dim=-1)
     projection = array(backbone.model.visual.head.proj.weight)  # (D, channels); this head has no bias

@@ -127,13 +127,13 @@ def test_a_worker_that_lost_its_job_cannot_report(registry: Registry) -> None:
 def test_a_job_that_only_kills_its_worker_fails_and_one_that_moves_forward_does_not(registry: Registry) -> None:
     add(registry, "stuck")
     add(registry, "slow", "ben")
-    for sitting in range(6):
+    for attempt in range(6):
         for name in ("stuck", "slow"):
-            job = registry.claim("worker", f"{name} {sitting}", 1)
+            job = registry.claim("worker", f"{name} {attempt}", 1)
             if job is None:
                 continue
             if job.id == "slow":
-                registry.prepared(job.id, job.claim, sitting + 1, 9)
+                registry.prepared(job.id, job.claim, attempt + 1, 9)
             registry.interrupt(job.id, job.claim, lost=True, limit=3)
         registry.requeue_interrupted()
     stuck, slow = registry.get("stuck"), registry.get("slow")

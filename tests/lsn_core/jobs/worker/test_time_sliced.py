@@ -16,11 +16,11 @@ from benchmarks.speed.job_kills import Trial, same_weights, wait_for
 from lsn_core.jobs import Jobs, SlicedWorker, WorkerConfig
 from lsn_core.jobs.limits import LIMITS_FILE
 from lsn_core.jobs.storage.audit import audit
-from lsn_core.jobs.worker.attempt import Sitting
-from lsn_core.jobs.worker.time_sliced import Lend
+from lsn_core.jobs.worker.attempt import Attempt
+from lsn_core.jobs.worker.time_sliced import OnAccelerator
 
 CONFIG = WorkerConfig(device="cpu", threads=1)
-Slice = Callable[[Sitting, float], None]
+Slice = Callable[[Attempt, float], None]
 
 
 @pytest.fixture(scope="module")
@@ -31,8 +31,8 @@ def trial(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trial]:
 
 
 @contextmanager
-def working(jobs: Jobs, lend: Lend, seconds: float) -> Iterator[SlicedWorker]:
-    worker = SlicedWorker(jobs.folder, CONFIG, lend, seconds, pause_seconds=0.0)
+def working(jobs: Jobs, on_accelerator: OnAccelerator, seconds: float) -> Iterator[SlicedWorker]:
+    worker = SlicedWorker(jobs.folder, CONFIG, on_accelerator, seconds, pause_seconds=0.0)
     thread = threading.Thread(target=worker.run)
     thread.start()
     try:
@@ -44,19 +44,19 @@ def working(jobs: Jobs, lend: Lend, seconds: float) -> Iterator[SlicedWorker]:
 
 
 def test_slices_end_with_the_weights_of_one_run(trial: Trial) -> None:
-    lent: list[tuple[str, int]] = []
+    slices: list[tuple[str, int]] = []
 
-    def lend(work: Slice, sitting: Sitting, seconds: float) -> None:
-        work(sitting, seconds)
-        job = trial.jobs.get(sitting.job)
-        lent.append((job.state, job.step))
+    def on_accelerator(function: Slice, attempt: Attempt, seconds: float) -> None:
+        function(attempt, seconds)
+        job = trial.jobs.get(attempt.job)
+        slices.append((job.state, job.step))
 
     job_id = trial.submit()
-    with working(trial.jobs, lend, 0.25):
+    with working(trial.jobs, on_accelerator, 0.25):
         job = wait_for(trial.jobs, job_id, "done", "failed")
     assert job.state == "done", job.error
     assert same_weights(trial.jobs.result(job_id), trial.wanted)
-    steps = [step for state, step in lent if state == "training"]
+    steps = [step for state, step in slices if state == "training"]
     assert len(steps) >= 2 and steps == sorted(set(steps))  # every slice went on from the last
     assert [state for _, _, state in trial.jobs.registry.history(job_id)] == [
         "queued",
@@ -72,7 +72,7 @@ def test_slices_end_with_the_weights_of_one_run(trial: Trial) -> None:
 def test_a_slice_ends_soon_after_its_job_is_stopped_and_the_job_can_go_on(trial: Trial) -> None:
     long = replace(trial.config, negative=replace(trial.config.negative, epochs=20_000))
     job_id = trial.jobs.submit(trial.images, "ann", long).id
-    with working(trial.jobs, lambda work, sitting, seconds: work(sitting, seconds), 600):
+    with working(trial.jobs, lambda function, attempt, seconds: function(attempt, seconds), 600):
         until(lambda: trial.jobs.get(job_id).step > 5)
         begun = time.monotonic()
         assert trial.jobs.stop(job_id).state == "stopped"
@@ -84,8 +84,8 @@ def test_a_slice_ends_soon_after_its_job_is_stopped_and_the_job_can_go_on(trial:
 def test_a_job_without_an_accelerator_fails_after_some_tries_and_says_why(trial: Trial) -> None:
     tries: list[str] = []
 
-    def refuse(work: Slice, sitting: Sitting, seconds: float) -> None:
-        tries.append(sitting.claim)
+    def refuse(function: Slice, attempt: Attempt, seconds: float) -> None:
+        tries.append(attempt.claim)
         raise RuntimeError("the quota is used up.")
 
     job_id = trial.jobs.submit(trial.images, "ann", trial.config).id
@@ -99,6 +99,6 @@ def test_a_job_without_an_accelerator_fails_after_some_tries_and_says_why(trial:
 def test_the_limit_on_a_jobs_time_holds_over_its_slices(trial: Trial) -> None:
     (trial.jobs.folder / LIMITS_FILE).write_text(json.dumps({"seconds": 0.2}))
     job_id = trial.jobs.submit(trial.images, "ann", trial.config).id
-    with working(trial.jobs, lambda work, sitting, seconds: time.sleep(0.05), 1.0):
+    with working(trial.jobs, lambda function, attempt, seconds: time.sleep(0.05), 1.0):
         job = wait_for(trial.jobs, job_id, "failed", patience=60)
     assert job.error is not None and "the most a job may take" in job.error
