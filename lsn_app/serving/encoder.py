@@ -3,23 +3,40 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
 from lsn_app.serving import accelerator
 from lsn_app.serving.lru import _VIEWS, LRU
-from lsn_app.serving.photos import Item, Photo
+from lsn_app.serving.photos import Item, Photo, read_file
 from lsn_core import Backbone, Detector, UserError
 from lsn_core.backbones.image_tower import View, view_image
+from lsn_core.data.collection import ImageCollection, ImageList
+from lsn_core.data.features import FeatureSet, extract_features
 from lsn_core.data.images import open_image
 from lsn_core.detector.prompts import FixedPrompts
 from lsn_core.heatmaps.maps import HeatMaps, explain
 
-_BATCH, _BATCH_PIXELS = 32, 50_000_000  # what is decoded at a time: about 0.2 GB, however large the photos are
+_BATCH = 32
+
+
+class _PhotoFeatures:
+    """One backbone's part of the features that all backbones keep together, as a `FeatureCache`."""
+
+    def __init__(self, photos: LRU, backbone: Backbone) -> None:
+        self._photos, self._backbone = photos, backbone
+
+    def get(self, key: bytes) -> np.ndarray | None:
+        return self._photos.get((self._backbone.fingerprint, key))
+
+    def put(self, rows: Mapping[bytes, np.ndarray]) -> None:
+        for key, row in rows.items():
+            self._photos.put((self._backbone.fingerprint, key), row)
 
 
 class Encoder:
@@ -27,7 +44,7 @@ class Encoder:
 
     def __init__(self, backbone: Backbone, photos: LRU, texts: LRU) -> None:
         self.backbone = backbone
-        self._photos, self._texts = photos, texts
+        self._features, self._texts = _PhotoFeatures(photos, backbone), texts
         self._views = LRU(_VIEWS)
         self._lock = threading.Lock()  # one forward pass at a time: two would only halve each other's speed
 
@@ -42,14 +59,45 @@ class Encoder:
     def __reduce__(self) -> Any:
         return accelerator.by_name(self.backbone)  # what a call on another device needs of it
 
+    @property
+    def fingerprint(self) -> str:
+        """Of the backbone, see `Backbone.fingerprint`."""
+        return self.backbone.fingerprint
+
+    @property
+    def dim(self) -> int:
+        """D, the size of a feature."""
+        return self.backbone.dim
+
     def encode_photo(self, photo: Photo) -> Tensor:
         """Feature of a photo, shape (1, D). Raises ImageError for one that cannot be read."""
-        key = (self.backbone.fingerprint, photo.sha256)
-        feature = self._photos.get(key)
-        if feature is None:
-            feature = self.encode_images([open_image(photo.path, name=photo.name)])
-            self._photos.put(key, feature)
-        return feature
+        row = self._features.get(bytes.fromhex(photo.sha256))
+        if row is not None:
+            return torch.from_numpy(row)[None]
+        images = ImageList((photo.name,), lambda index: read_file(photo.path, photo.name))
+        return extract_features(self, images, cache=self._features, progress=False).features
+
+    def encode_all(
+        self,
+        images: ImageCollection,
+        progress: Callable[[int, int], None] | None = None,
+        on_picture: Callable[[int, Image.Image], object] | None = None,
+    ) -> FeatureSet:
+        """Features of many photos; those not met before go in batches, and those that cannot be read are left out.
+
+        Args:
+            progress: called with (photos done, photos in all).
+            on_picture: called with index and picture of each photo that had to be decoded.
+        """
+        return extract_features(
+            self,
+            images,
+            cache=self._features,
+            batch_size=_BATCH,
+            progress=progress or False,
+            on_error="skip",
+            on_picture=on_picture,
+        )
 
     def encode_many(
         self,
@@ -63,37 +111,18 @@ class Encoder:
             on_done: called with the number of photos done since it was called last.
             on_picture: called with place and picture of each photo that had to be decoded.
         """
-        found: list[Any] = [None] * len(items)
-        waiting: dict[str, tuple[Image.Image, list[int]]] = {}  # by content, so that equal photos wait together
+        before = 0
 
-        def encode() -> None:
-            features = self.encode_images([picture for picture, _ in waiting.values()])
-            for (sha256, (_, places)), feature in zip(waiting.items(), features.split(1), strict=True):
-                self._photos.put((self.backbone.fingerprint, sha256), feature)
-                for place in places:
-                    found[place] = feature
-            on_done(sum(len(places) for _, places in waiting.values()))
-            waiting.clear()
+        def advance(done: int, total: int) -> None:
+            nonlocal before
+            on_done(done - before)
+            before = done
 
-        for place, item in enumerate(items):
-            try:
-                found[place] = self._photos.get((self.backbone.fingerprint, item.sha256))
-                if found[place] is not None:
-                    on_done(1)
-                elif item.sha256 in waiting:
-                    waiting[item.sha256][1].append(place)
-                else:
-                    picture = open_image(item.read(), name=item.name)
-                    on_picture(place, picture)
-                    waiting[item.sha256] = picture, [place]
-            except UserError as error:
-                found[place] = error
-                on_done(1)
-            if len(waiting) == _BATCH or sum(p.width * p.height for p, _ in waiting.values()) > _BATCH_PIXELS:
-                encode()
-        if waiting:
-            encode()
-        return found
+        images = ImageList(tuple(item.name for item in items), lambda index: items[index].read())
+        encoded = self.encode_all(images, advance, on_picture)
+        features = {i: row[None] for i, row in zip(encoded.kept.tolist(), encoded.features, strict=True)}
+        problems = iter(encoded.errors)
+        return [features[i] if i in features else UserError(next(problems)[1]) for i in range(len(items))]
 
     def view_image(self, photo: Photo) -> tuple[View, Image.Image]:
         """What heat maps of a photo need, and the photo. Raises ImageError for one that cannot be read."""

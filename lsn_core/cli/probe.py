@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from tqdm import tqdm
 
 from lsn_core.cli.options import DATA_HELP, BackboneOption, DeviceOption, JsonOption, split_names
 from lsn_core.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from lsn_core.backbones.backbone import Backbone
+    from lsn_core.data.features import FeatureSet
+    from lsn_core.detector.detector import Detector
 
 KINDS = ("written", "learned")
 
@@ -44,14 +51,13 @@ def probe(
         raise UserError("Give either images or --data DATA (one of the two).")
     if (count or data is not None) and (texts or truth):
         raise UserError("--texts and --truth are about single images; take them out, or --count and --data.")
-    import torch
-
     from lsn_core.backbones.loading import EMBEDDED, load_backbone
+    from lsn_core.data.collection import list_files
     from lsn_core.data.features import extract_features
     from lsn_core.data.images import find_images
     from lsn_core.data.labelled import load_data
     from lsn_core.detector.detector import Detector
-    from lsn_core.negation import written_prompts
+    from lsn_core.negation import choose, written_prompts
     from lsn_core.prompts.written import NEGATIONS
 
     labelled = load_data(data) if data is not None else None
@@ -69,57 +75,46 @@ def probe(
         raise UserError("Give --classes a,b,c, or --detector FILE, or --texts twice.")
     prompts = [written_prompts(model, names, template or NEGATIONS)] if names else []
     prompts += [learned] if learned is not None else []
-    if labelled is not None:
-        encoded = extract_features(model, labelled, progress=len(labelled) >= 20, on_error="skip")
+    if texts:
+        choose(model.encode_texts([texts[0]])[0], texts, model)  # a mistake in the texts is not each image's
+    collection = labelled if labelled is not None else list_files(files)
+    encoded = extract_features(model, collection, progress=len(collection) >= 20, on_error="skip")
+    if count or labelled is not None:
         for name, problem in encoded.errors:
             _say({"file": name, "error": problem}, as_json, describe)
-        _count(prompts, encoded.features, [labelled.class_names[i] for i in labelled.labels[encoded.kept]], as_json)
-        failed = len(encoded.errors)
-    elif count:
-        lines = list(_encode(model, files))
-        for file, _, error in lines:
-            if error:
-                _say({"file": file, "error": error}, as_json, describe)
-        features = [feature for _, feature, _ in lines if feature is not None]
-        _count(prompts, torch.cat(features) if features else torch.zeros(0, model.dim), None, as_json)
-        failed = len(lines) - len(features)
+        truths = [labelled.class_names[i] for i in labelled.labels[encoded.kept]] if labelled is not None else None
+        _count(prompts, encoded.features, truths, as_json)
     else:
-        failed = _each(prompts, model, files, texts, truth, as_json)
-    if failed:
+        _each(prompts, model, collection.names, encoded, texts, truth, as_json)
+    if encoded.errors:
         raise typer.Exit(1)
 
 
-def _encode(model: Any, files: list[Path]) -> Iterator[tuple[str, Any, str | None]]:
-    """Each file with its feature (1, D), or with a sentence that says why there is none."""
-    from lsn_core.data.images import open_image
-
-    for file in tqdm(files, desc="Probing", unit="image", disable=len(files) < 20):
-        try:
-            yield str(file), model.encode_images([open_image(file)]), None
-        except UserError as error:
-            yield str(file), None, str(error)
-
-
 def _each(
-    prompts: list[Any], model: Any, files: list[Path], texts: list[str] | None, truth: str | None, as_json: bool
-) -> int:
+    prompts: list[Detector],
+    model: Backbone,
+    names: Sequence[str],
+    encoded: FeatureSet,
+    texts: list[str] | None,
+    truth: str | None,
+    as_json: bool,
+) -> None:
     from lsn_core.negation import choose, negation_table
 
-    if texts:
-        choose(model.encode_texts([texts[0]])[0], texts, model)  # a mistake in the texts is not each image's
-    failed = 0
-    for file, feature, error in _encode(model, files):
-        line: dict[str, Any] = {"file": file, "choice": None, "written": None, "learned": None, "error": error}
-        if error is None:
-            line["choice"] = choose(feature, texts, model).as_dict() if texts else None
+    features = dict(zip(encoded.kept.tolist(), encoded.features, strict=True))
+    problems = iter(encoded.errors)
+    for index, name in enumerate(names):
+        line: dict[str, Any] = {"file": name, "choice": None, "written": None, "learned": None, "error": None}
+        if index not in features:
+            line["error"] = next(problems)[1]
+        else:
+            line["choice"] = choose(features[index], texts, model).as_dict() if texts else None
             for kind, prompt_set in zip(KINDS, prompts, strict=False):
-                line[kind] = negation_table(prompt_set, feature, truth).as_dict()
-        failed += error is not None
+                line[kind] = negation_table(prompt_set, features[index], truth).as_dict()
         _say(line, as_json, describe)
-    return failed
 
 
-def _count(prompts: list[Any], features: Any, truths: list[str] | None, as_json: bool) -> None:
+def _count(prompts: list[Detector], features: Tensor, truths: list[str] | None, as_json: bool) -> None:
     from lsn_core.negation import count_not
 
     for kind, prompt_set in zip(KINDS, prompts, strict=False):

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
+
+import numpy as np
+
+from lsn_core.data.images import open_image, read_image_file
+from lsn_core.errors import UserError
 
 
 class ImageCollection(Protocol):
-    """Encoded images with names, read one by one; `LabelledImages` is one whose classes are known."""
+    """Encoded images with names, read one by one; `LabelledImages` and `ImageList` are two."""
 
     @property
     def names(self) -> Sequence[str]:
@@ -17,3 +24,56 @@ class ImageCollection(Protocol):
 
     def read(self, index: int) -> bytes:
         """Encoded bytes of image `index` in [0, N). Raises UserError when they cannot be had."""
+
+
+@dataclass(frozen=True)
+class ImageList:
+    """Images of any origin, with the class of each where it is known.
+
+    Attributes:
+        names: what to call each image, shape (N,).
+        reader: encoded bytes of an image by its index. Raises UserError when they cannot be had.
+        classes: the class of each image, shape (N,); None where that is not known.
+        title: what to call the whole; may be empty.
+    """
+
+    names: tuple[str, ...]
+    reader: Callable[[int], bytes] = field(repr=False)
+    classes: tuple[str, ...] | None = None
+    title: str = ""
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def read(self, index: int) -> bytes:
+        """Encoded bytes of image `index` in [0, N). Raises UserError when they cannot be had."""
+        return self.reader(index)
+
+
+def list_files(paths: Sequence[str | os.PathLike[str]]) -> ImageList:
+    """Image files as a collection, named by their paths; what `open_image` refuses to read is refused here."""
+    names = tuple(os.fspath(path) for path in paths)
+    return ImageList(names, lambda index: read_image_file(paths[index], names[index]))
+
+
+def join(collections: Sequence[ImageCollection]) -> ImageList:
+    """Collections one after the other, as one without classes."""
+    sources = [(part, index) for part in collections for index in range(len(part))]
+
+    def read(index: int) -> bytes:
+        part, own_index = sources[index]
+        return part.read(own_index)
+
+    return ImageList(tuple(name for part in collections for name in part.names), read)
+
+
+def unreadable(images: ImageCollection, most: int = 200) -> list[str]:
+    """What is wrong with those of up to `most` images, evenly spread, that cannot be read, as sentences."""
+    chosen = np.unique(np.linspace(0, len(images) - 1, min(most, len(images))).round().astype(int))
+    problems = []
+    for index in chosen.tolist():
+        try:
+            open_image(images.read(index), name=images.names[index])
+        except UserError as error:
+            problems.append(str(error))
+    return problems

@@ -95,7 +95,11 @@ def open_image(source: ImageSource, *, name: str | None = None, limits: ImageLim
             return _normalise(source, name, limits, owned=False)
         if isinstance(source, np.ndarray):
             return _normalise(_from_array(source, name, limits), name, limits, owned=True)
-        data = bytes(source) if isinstance(source, bytes | bytearray | memoryview) else _read_file(source, name, limits)
+        data = (
+            bytes(source)
+            if isinstance(source, bytes | bytearray | memoryview)
+            else read_image_file(source, name, limits)
+        )
         _check_bytes(len(data), name, limits)
         with _open_header(data, name, limits) as image:
             return _normalise(image, name, limits, owned=True)
@@ -154,7 +158,8 @@ def walk_files(folder: Path) -> Iterator[Path]:
         yield from (Path(parent, file) for file in sorted(files) if not is_clutter(file))
 
 
-def _read_file(path: str | os.PathLike[str], name: str, limits: ImageLimits) -> bytes:
+def read_image_file(path: str | os.PathLike[str], name: str, limits: ImageLimits = _DEFAULT_LIMITS) -> bytes:
+    """The bytes of an image file. Raises ImageError where there is none, or it is larger than the limit."""
     try:
         status = os.stat(path)
         if stat.S_ISDIR(status.st_mode):

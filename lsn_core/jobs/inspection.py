@@ -5,9 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
-from lsn_core.data.images import open_image
+from lsn_core.data.collection import unreadable
 from lsn_core.data.labelled import load_data
 from lsn_core.errors import UserError
 from lsn_core.jobs.limits import JobLimits
@@ -53,11 +51,4 @@ def inspect(path: Path, name: str, limits: JobLimits, most: int = 200) -> Inspec
         limits.check_data(classes)
         if len(classes) < 2:
             raise UserError(f"{name} has one class ({next(iter(classes))}); at least two are needed to tell apart.")
-        chosen = np.unique(np.linspace(0, len(data) - 1, min(most, len(data))).round().astype(int)).tolist()
-        unreadable = []
-        for index in chosen:
-            try:
-                open_image(data.read(index), name=data.names[index])
-            except UserError as error:
-                unreadable.append(str(error))
-        return Inspection(classes, len(chosen), unreadable)
+        return Inspection(classes, min(most, len(data)), unreadable(data, most))

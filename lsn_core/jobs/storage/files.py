@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from lsn_core.data.collection import ImageCollection, list_files
 from lsn_core.data.images import find_images
 from lsn_core.data.labelled import LabelledImages, load_data
 from lsn_core.errors import UserError
@@ -86,15 +87,18 @@ class JobFiles:
             raise
 
     def _pack(self, source: Path, limits: JobLimits, file: IO[bytes], labelled: bool) -> None:
+        images: ImageCollection
         if labelled:
-            data = load_data(source, limits.data())
-            entries = ((name, data.read(i)) for i, name in enumerate(data.names))
+            images = load_data(source, limits.data())
+            names = list(images.names)
         else:
             photos = find_images([source])
-            entries = ((f"photos/{i:06}{path.suffix}", path.read_bytes()) for i, path in enumerate(photos))
+            images = list_files(photos)
+            names = [f"photos/{i:06}{path.suffix}" for i, path in enumerate(photos)]
         size = 0
         with zipfile.ZipFile(file, "w") as archive:
-            for name, content in entries:
+            for i, name in enumerate(names):
+                content = images.read(i)
                 size += len(content)
                 limits.check_bytes(size, source.name)
                 archive.writestr(zipfile.ZipInfo(name, _FIXED_TIME), content)
