@@ -8,12 +8,12 @@ from lsn_core.errors import UserError
 
 
 def check_class_names(class_names: Sequence[str]) -> tuple[str, ...]:
-    """Stripped class names; a UserError for fewer than two, an empty one or one given twice (case aside)."""
+    """Stripped class names; a UserError for none, an empty one or one given twice (case aside)."""
     if any(not isinstance(name, str) for name in class_names):
         raise UserError("Every class name must be a text.")
     names = tuple(" ".join(name.split()) for name in class_names)
-    if len(names) < 2:
-        raise UserError(f"At least two classes are needed, and there {'is' if names else 'are'} {len(names)}.")
+    if not names:
+        raise UserError("At least one class is needed, and there are none.")
     seen: set[str] = set()
     for number, name in enumerate(names, start=1):
         if not name:

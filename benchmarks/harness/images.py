@@ -21,6 +21,7 @@ from lsn_core.backbones.backbone import Backbone
 from lsn_core.backbones.image_tower import view_image
 from lsn_core.data.features import extract_features
 from lsn_core.data.labelled import LabelledImages
+from lsn_core.scores.registry import ScoreInputs
 
 Scorer = Callable[["Images"], Tensor]
 """Scores images, shape (N,); higher = more in-distribution."""
@@ -37,7 +38,7 @@ class Images:
         self.backbone, self.data, self.cache = backbone, data, cache
         self.labels = torch.from_numpy(data.labels)
         self._samples: dict[int, Images] = {}
-        self._cosines: dict[int, tuple[Detector, tuple[Tensor, Tensor]]] = {}
+        self._inputs: dict[int, tuple[Detector, ScoreInputs]] = {}
 
     def __len__(self) -> int:
         return len(self.data)
@@ -75,11 +76,16 @@ class Images:
         ).features
         return F.normalize(rows.unflatten(1, (-1, self.backbone.dim)), dim=-1)
 
+    def inputs(self, detector: Detector) -> ScoreInputs:
+        """`Detector.inputs`, remembered: with CoCoOp each image costs runs of the text tower."""
+        if id(detector) not in self._inputs:
+            self._inputs[id(detector)] = detector, detector.inputs(self.embedding)
+        return self._inputs[id(detector)][1]
+
     def cosines(self, detector: Detector) -> tuple[Tensor, Tensor]:
-        """`Detector.cosines`, remembered: with CoCoOp each image costs runs of the text tower."""
-        if id(detector) not in self._cosines:
-            self._cosines[id(detector)] = detector, detector.cosines(self.embedding)
-        return self._cosines[id(detector)][1]
+        """Cosines to the detector's positive and negative prompts, remembered as well."""
+        inputs = self.inputs(detector)
+        return inputs.positive, inputs.negative
 
 
 class _Penultimate:

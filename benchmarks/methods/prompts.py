@@ -10,7 +10,7 @@ from torch import Tensor
 from benchmarks.harness.images import Images, Scorer
 from benchmarks.harness.setting import Setting
 from lsn_core import Detector, get_preset
-from lsn_core.scores import get_score
+from lsn_core.scores.registry import total
 from lsn_core.training.config import TrainConfig
 from lsn_core.training.presets import ablate
 
@@ -69,6 +69,4 @@ def with_shots(setting: Setting, shots: int) -> Setting:
 
 
 def _score(detector: Detector, images: Images, score: str | None) -> Tensor:
-    """Scores of images; cosines are remembered for the images, as CoCoOp's cost a run of the text tower each."""
-    positive, negative = images.cosines(detector)
-    return get_score(score or detector.score_name)(positive, negative)
+    return total(detector.parts(images.inputs(detector), score))

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from benchmarks.harness.images import Images, Scorer
 from benchmarks.harness.setting import Setting
-from lsn_core.scores import mcm
+from lsn_core.scores.matching import mcm
 
 
 def zero_shot(score: str) -> Callable[[Setting], Scorer]:

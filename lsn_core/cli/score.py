@@ -20,7 +20,10 @@ def score(
     detector: Annotated[Path | None, typer.Option(help="A trained detector file (.safetensors).")] = None,
     classes: Annotated[str | None, typer.Option(help="Class names for a zero-shot detector: dog,cat,elephant.")] = None,
     calibrate: Annotated[
-        Path | None, typer.Option(help="Folder of photos of the known classes, to calibrate a zero-shot detector.")
+        Path | None, typer.Option(help="Folder of photos of the known classes, to calibrate the detector with.")
+    ] = None,
+    score: Annotated[
+        str | None, typer.Option(help="Score that gives the verdicts, in place of the detector's own.")
     ] = None,
     tpr: Annotated[float, typer.Option(help="Share of known images to keep.")] = 0.95,
     backbone: BackboneOption = None,
@@ -35,9 +38,9 @@ def score(
 
     from lsn_core.data.images import find_images, open_image
 
-    if detector is not None and calibrate is not None:
-        raise UserError("A trained detector is calibrated already: --calibrate goes with --classes.")
     scorer = open_detector(detector, classes, backbone, device)
+    if score is not None and score != scorer.score_name:
+        scorer = scorer.with_score(score)
     if calibrate is not None:
         known = find_images([calibrate])
         bar = tqdm(known, desc="Calibrating", unit="image", disable=len(known) < 20)

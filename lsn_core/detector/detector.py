@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,21 +14,39 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from lsn_core.atomic import write_safetensors
 from lsn_core.backbones.backbone import Backbone
 from lsn_core.backbones.loading import load_backbone
 from lsn_core.calibration import DEFAULT_TPR, Calibration, check_tpr
 from lsn_core.class_names import check_class_names
 from lsn_core.data.features import picture_batches
 from lsn_core.data.images import ImageSource, open_image
-from lsn_core.detector.file import HEADER, SCHEMA, read_detector_file
+from lsn_core.detector.evidence import at_threshold, evidence
+from lsn_core.detector.file import read_detector_file, write_detector_file
+from lsn_core.detector.fit import Fit
 from lsn_core.detector.prediction import Prediction
 from lsn_core.detector.prompts import ConditionalPrompts, FixedPrompts
+from lsn_core.detector.uncalibrated import just_convincing, normal_threshold, typical_profile
 from lsn_core.errors import UserError
+from lsn_core.prompts.nouns import noun_features, unlike
 from lsn_core.prompts.written import NEGATIVE_TEMPLATE, POSITIVE_TEMPLATE, fill
-from lsn_core.scores import get_score
+from lsn_core.scores.registry import (
+    MEANS,
+    NEGATIVES,
+    NOUNS,
+    PHOTOS,
+    Parts,
+    Prompts,
+    ScoreInputs,
+    Units,
+    check_usable,
+    score_parts,
+    spreads,
+    total,
+)
 
 log = logging.getLogger(__name__)
+
+DEFAULT_ZERO_SHOT = "neglabel"
 
 
 class Detector:
@@ -40,6 +58,7 @@ class Detector:
         negative: text features of K negative prompt sets, shape (K, C, D), unit length; K may be 0.
         calibration: scores of held-out images of the known classes, or None.
         score_name: which registered score gives the verdict.
+        fit: what was fitted to photos beside the prompts: units of sums, photos that scores need, the choice of score.
         config: how the prompts were made, as stored in the file.
         prompts: what images are compared with; made for each image where the method is CoCoOp. `positive` and
             `negative` are then those at the mean training image, for display.
@@ -64,6 +83,7 @@ class Detector:
         config: dict[str, Any] | None = None,
         metrics: dict[str, Any] | None = None,
         contexts: dict[str, Tensor] | None = None,
+        fit: Fit | None = None,
     ) -> None:
         self.class_names = check_class_names(class_names)
         shape = (len(self.class_names), positive.shape[-1])
@@ -80,11 +100,12 @@ class Detector:
         self.config = config or {}
         self.metrics = metrics or {}
         self.contexts = contexts or {}
+        self.fit = fit or Fit()
         fixed = FixedPrompts(self.positive, self.negative)
         self.prompts: FixedPrompts | ConditionalPrompts = fixed
         if self.config.get("method") == "cocoop":
             self.prompts = ConditionalPrompts(backbone, self.class_names, fixed, self.contexts, self.config)
-        get_score(score_name)
+        check_usable(score_name, len(self.class_names), self.has)
 
     @classmethod
     def zero_shot(
@@ -93,16 +114,18 @@ class Detector:
         class_names: Sequence[str],
         positive_template: str = POSITIVE_TEMPLATE,
         negative_template: str = NEGATIVE_TEMPLATE,
-        score_name: str = "lsn",
+        score_name: str = DEFAULT_ZERO_SHOT,
     ) -> Detector:
         """A detector from class names alone, with hand-written prompts; uncalibrated until `calibrate` is called.
 
         Args:
             positive_template: holds {} once, for the class name; "a" or "an" before it becomes what the name asks for.
             negative_template: the hand-written negative prompt of the paper's section 3.1 (K = 1).
+            score_name: NegLabel by default, which served best of the scores from names alone, on hidden classes of
+                training photos.
 
         Raises:
-            UserError: fewer than two classes, a name twice, a name too long, or a template without {}.
+            UserError: no class, a name twice, a name too long, a template without {}, or a score that cannot serve.
         """
         names = check_class_names(class_names)
         positive = backbone.encode_texts([fill(positive_template, name) for name in names])
@@ -132,13 +155,66 @@ class Detector:
                 f"(N, {self.positive.shape[1]}). Encode the images with {self.backbone.name}."
             )
 
+    def inputs(self, features: Tensor) -> ScoreInputs:
+        """What scores of image features (N, D) are made of."""
+        self._check_features(features)
+        return self.score_inputs(features.float().cpu(), self.prompts)
+
+    def score_inputs(self, features: Tensor, prompts: Prompts) -> ScoreInputs:
+        """The same with other prompts, differentiable in features on the CPU where the prompts are."""
+        return ScoreInputs(
+            features,
+            prompts,
+            lambda: self.written,
+            self.backbone.temperature,
+            lambda: self._nouns,
+            self.fit.photos,
+            self.fit.test_unit,
+        )
+
     def score_features(self, features: Tensor, score: str | None = None) -> Tensor:
         """Scores of image features (N, D): shape (N,), fp32, higher = more in-distribution.
 
         Args:
-            score: a name in `scores.SCORES`; None is the detector's own.
+            score: a name in `scores.registry.SCORES`; None is the detector's own.
+
+        Raises:
+            UserError: the score cannot serve this detector; the message lists those that can.
         """
-        return get_score(score or self.score_name)(*self.cosines(features))
+        return total(self.parts(self.inputs(features), score))
+
+    def parts(self, inputs: ScoreInputs, score: str | None = None, units: Units | None = None) -> Parts:
+        """What adds up to a score of N images, shape (N,) each.
+
+        Args:
+            score: as for `score_features`, which says what is raised.
+            units: of the terms of a sum; None is the detector's own.
+        """
+        name = score or self.score_name
+        check_usable(name, len(self.class_names), self.has)
+        return score_parts(name, inputs, self.fit.units if units is None else units)
+
+    @property
+    def has(self) -> frozenset[str]:
+        """What there is for scores beside class names."""
+        has = {NOUNS}
+        if len(self.negative):
+            has.add(NEGATIVES)
+        if self.fit.photos is not None:
+            has |= {MEANS, PHOTOS} if self.fit.photos.complete else {MEANS}
+        return frozenset(has)
+
+    @cached_property
+    def written(self) -> Tensor:
+        """Text features of the hand-written positive prompts, shape (C, D), unit length."""
+        if self.config.get("method") == "zero-shot":
+            return self.positive
+        return self.backbone.encode_texts([fill(POSITIVE_TEMPLATE, name) for name in self.class_names]).cpu()
+
+    @cached_property
+    def _nouns(self) -> Tensor:
+        """Text features of nouns that say something against the classes, shape (M, D)."""
+        return noun_features(self.backbone)[unlike(self.class_names)]
 
     def score(self, images: Iterable[ImageSource]) -> Tensor:
         """Scores of images (paths, bytes or pictures): shape (N,). Raises ImageError for one that cannot be read."""
@@ -150,12 +226,17 @@ class Detector:
 
     def predict_features(self, features: Tensor, tpr: float = DEFAULT_TPR) -> list[Prediction]:
         """Verdicts on image features (N, D) at the threshold that keeps a share `tpr` of known images."""
+        if not len(features):
+            return []
         threshold = self.threshold(check_tpr(tpr))
-        positive, negative = self.cosines(features)
-        scores = get_score(self.score_name)(positive, negative).double()
+        inputs = self.inputs(features)
+        parts = self.parts(inputs)
+        scores = total(parts).double()
         p_values = self.calibration.p_values(scores.numpy()) if self.calibration else None
+        reasons = evidence(parts, self._at_threshold(threshold))
         predictions = []
         for i, score in enumerate(scores.tolist()):
+            positive, negative = inputs.positive[i], inputs.negative[i]
             predictions.append(
                 Prediction(
                     verdict="ID" if score >= threshold else "OOD",
@@ -163,9 +244,11 @@ class Detector:
                     threshold=threshold,
                     calibrated=self.calibration is not None,
                     p_value=float(p_values[i]) if p_values is not None else None,
-                    predicted_class=self.class_names[int(positive[i].argmax())],
-                    positive=dict(zip(self.class_names, positive[i].tolist(), strict=True)),
-                    negative=dict(zip(self.class_names, negative[i].T.tolist(), strict=True)),
+                    predicted_class=self.class_names[int(positive.argmax())],
+                    positive=dict(zip(self.class_names, positive.tolist(), strict=True)),
+                    negative=dict(zip(self.class_names, negative.T.tolist(), strict=True)),
+                    score_name=self.score_name,
+                    evidence=reasons[i],
                 )
             )
         return predictions
@@ -208,33 +291,55 @@ class Detector:
 
     def calibrate(self, features: Tensor) -> Detector:
         """The same detector, calibrated by the scores of these features (M, D) of known images not trained on."""
-        calibration = Calibration(self.score_features(features).numpy())
+        if not len(features):
+            raise UserError("Calibration needs at least one photo of the known classes, and there are none.")
+        parts = self.parts(self.inputs(features))
+        calibration = Calibration(total(parts).numpy())
         if len(calibration) < Calibration.images_needed():
             log.warning(
                 "%d calibration images cannot promise to keep 95 %% of known images; %d are needed.",
                 len(calibration),
                 Calibration.images_needed(),
             )
-        return self._copy(calibration=calibration)
+        return self._copy(calibration=calibration, fit=replace(self.fit, profile=spreads(parts)))
 
     def with_score(self, score_name: str) -> Detector:
-        """The same prompts with another score; its calibration is dropped, as it belongs to the old one."""
-        return self._copy(score_name=score_name, calibration=None)
+        """The same prompts with another score; its calibration is dropped, as it belongs to the old one.
+
+        Raises:
+            UserError: the score cannot serve this detector; the message lists those that can.
+        """
+        return self.with_fit(replace(self.fit, profile=typical_profile(score_name, self.fit.units)), score_name)
+
+    def with_fit(self, fit: Fit, score_name: str) -> Detector:
+        """The same prompts fitted to other photos, with a score; its calibration is dropped."""
+        return self._copy(score_name=score_name, calibration=None, fit=fit)
 
     def threshold(self, tpr: float = DEFAULT_TPR) -> float:
         """γ of Eq. 1: from the calibration images, or else `uncalibrated_threshold`."""
-        return self.calibration.threshold(tpr) if self.calibration else self.uncalibrated_threshold()
+        return self.calibration.threshold(tpr) if self.calibration else self.uncalibrated_threshold(tpr)
 
-    def uncalibrated_threshold(self) -> float:
-        """A stand-in for γ where no image of the known classes was given: no error rate is promised.
+    def uncalibrated_threshold(self, tpr: float = DEFAULT_TPR) -> float:
+        """A stand-in for γ where no held-out image of the known classes was given: no error rate is promised.
 
-        It is the score of an image to which the model, at its own temperature, would give its best class nine tenths of
-        the probability and the other classes the rest in equal parts: a smaller lead is not taken for a match.
+        Where the detector was fitted to photos, the score that a share `tpr` of a normal distribution of their mean and
+        spread would reach; else the score of a just convincing image (`uncalibrated.just_convincing`).
         """
-        count = len(self.class_names)
-        cosines = torch.zeros(1, count)
-        cosines[0, 0] = self.backbone.temperature * math.log(9.0 * (count - 1))
-        return float(get_score(self.score_name)(cosines, torch.zeros(1, max(1, len(self.negative)), count)))
+        if self.fit.profile is not None:
+            return normal_threshold(self.fit.profile, tpr)
+        return sum(self._just_convincing.values())
+
+    @cached_property
+    def _just_convincing(self) -> dict[str, float]:
+        unit = self.backbone.temperature
+        sizes = len(self.class_names), len(self.negative), len(self._nouns)
+        parts = just_convincing(self.score_name, *sizes, unit, self.fit.test_unit or unit)
+        if parts is None:
+            raise UserError(f"The score {self.score_name!r} has no threshold yet: calibrate the detector with photos.")
+        return parts
+
+    def _at_threshold(self, threshold: float) -> Mapping[str, float]:
+        return self._just_convincing if self.fit.profile is None else at_threshold(self.fit.profile, threshold)
 
     def _copy(self, **changes: Any) -> Detector:
         settings: dict[str, Any] = {
@@ -243,6 +348,7 @@ class Detector:
             "config": self.config,
             "metrics": self.metrics,
             "contexts": self.contexts,
+            "fit": self.fit,
         }
         return type(self)(self.backbone, self.class_names, self.positive, self.negative, **(settings | changes))
 
@@ -250,25 +356,25 @@ class Detector:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes one .safetensors file; whole or not at all (temporary file, synced, renamed)."""
-        path = Path(path)
-        if path.suffix != ".safetensors":
-            raise UserError(f"A detector file must end in .safetensors, and {path.name} does not.")
-        if not path.parent.is_dir():
-            raise UserError(f"The folder {path.parent} for the detector file does not exist. Create it first.")
-        tensors = {"positive": self.positive, "negative": self.negative}
-        tensors |= {f"contexts.{name}": value.detach().float().cpu() for name, value in self.contexts.items()}
-        if self.calibration:
-            tensors["calibration"] = torch.from_numpy(self.calibration.scores)
-        metadata = {
-            "schema": SCHEMA,
-            "backbone": self.backbone.name,
-            "weights_hash": self.backbone.weights_hash,
-            "class_names": list(self.class_names),
-            "score": self.score_name,
-            "config": self.config,
-            "metrics": self.metrics,
-        }
-        write_safetensors(path, tensors, {HEADER: json.dumps(metadata)})
+        write_detector_file(
+            Path(path),
+            {
+                "backbone": self.backbone.name,
+                "weights_hash": self.backbone.weights_hash,
+                "class_names": list(self.class_names),
+                "score": self.score_name,
+                "config": self.config,
+                "metrics": self.metrics,
+                "fit": self.fit.to_dict(),
+            },
+            {
+                "positive": self.positive,
+                "negative": self.negative,
+                **{f"contexts.{name}": value.detach().float() for name, value in self.contexts.items()},
+                **({"calibration": torch.from_numpy(self.calibration.scores)} if self.calibration else {}),
+                **self.fit.tensors(),
+            },
+        )
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], backbone: Backbone | None = None) -> Detector:
@@ -302,6 +408,7 @@ class Detector:
                 config=metadata["config"],
                 metrics=metadata["metrics"],
                 contexts={k.removeprefix("contexts."): v for k, v in tensors.items() if k.startswith("contexts.")},
+                fit=Fit.of(metadata["fit"], tensors, len(metadata["class_names"])),
             )
         except UserError as error:
             raise UserError(f"{path.name} is not a usable detector file: {error}") from error

@@ -9,10 +9,12 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from lsn_core.atomic import write_safetensors
 from lsn_core.errors import UserError
 
 HEADER = "lsn"
-SCHEMA = 1
+SCHEMA = 2
+PAPER_UNIT = 0.01  # of the test temperatures, as files of schema 1 have them whatever their backbone
 
 
 def read_detector_file(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -36,9 +38,19 @@ def read_detector_file(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         schema = metadata["schema"]
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise UserError(f"{path.name} has damaged metadata. Get it again, or train it again.") from error
-    if schema != SCHEMA:
-        raise UserError(f"{path.name} has schema {schema}, and this version reads {SCHEMA}. Update lsn_core.")
-    wanted = {"backbone": str, "weights_hash": str, "class_names": list, "score": str, "config": dict, "metrics": dict}
+    if schema == 1:
+        metadata["fit"] = {"test_unit": PAPER_UNIT}
+    elif schema != SCHEMA:
+        raise UserError(f"{path.name} has schema {schema}, and this version reads 1 to {SCHEMA}. Update lsn_core.")
+    wanted = {
+        "backbone": str,
+        "weights_hash": str,
+        "class_names": list,
+        "score": str,
+        "config": dict,
+        "metrics": dict,
+        "fit": dict,
+    }
     wrong = [key for key, kind in wanted.items() if not isinstance(metadata.get(key), kind)]
     config = {} if "config" in wrong else metadata["config"]
     for key, kind in {"method": str, "positive": dict, "negative": dict}.items():
@@ -47,3 +59,20 @@ def read_detector_file(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     if wrong or missing or any(not tensor.isfinite().all() for tensor in tensors.values()):
         raise UserError(f"{path.name} is damaged: {', '.join(wrong + missing) or 'values'} wrong or missing.")
     return metadata, tensors
+
+
+def write_detector_file(path: Path, metadata: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+    """Writes one .safetensors file; whole or not at all (temporary file, synced, renamed).
+
+    Args:
+        metadata: JSON values; the schema is added.
+        tensors: by name, any shapes.
+
+    Raises:
+        UserError: the name does not end in .safetensors, or its folder does not exist.
+    """
+    if path.suffix != ".safetensors":
+        raise UserError(f"A detector file must end in .safetensors, and {path.name} does not.")
+    if not path.parent.is_dir():
+        raise UserError(f"The folder {path.parent} for the detector file does not exist. Create it first.")
+    write_safetensors(path, tensors, {HEADER: json.dumps({"schema": SCHEMA, **metadata})})

@@ -21,6 +21,9 @@ class Prediction:
         positive: class name -> cosine to its positive prompt.
         negative: class name -> cosines to its K negative prompts.
         error: why there is no verdict, as a sentence; None where there is one.
+        score_name: the registered score.
+        evidence: part of the score (one of `scores.registry.TERMS`) -> how far it lies above (+) or below (-) that of a
+            typical image at the threshold; the values add up to score - threshold. Empty without a finite threshold.
 
     Example:
         >>> from lsn_core import Detector, load_backbone
@@ -39,6 +42,8 @@ class Prediction:
     positive: dict[str, float] = field(default_factory=dict)
     negative: dict[str, list[float]] = field(default_factory=dict)
     error: str | None = None
+    score_name: str | None = None
+    evidence: dict[str, float] = field(default_factory=dict)
 
     @classmethod
     def failed(cls, error: str | None, calibrated: bool) -> Prediction:

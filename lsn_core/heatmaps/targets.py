@@ -10,8 +10,9 @@ from torch import Tensor
 
 from lsn_core.backbones.image_tower import View
 from lsn_core.detector.detector import Detector
+from lsn_core.detector.prompts import FixedPrompts
 from lsn_core.errors import UserError
-from lsn_core.scores import get_score
+from lsn_core.scores.registry import total
 
 
 @dataclass(frozen=True)
@@ -98,8 +99,8 @@ def score_target(prompts: ImagePrompts) -> list[Target]:
     score_name = prompts.detector.score_name
     feature = prompts.view.feature.detach().cpu().requires_grad_()
     with torch.enable_grad():
-        cosines = (prompts.positive @ feature)[None], (prompts.negative @ feature)[None]  # (1, C), (1, K, C)
-        score = get_score(score_name)(*cosines)[0]
+        inputs = prompts.detector.score_inputs(feature[None], FixedPrompts(prompts.positive, prompts.negative))
+        score = total(prompts.detector.parts(inputs))[0]
         (direction,) = torch.autograd.grad(score, feature)
     return [Target(f"score ({score_name})", direction, float(score.detach()))]
 

@@ -24,12 +24,15 @@ class PromptConfig:
         context_length: L, learned vectors before the class name.
         class_specific: a context for each class, or one shared by all.
         with_name: the class name at the end, or left out.
-        temperature: τ of the training softmax.
+        relative_temperature: τ of the training softmax in units of the backbone's own temperature: the paper's 0.01 and
+            0.05 are 1 and 5 of its CLIP's.
+        temperature: τ itself, whatever the backbone; None for `relative_temperature`.
         optimizer: "sgd" or "adam".
         lr: initial learning rate, falling to 0 along a cosine.
         momentum: of SGD.
         weight_decay: L2.
         epochs: passes over the training images.
+        updates: steps in all, whatever the number of images; None for `epochs`.
         batch_size: images a step; all of them where there are fewer.
         lr_per_step: the cosine advances each step, rather than each epoch.
     """
@@ -38,12 +41,14 @@ class PromptConfig:
     context_length: int = 16
     class_specific: bool = False
     with_name: bool = True
-    temperature: float = 0.01
+    relative_temperature: float = 1.0
+    temperature: float | None = None
     optimizer: str = "sgd"
     lr: float = 0.002
     momentum: float = 0.0
     weight_decay: float = 0.0
     epochs: int = 50
+    updates: int | None = None
     batch_size: int = 8
     lr_per_step: bool = False
 
@@ -53,7 +58,13 @@ class PromptConfig:
         _check(self.context_length >= 1, "context_length", self.context_length, "1 or more")
         _check(self.epochs >= 1, "epochs", self.epochs, "1 or more")
         _check(self.batch_size >= 1, "batch_size", self.batch_size, "1 or more")
-        _check(0 < self.temperature < math.inf, "temperature", self.temperature, "above 0")
+        _check(self.updates is None or self.updates >= 1, "updates", self.updates, "1 or more, or None for epochs")
+        _check(0 < self.relative_temperature < math.inf, "relative_temperature", self.relative_temperature, "above 0")
+        if self.temperature is not None:
+            _check(0 < self.temperature < math.inf, "temperature", self.temperature, "above 0")
+            _check(
+                self.relative_temperature == 1, "relative_temperature", self.relative_temperature, "left out beside τ"
+            )
         _check(0 < self.lr < math.inf, "lr", self.lr, "above 0")
         _check(0 <= self.momentum < 1, "momentum", self.momentum, "at least 0 and below 1")
         _check(0 <= self.weight_decay < math.inf, "weight_decay", self.weight_decay, "0 or more")
@@ -64,6 +75,18 @@ class PromptConfig:
                 "with_name."
             )
 
+    def tau(self, own: float) -> float:
+        """τ of the training softmax on a backbone whose own temperature is `own`."""
+        return self.relative_temperature * own if self.temperature is None else self.temperature
+
+    def passes(self, images: int) -> int:
+        """Passes over so many images, the last of which may be cut short."""
+        return self.epochs if self.updates is None else math.ceil(self.updates / self.batches(images))
+
+    def batches(self, images: int) -> int:
+        """Steps in a pass over so many images."""
+        return math.ceil(images / self.batch_size)
+
 
 def _check(fine: bool, name: str, value: object, wanted: str) -> None:
     if not fine:
@@ -73,6 +96,7 @@ def _check(fine: bool, name: str, value: object, wanted: str) -> None:
 _TYPES: dict[str, tuple[type, ...]] = {
     "int": (int,),
     "float": (int, float),
+    "float | None": (int, float, type(None)),
     "bool": (bool,),
     "str": (str,),
     "int | None": (int, type(None)),
@@ -89,7 +113,7 @@ def _check_types(config: Any) -> None:
 
 
 NEGATIVE_PAPER = PromptConfig(
-    sets=3, class_specific=True, temperature=0.05, optimizer="adam", lr=0.001, epochs=100, batch_size=8
+    sets=3, class_specific=True, relative_temperature=5.0, optimizer="adam", lr=0.001, epochs=100, batch_size=8
 )
 
 
@@ -112,7 +136,8 @@ class TrainConfig:
             does; else all at once.
         precision: "fp32", or "bf16" for the text tower on a GPU that has it; the loss is in fp32 always.
         memory_gib: for the text tower's activations; above it, classes are run in chunks.
-        score_name: score of the detector; None chooses by the prompts there are.
+        score_name: score of the detector; None for the paper's own for such prompts, or the chosen one.
+        choose_score: choose the score on folds of hidden classes (`training.choice`) where `score_name` is None.
 
     Example:
         >>> from dataclasses import replace
@@ -136,6 +161,7 @@ class TrainConfig:
     precision: str = "fp32"
     memory_gib: float = 3.0
     score_name: str | None = None
+    choose_score: bool = False
 
     def __post_init__(self) -> None:
         _check_types(self)
@@ -150,6 +176,8 @@ class TrainConfig:
         _check(0 < self.memory_gib < math.inf, "memory_gib", self.memory_gib, "above 0")
         if not self.positive.sets and not self.negative.sets:
             raise UserError("There is nothing to learn: positive and negative prompts both have 0 sets.")
+        if self.sets_in_turn and self.negative.updates is not None:
+            raise UserError("Sets that are trained in turn take whole passes. Set epochs, and updates to null.")
         if self.method == "cocoop" and self.sets_in_turn:
             raise UserError("The sets of method 'cocoop' are trained at once. Set sets_in_turn to false.")
 
@@ -163,8 +191,19 @@ class TrainConfig:
         return "lsn" if self.positive.sets else "negatives-only"
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON; `from_dict` is the way back."""
-        return asdict(self)
+        """Plain values for JSON; `from_dict` is the way back.
+
+        Settings that version 0.1 did not have are left out where they change nothing, so that its runs go on.
+        """
+        values = asdict(self)
+        for prompts in (values["positive"], values["negative"]):
+            for name in ("relative_temperature",) if prompts["temperature"] is not None else ("temperature",):
+                del prompts[name]
+            if prompts["updates"] is None:
+                del prompts["updates"]
+        if not self.choose_score:
+            del values["choose_score"]
+        return values
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> TrainConfig:

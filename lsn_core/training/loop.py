@@ -13,17 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
 from lsn_core.backbones.backbone import Backbone
 from lsn_core.class_names import check_class_names
 from lsn_core.detector.detector import Detector
-from lsn_core.detector.prompts import ensemble
 from lsn_core.errors import UserError
-from lsn_core.prompts.written import POSITIVE_TEMPLATE, fill
+from lsn_core.training.assembly import finish, learned_detector, one_class_detector
 from lsn_core.training.checkpoint import read_checkpoint, write_checkpoint
+from lsn_core.training.choice import make_folds
 from lsn_core.training.config import TrainConfig
 from lsn_core.training.phase import Phase
 from lsn_core.training.shots import Shots, draw_shots
@@ -38,7 +37,7 @@ class Progress:
     """Where a run stands, after a step.
 
     Attributes:
-        phase: "positive" or "negative".
+        phase: "positive" or "negative"; "choice" while the score is being chosen.
         step: steps done, over both phases.
         total: steps in all.
         loss: of this step's batch.
@@ -87,7 +86,9 @@ def train(
         checkpoint_seconds: least time between checkpoints; 0 for one each step.
 
     Returns:
-        A calibrated `Detector`. Uncalibrated where each class has one image.
+        A calibrated `Detector`. Uncalibrated where each class has one image. With `config.choose_score` its score is
+        the one that told hidden classes best, and `Detector.fit.choice` says how the others did. One class has no
+        other to be told from: nothing is learned, and its written prompt is calibrated.
 
     Raises:
         UserError: classes, labels, features or config do not fit, or a checkpoint of another run is in the way.
@@ -106,16 +107,40 @@ def train(
     shots = draw_shots(features, labels, names, backbone.dim, config.shots, config.calibration_share, config.seed)
     if config.precision == "bf16" and backbone.device.type != "cuda":
         raise UserError("Precision 'bf16' needs a CUDA GPU. Use 'fp32'.")
-    phases = [
-        Phase(kind, settings, config, names, backbone, shots)
-        for kind, settings in (("positive", config.positive), ("negative", config.negative))
-        if settings.sets
+    if len(names) == 1:
+        return one_class_detector(backbone, names, config, shots)
+    folds = make_folds(shots, len(names), config.seed) if config.choose_score and not config.score_name else []
+    phases = _phases(config, names, backbone, shots)
+    of_folds = [
+        _phases(config, [names[i] for i in fold.known], backbone, fold.shots, number)
+        for number, fold in enumerate(folds)
     ]
-    run = _Run(phases, _run_id(names, backbone, config, shots), callback, checkpoint_dir, checkpoint_seconds)
+    run = _Run(
+        [*phases, *(phase for group in of_folds for phase in group)],
+        _run_id(names, backbone, config, shots),
+        callback,
+        checkpoint_dir,
+        checkpoint_seconds,
+    )
     if resume:
         run.restore()
     run.go()
-    return _detector(backbone, names, config, shots, {phase.kind: phase for phase in phases}, run.seconds)
+    in_folds = [
+        (fold, learned_detector(backbone, [names[i] for i in fold.known], config, fold.shots, group))
+        for fold, group in zip(folds, of_folds, strict=True)
+    ]
+    detector = learned_detector(backbone, names, config, shots, phases)
+    return finish(detector, config, shots, in_folds, run.seconds)
+
+
+def _phases(
+    config: TrainConfig, names: Sequence[str], backbone: Backbone, shots: Shots, fold: int | None = None
+) -> list[Phase]:
+    return [
+        Phase(kind, settings, config, names, backbone, shots, fold)
+        for kind, settings in (("positive", config.positive), ("negative", config.negative))
+        if settings.sets
+    ]
 
 
 class _Run:
@@ -166,7 +191,7 @@ class _Run:
                 self.seconds = time.monotonic() - begun
                 if self.callback or self.step % 10 == 0 or self.step == first + phase.total:
                     self._check(float(loss))
-                stop = self._report(phase.kind, loss, accuracy)
+                stop = self._report(phase.kind if phase.fold is None else "choice", loss, accuracy)
                 if stop or self.step == self.total or time.monotonic() - saved >= self.checkpoint_seconds:
                     self._save()
                     saved = time.monotonic()
@@ -195,42 +220,6 @@ class _Run:
         for phase in self.phases:
             tensors |= phase.tensors()
         write_checkpoint(self.folder, tensors, {"run_id": self.run_id, "step": self.step, "seconds": self.seconds})
-
-
-@torch.no_grad()
-def _detector(
-    backbone: Backbone,
-    names: tuple[str, ...],
-    config: TrainConfig,
-    shots: Shots,
-    phases: dict[str, Phase],
-    seconds: float,
-) -> Detector:
-    middle = torch.nn.functional.normalize(shots.features.mean(dim=0, keepdim=True), dim=-1).to(backbone.device)
-
-    def text(kind: str) -> Tensor:
-        parts = [phases[kind].encode(learner, middle) for learner in phases[kind].learners]
-        return torch.cat([part[0] if part.ndim == 4 else part for part in parts])  # (K, C, D)
-
-    if "positive" in phases:
-        positive = ensemble(text("positive"))
-    else:
-        positive = backbone.encode_texts([fill(POSITIVE_TEMPLATE, name) for name in names])
-    negative = text("negative") if "negative" in phases else positive.new_empty(0, *positive.shape)
-    contexts = {f"{kind}.{key}": value for kind, phase in phases.items() for key, value in phase.prompts().items()}
-    detector = Detector(
-        backbone, names, positive, negative, score_name=config.score, config=config.to_dict(), contexts=contexts
-    )
-    detector.metrics = {
-        "train_images": len(shots.labels),
-        "calibration_images": len(shots.held_out_labels),
-        "train_seconds": round(seconds, 2),
-    }
-    if not len(shots.held_out):
-        return detector
-    right = detector.classify_features(shots.held_out) == shots.held_out_labels
-    detector.metrics["calibration_accuracy"] = round(float(right.float().mean()), 4)
-    return detector.calibrate(shots.held_out)
 
 
 def _run_id(names: Sequence[str], backbone: Backbone, config: TrainConfig, shots: Shots) -> str:

@@ -22,6 +22,10 @@ class Phase:
     """Positive or negative prompts being learned.
 
     Sets learned at once are one learner with one optimizer; sets learned in turn have one each.
+
+    Args:
+        kind: "positive" or "negative".
+        fold: which fold of hidden classes it is learned for, on the other classes; None for the detector itself.
     """
 
     def __init__(
@@ -32,15 +36,18 @@ class Phase:
         names: Sequence[str],
         backbone: Backbone,
         shots: Shots,
+        fold: int | None = None,
     ) -> None:
-        self.kind, self.settings, self.config = kind, settings, config
+        self.kind, self.settings, self.config, self.fold = kind, settings, config, fold
+        self.name = kind if fold is None else f"fold{fold}.{kind}"
+        self.temperature = settings.tau(backbone.temperature)
         self.device = backbone.device
         self.features, self.labels = shots.features.to(self.device), shots.labels.to(self.device)
         tokens = NameTokens.of(backbone, names, settings.context_length, settings.with_name)
         self.tower = TextTower(backbone, tokens, config.memory_gib)
         in_turn = kind == "negative" and config.sets_in_turn
         count, sets = (settings.sets, 1) if in_turn else (1, settings.sets)
-        generator = torch.Generator().manual_seed(_seed(config.seed, kind, "initial contexts"))
+        generator = torch.Generator().manual_seed(_seed(config.seed, self.name, "initial contexts"))
         classes = len(names) if settings.class_specific else 1
         image_dim = backbone.dim if config.method == "cocoop" else None
         self.learners = [
@@ -48,8 +55,9 @@ class Phase:
             for _ in range(count)
         ]
         self.optimizers = [_optimizer(learner, settings) for learner in self.learners]
-        self.batches = math.ceil(len(self.labels) / settings.batch_size)
-        self.total = settings.epochs * self.batches * count
+        self.batches = settings.batches(len(self.labels))
+        self.steps = settings.updates or settings.epochs * self.batches  # of each learner
+        self.total = self.steps * count
         # Kept for the pass over the images that they belong to; None before the first.
         self._order: tuple[int, Tensor] | None = None  # (pass, order of the images in it)
         self._others: tuple[int, Tensor] | None = None  # (pass, text features of the sets not in turn)
@@ -79,7 +87,7 @@ class Phase:
         return text.unflatten(0, (len(x), -1)) if learner.conditional else text
 
     def _loss(self, text: Tensor, x: Tensor, y: Tensor, others: Tensor | None) -> tuple[Tensor, Tensor]:
-        config, temperature = self.config, self.settings.temperature
+        config, temperature = self.config, self.temperature
         pattern = "nd,kcd->nkc" if text.ndim == 3 else "nd,nkcd->nkc"
         cosines = torch.einsum(pattern, x, text)
         if self.kind == "positive":
@@ -95,7 +103,7 @@ class Phase:
     def _batch(self, this_pass: int, batch: int) -> Tensor:
         if self._order is None or self._order[0] != this_pass:
             # From the seed and the pass alone, so that a resumed run draws the same.
-            generator = torch.Generator().manual_seed(_seed(self.config.seed, self.kind, this_pass))
+            generator = torch.Generator().manual_seed(_seed(self.config.seed, self.name, this_pass))
             self._order = this_pass, torch.randperm(len(self.labels), generator=generator).to(self.device)
         size = self.settings.batch_size
         return self._order[1][batch * size : (batch + 1) * size]
@@ -111,8 +119,8 @@ class Phase:
 
     def _learning_rate(self, epoch: int, step: int) -> float:
         """Along a cosine from lr to 0, by epochs or by steps."""
-        epochs = self.settings.epochs
-        done = step / (epochs * self.batches) if self.settings.lr_per_step else epoch / epochs
+        passes = self.settings.passes(len(self.labels))
+        done = step / self.steps if self.settings.lr_per_step else epoch / passes
         return 0.5 * self.settings.lr * (1.0 + math.cos(math.pi * done))
 
     # -- state ---------------------------------------------------------------------------------------------------------
@@ -126,17 +134,17 @@ class Phase:
         """Everything a checkpoint needs of this phase."""
         tensors: dict[str, Tensor] = {}
         for i, (learner, optimizer) in enumerate(zip(self.learners, self.optimizers, strict=True)):
-            tensors |= {f"{self.kind}.{i}.{name}": value for name, value in learner.state_dict().items()}
+            tensors |= {f"{self.name}.{i}.{name}": value for name, value in learner.state_dict().items()}
             for parameter, state in optimizer.state_dict()["state"].items():
                 for key, value in state.items():
                     if isinstance(value, Tensor):
-                        tensors[f"{self.kind}.{i}.optimizer.{parameter}.{key}"] = value
+                        tensors[f"{self.name}.{i}.optimizer.{parameter}.{key}"] = value
         return tensors
 
     def load(self, tensors: dict[str, Tensor]) -> None:
         """Takes over what `tensors` gave. Raises KeyError, ValueError or RuntimeError where it does not fit."""
         for i, (learner, optimizer) in enumerate(zip(self.learners, self.optimizers, strict=True)):
-            start = f"{self.kind}.{i}."
+            start = f"{self.name}.{i}."
             own = {name.removeprefix(start): value for name, value in tensors.items() if name.startswith(start)}
             learner.load_state_dict({k: v for k, v in own.items() if not k.startswith("optimizer.")})
             state: dict[int, dict[str, Tensor]] = {}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -15,9 +17,10 @@ CLASSES = ("cat", "dog", "zebra")
 
 @pytest.fixture(scope="module")
 def methods() -> list[Method]:
-    """A detector with prompts drawn at random and its MCM; no backbone is needed for features."""
+    """A detector with prompts drawn at random and its MCM; of a backbone, features need the temperature only."""
+    backbone = SimpleNamespace(temperature=0.01)
     positive, negative = _unit(3, seed=1), torch.stack([_unit(3, seed=2), _unit(3, seed=3)])
-    detector = Detector(None, CLASSES, positive, negative)  # type: ignore[arg-type]
+    detector = Detector(backbone, CLASSES, positive, negative)  # type: ignore[arg-type]
     return [Method("ours", detector, "lsn"), Method("MCM", detector, "mcm")]
 
 

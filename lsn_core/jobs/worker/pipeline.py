@@ -18,12 +18,14 @@ from lsn_core.backbones.loading import load_backbone
 from lsn_core.data.features import extract_features
 from lsn_core.detector.detector import Detector
 from lsn_core.errors import UserError
+from lsn_core.evaluation import Method, evaluate
 from lsn_core.jobs.job import ACTIVE, EVALUATING, TRAINING, Job, Point
 from lsn_core.jobs.limits import JobLimits
 from lsn_core.jobs.storage.files import FEATURES, RESULT, JobFiles
 from lsn_core.jobs.storage.registry import Registry
 from lsn_core.jobs.worker.attempt import Attempt, Stopped
-from lsn_core.metrics import accuracy, ood_metrics
+from lsn_core.metrics import accuracy
+from lsn_core.scores.registry import BASELINE, usable_scores
 from lsn_core.training.checkpoint import CHECKPOINT_FILE, read_checkpoint
 from lsn_core.training.config import TrainConfig
 from lsn_core.training.from_images import EncodedShots, encode_shots, train_from_images
@@ -36,6 +38,7 @@ BATCH = 16
 """Photos encoded at a time; a stop is noticed between batches."""
 
 _LISTED = 20  # unusable photos that are named
+_DRAWS = 500  # of the photos, behind each interval
 
 
 class Pipeline:
@@ -140,18 +143,19 @@ class Pipeline:
         shots = draw_shots(
             encoded.features, encoded.labels, names, backbone.dim, config.shots, config.calibration_share, config.seed
         )
-        zero_shot = Detector.zero_shot(backbone, names, score_name="mcm")
         metrics: dict[str, Any] = {
             "left_out": len(encoded.left_out),
             "left_out_first": [f"{name}: {problem}" for name, problem in encoded.left_out[:_LISTED]],
             "n_id": len(shots.held_out),
+            "score": detector.score_name,
         }
+        if detector.fit.choice is not None:
+            metrics["choice"] = detector.fit.choice.to_dict()
         if not len(shots.held_out):
             return metrics
-        detectors = {"": detector, "zero_shot_": zero_shot}
-        for prefix, each in detectors.items():
-            right = accuracy(each.classify_features(shots.held_out).numpy(), shots.held_out_labels.numpy())
-            metrics[f"{prefix}id_accuracy"] = right
+        written = (shots.held_out @ detector.written.T).argmax(dim=-1)
+        for prefix, classes in (("", detector.classify_features(shots.held_out)), ("zero_shot_", written)):
+            metrics[f"{prefix}id_accuracy"] = accuracy(classes.numpy(), shots.held_out_labels.numpy())
         if job.ood is None:
             return metrics
         images = self.files.open(job.ood, job.ood_name or "the out-of-distribution photos", self.limits)
@@ -165,11 +169,20 @@ class Pipeline:
         ).features
         if not len(other):
             raise UserError(f"None of the out-of-distribution photos ({job.ood_name}) could be read. Give others.")
-        metrics |= {"ood": job.ood_name, "n_ood": len(other), "score": detector.score_name}
-        for prefix, each in detectors.items():
-            scores = (each.score_features(x).numpy() for x in (shots.held_out, other))
-            metrics |= {f"{prefix}{name}": value for name, value in ood_metrics(*scores).as_dict().items()}
-        return metrics
+        return metrics | {"ood": job.ood_name, "n_ood": len(other)} | _compare(detector, shots.held_out, other)
+
+
+def _compare(detector: Detector, known: torch.Tensor, other: torch.Tensor) -> dict[str, Any]:
+    """Metrics of the detector and, named "zero_shot_", of MCM on hand-written prompts on the same photos; "lead" holds
+    the first's lead over the second: metric -> difference, lower and upper end of its bootstrap interval."""
+    methods = [Method("", detector, detector.score_name)]
+    if BASELINE in usable_scores(len(detector.class_names), detector.has):
+        methods.append(Method("zero_shot_", detector, BASELINE))
+    evaluation = evaluate(methods, known, None, {"ood": other}, repeats=_DRAWS)
+    metrics: dict[str, Any] = {"lead": {name: list(values) for name, values in evaluation.lead.items()}}
+    for row in evaluation.rows:
+        metrics |= {f"{row.method}{name}": value for name, value in row.metrics.as_dict().items()}
+    return metrics
 
 
 def _read_features(path: Path, fingerprint: str) -> EncodedShots | None:

@@ -71,7 +71,7 @@ def _open(path: Path):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--classes", "dog"], "two classes"),
+        (["--classes", " , "], "one class"),
         ([], "--detector FILE or --classes"),
         (["--classes", "a,b", "--detector", "x.safetensors"], "one of the two"),
         (["--detector", "nothing.safetensors"], "no detector file"),

@@ -55,7 +55,8 @@ def test_evaluate_agrees_with_metrics_computed_apart(
     done = run_command("evaluate", "--detector", out, "--id", zipped, "--ood", f"other={photos / 'other'}", "--json")
     assert done.returncode == 0, done.stderr
     lines = {line["score"]: line for line in map(json.loads, done.stdout.splitlines())}
-    assert set(lines) >= {"lsn", "mcm"}
+    assert set(lines) >= {"lsn", "mcm", "zero-shot-mcm"}
+    assert sum(line["default"] for line in lines.values()) == 1
     detector = Detector.load(out, embedded)
 
     def features(folder: str):

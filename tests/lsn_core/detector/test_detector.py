@@ -57,7 +57,8 @@ def test_without_calibration_the_verdict_says_so(detector: Detector) -> None:
     assert not prediction.calibrated
     assert prediction.p_value is None
     assert prediction.threshold is not None and math.isfinite(prediction.threshold)
-    assert 0 < detector.uncalibrated_threshold() < 1
+    assert 0 < detector.with_score("mcm").uncalibrated_threshold() < 1
+    assert sum(prediction.evidence.values()) == pytest.approx(prediction.score - prediction.threshold, abs=1e-5)
 
 
 def test_too_few_calibration_images_are_valid_json(detector: Detector) -> None:
@@ -206,8 +207,7 @@ def test_saving_never_harms_what_is_there(detector: Detector, tmp_path: Path, mo
 @pytest.mark.parametrize(
     ("names", "word"),
     [
-        ([], "two classes"),
-        (["dog"], "two classes"),
+        ([], "one class"),
         (["dog", " "], "empty"),
         (["dog", "DOG"], "twice"),
         (["a", 3], "text"),

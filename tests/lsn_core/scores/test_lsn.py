@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from lsn_core import UserError
-from lsn_core.scores import SCORES, get_score, lsn, lsn_single_temperature, mcm, min_cm
+from lsn_core.scores.lsn import difference, lsn, lsn_reference, lsn_single_temperature, min_cm, negatives_only
+from lsn_core.scores.matching import max_cosine, mcm
 
 
 def _softmax(x: np.ndarray) -> np.ndarray:
@@ -33,18 +33,11 @@ def test_equations(cosines: tuple[np.ndarray, np.ndarray]) -> None:
         assert min_cm(n)[i].item() == pytest.approx(eq13, abs=1e-12)
         assert lsn(p, n)[i].item() == pytest.approx(eq12 - eq13, abs=1e-12)
         assert lsn_single_temperature(p, n)[i].item() == pytest.approx(eq9, abs=1e-12)
-        assert SCORES["lsn-reference"](p, n)[i].item() == pytest.approx(reference, abs=1e-12)
-        assert SCORES["negatives-only"](p, n)[i].item() == pytest.approx(-eq13, abs=1e-12)
-        assert SCORES["max-cosine"](p, None)[i].item() == pytest.approx(positive[i].max(), abs=1e-12)
-
-
-def test_a_perfect_image_scores_higher_under_every_score() -> None:
-    # A known image fits one class and is refused by that class's negatives; an unknown one fits none.
-    positive = torch.tensor([[0.9, 0.1, 0.1], [0.2, 0.2, 0.2]])
-    negative = torch.tensor([[[0.1, 0.8, 0.8]] * 2, [[0.6, 0.6, 0.6]] * 2])
-    for name, score in SCORES.items():
-        known, unknown = score(positive, negative).tolist()
-        assert known > unknown, name
+        assert lsn_reference(p, n)[i].item() == pytest.approx(reference, abs=1e-12)
+        assert negatives_only(n)[i].item() == pytest.approx(-eq13, abs=1e-12)
+        gaps = [positive[i, c] - negative[i, :, c].mean() for c in range(5)]
+        assert sum(difference(p, n))[i].item() == pytest.approx(max(gaps), abs=1e-12)
+        assert max_cosine(p)[i].item() == pytest.approx(positive[i].max(), abs=1e-12)
 
 
 def test_ranges(cosines: tuple[np.ndarray, np.ndarray]) -> None:
@@ -53,12 +46,3 @@ def test_ranges(cosines: tuple[np.ndarray, np.ndarray]) -> None:
     assert bool(((min_cm(negative) > 0) & (min_cm(negative) <= 1 / 5)).all())
     flat = lsn(torch.zeros(1, 5), torch.zeros(1, 3, 5))
     assert flat.item() == pytest.approx(0.0, abs=1e-7)
-
-
-def test_unknown_score_lists_the_known_ones() -> None:
-    with pytest.raises(UserError, match=r"lsn.*mcm"):
-        get_score("nope")
-    with pytest.raises(UserError, match="mcm"):
-        get_score("lsn")(torch.zeros(2, 3), None)
-    with pytest.raises(UserError, match="negative"):
-        get_score("lsn")(torch.zeros(2, 3), torch.zeros(2, 0, 3))

@@ -1,0 +1,1 @@
+"""OOD scores, each a small function with its source, and the registry by name; higher = more in-distribution."""
