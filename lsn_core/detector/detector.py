@@ -394,7 +394,8 @@ class Detector:
             raise UserError(
                 f"{path.name} was made with {metadata['backbone']} (weights {metadata['weights_hash'][:12]}), but the "
                 f"backbone at hand is {backbone.name} (weights {backbone.weights_hash[:12]}). Its scores would mean "
-                f"nothing there: load that backbone, or train the detector again."
+                f"nothing there: load that backbone, or make the detector anew from its training images with "
+                f"`python -m lsn_core train DATA --backbone {backbone.name} --out {path.name}`."
             )
         calibration = Calibration(tensors["calibration"].numpy()) if "calibration" in tensors else None
         try:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from open_clip import IMAGENET_CLASSNAMES, OPENAI_IMAGENET_TEMPLATES, SimpleTokenizer
 from torch import Tensor
+
+from lsn_core.prompts.written import fill
 
 TEMPLATES = [template("{}").rstrip(".") for template in OPENAI_IMAGENET_TEMPLATES]
 NEGATIONS = (
@@ -23,6 +27,7 @@ PLAIN = "a photo of a {}"
 MAX_PREFIX = 20
 # How often each kind of caption is drawn. The prefixes make the tower promptable: a learned context of 4 or 16 vectors
 # before a name must not be something it has never met.
+TYPOS = 0.03
 KINDS = {"bare": 0.12, "plain": 0.22, "template": 0.26, "words": 0.16, "noise": 0.14, "negated": 0.05, "pair": 0.05}
 
 
@@ -72,7 +77,7 @@ class CaptionSampler:
         self.ids = [self.tokenizer.encode(name) for name in words.names]
         index = {name: i for i, name in enumerate(words.names)}
         self.negatable = np.array([index[name] for name in negation_shift if name in index])
-        self._memo: dict[str, list[int]] = {}
+        self._memo: dict[tuple[str, str], tuple[list[int], list[int]]] = {}
 
     def draw(self) -> Batch:
         """One batch."""
@@ -94,10 +99,9 @@ class CaptionSampler:
         elif kind == "pair":
             other = self.rng.choice(len(self.words.names), count, p=self.words.weights)
             target = target + self.words.targets[other]
-            join = self.tokenizer.encode("and a")
-            rows = [self._fill(PLAIN, i) + join + self.ids[j] for i, j in zip(picked, other, strict=True)]
+            rows = [self._fill(PLAIN, i) + self._fill("and a {}", j) for i, j in zip(picked, other, strict=True)]
         elif kind == "bare":
-            rows = [self.ids[i] for i in picked]
+            rows = [self._name(i) for i in picked]
         elif kind == "plain":
             rows = [self._fill(PLAIN, i) for i in picked]
         elif kind == "template":
@@ -105,7 +109,7 @@ class CaptionSampler:
             rows = [self._fill(TEMPLATES[w], i) for w, i in zip(which, picked, strict=True)]
         else:
             noise = self.rng.integers(1000, 40000, size=(count, prefix))
-            rows = [list(noise[r]) + self.ids[i] for r, i in enumerate(picked)]
+            rows = [list(noise[r]) + self._name(i) for r, i in enumerate(picked)]
         stop = self.tokenizer.encode(".")
         rows = [row + stop if self.rng.random() < 0.4 else row for row in rows]
         start, end = self.tokenizer.sot_token_id, self.tokenizer.eot_token_id
@@ -115,11 +119,27 @@ class CaptionSampler:
             tokens[r, : eot[r] + 1] = torch.tensor([start, *row[:75], end])
         return Batch(tokens, eot, F.normalize(target, dim=-1), prefix if kind == "noise" else 0)
 
-    def _fill(self, template: str, i: int) -> list[int]:
-        before, _, after = template.partition("{}")
-        return self._piece(before) + self.ids[i] + self._piece(after)
+    def state(self) -> dict[str, Any]:
+        """The random state, which `restore` takes back."""
+        return dict(self.rng.bit_generator.state)
 
-    def _piece(self, text: str) -> list[int]:
-        if text not in self._memo:
-            self._memo[text] = self.tokenizer.encode(text)
-        return self._memo[text]
+    def restore(self, state: dict[str, Any]) -> None:
+        """Draws on from a state."""
+        self.rng.bit_generator.state = state
+
+    def _fill(self, template: str, i: int) -> list[int]:
+        # The article is the one that the library writes: "an elephant".
+        article = fill("a {}", self.words.names[i]).split(" ")[0]
+        if (template, article) not in self._memo:
+            before, _, after = re.sub(r"\ban? \{\}", article + " {}", template).partition("{}")
+            self._memo[template, article] = (self.tokenizer.encode(before), self.tokenizer.encode(after))
+        start, end = self._memo[template, article]
+        return start + self._name(i) + end
+
+    def _name(self, i: int) -> list[int]:
+        if self.rng.random() >= TYPOS or len(name := self.words.names[i]) < 5:
+            return self.ids[i]
+        at = int(self.rng.integers(1, len(name) - 1))  # a letter left out, doubled, or changed with the next one
+        wrong = ("", name[at] * 2, name[at + 1] + name[at])[self.rng.integers(3)]
+        rest = at + (2 if len(wrong) == 2 and wrong[0] != wrong[1] else 1)
+        return self.tokenizer.encode(name[:at] + wrong + name[rest:])

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
+from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +18,7 @@ from scripts.embedded_clip.captions import CaptionSampler
 log = logging.getLogger(__name__)
 
 TEMPERATURE = 0.05
+EVERY = 100  # steps between checkpoints
 
 
 def encode(model: CLIP, tokens: Tensor, eot: Tensor, noise: int = 0) -> Tensor:
@@ -31,12 +35,22 @@ def encode(model: CLIP, tokens: Tensor, eot: Tensor, noise: int = 0) -> Tensor:
 
 
 def train_text_tower(
-    model: CLIP, sampler: CaptionSampler, bank: Tensor, device: str, steps: int, learning_rate: float = 1.5e-3
+    model: CLIP,
+    sampler: CaptionSampler,
+    bank: Tensor,
+    device: str,
+    steps: int,
+    checkpoint: Path,
+    learning_rate: float = 1.5e-3,
+    stop_after: int | None = None,
 ) -> None:
     """Fits the text tower in place: its features should point where the captions' directions do, and rank `bank` alike.
 
     Args:
         bank: anchors (L, D) whose similarities are compared, so that errors that change a ranking cost most.
+        checkpoint: written every `EVERY` steps and at the end; a run that finds it goes on from there, with the same
+            result as one that was never interrupted.
+        stop_after: leaves off at this step, as an interruption would.
     """
     model.to(device).train()
     parts = [model.transformer, model.ln_final, model.token_embedding]
@@ -55,8 +69,19 @@ def train_text_tower(
     )
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=steps, pct_start=0.06)
     bank = F.normalize(bank, dim=-1).to(device)
+    first = 0
+    if checkpoint.exists():
+        stored = torch.load(checkpoint, map_location=device, weights_only=True)
+        for parameter, value in zip(weights, stored["weights"], strict=True):
+            parameter.data.copy_(value)
+        optimizer.load_state_dict(stored["optimizer"])
+        schedule.load_state_dict(stored["schedule"])
+        sampler.restore(stored["sampler"])
+        torch.set_rng_state(stored["random"].cpu())
+        first = stored["step"]
+    last = steps if stop_after is None else stop_after
     running: dict[str, float] = {}
-    for step in tqdm(range(steps), desc="text tower", mininterval=5):
+    for step in tqdm(range(first, last), initial=first, total=steps, desc="text tower", mininterval=5):
         batch = sampler.draw()
         target = batch.target.to(device)
         with torch.autocast(torch.device(device).type, dtype=torch.bfloat16):
@@ -71,10 +96,25 @@ def train_text_tower(
         torch.nn.utils.clip_grad_norm_(weights, 1.0)
         optimizer.step()
         schedule.step()
-        running["loss"] = 0.98 * running.get("loss", loss.item()) + 0.02 * loss.item()
-        running["cosine"] = 0.98 * running.get("cosine", cosine.mean().item()) + 0.02 * cosine.mean().item()
-        if step % 100 == 0 or step == steps - 1:
-            log.info(
-                "text tower: step %d of %d, loss %.4f, cosine %.3f", step, steps, running["loss"], running["cosine"]
-            )
+        for name, value in (("loss", loss.item()), ("cosine", cosine.mean().item())):
+            running[name] = 0.98 * running.get(name, value) + 0.02 * value
+        done = step + 1
+        if done % EVERY == 0 or done == steps:
+            log.info("text tower: %d of %d steps, loss %.4f, cosine %.3f", done, steps, *running.values())
+            state = {
+                "step": done,
+                "weights": [weight.detach() for weight in weights],
+                "optimizer": optimizer.state_dict(),
+                "schedule": schedule.state_dict(),
+                "sampler": sampler.state(),
+                "random": torch.get_rng_state(),
+            }
+            save_state(state, checkpoint)
     model.eval()
+
+
+def save_state(state: dict[str, Any], path: Path) -> None:
+    """Writes so that an interruption leaves either the old file or the whole new one."""
+    unfinished = path.with_suffix(".unfinished")
+    torch.save(state, unfinished)
+    os.replace(unfinished, path)

