@@ -29,7 +29,7 @@ class FitConfig:
     Attributes:
         dim: width of the shared space.
         variance: how many of its directions start as the photos' own principal ones, beside those of the classifier.
-        kinds: weight of kinds, and in the later fit to the text tower's directions `refit_kinds`.
+        kinds: weight of kinds.
         straightness: weight, beside them, of cosines to absent kinds being 0.
         unknown: weight of the ranking of known before unknown photos.
         scenes: weight of MiniPlaces' photos among the labelled ones.
@@ -38,10 +38,8 @@ class FitConfig:
     dim: int = 512
     variance: int = 0
     steps: int = 450
-    refit_steps: int = 300
     learning_rate: float = 3e-4
     kinds: float = 1.0
-    refit_kinds: float = 0.15
     straightness: float = 2.0
     unknown: float = 2.0
     scenes: float = 2.0
@@ -100,7 +98,6 @@ def fit_space(
         held_out: ImageNet classes (by index) whose rows and photos must not be seen.
     """
     torch.manual_seed(seed)
-    steps = config.steps if start is None else config.refit_steps
     known = torch.tensor([i for i in range(len(rows)) if i not in held_out])
     rows, bias = rows[known], bias[known]
     centred = rows - rows.mean(0)
@@ -118,7 +115,7 @@ def fit_space(
         ],
         weight_decay=0.0,
     )
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, config.steps)
     x, sharp = photos.features, torch.where(~photos.is_small)[0]
     small = torch.where(photos.is_small)[0]
     covariance = torch.cov(x[sharp][:, :SHARP_VIEWS].flatten(0, 1).T)
@@ -130,9 +127,8 @@ def fit_space(
     for group in members.values():
         place[group] = torch.arange(len(group))
     half = 192
-    weight_of_kinds = config.kinds if start is None else config.refit_kinds
     weight_of_photo = torch.where(photos.is_scene, config.scenes, 1.0)
-    for step in range(steps):
+    for step in range(config.steps):
         unit = F.normalize(table, dim=-1)
         # Real photos in any view; the classifier answers for the plain one.
         pick = torch.cat([sharp[torch.randint(len(sharp), (half,))], small[torch.randint(len(small), (128,))]])
@@ -142,7 +138,7 @@ def fit_space(
         answer = plain @ rows.T + bias
         loss = distill(z[:half] @ unit[known].T * log_scale.exp(), answer)
         seen = _seen(answer, above)
-        loss = loss + weight_of_kinds * kinds_seen(
+        loss = loss + config.kinds * kinds_seen(
             z[:half], unit[known], kind_table, log_scale.exp(), seen, config.straightness
         )
         unit_kinds = F.normalize(kind_table, dim=-1)
@@ -167,9 +163,7 @@ def fit_space(
         answer = steered @ rows.T + bias
         loss = loss + distill(z @ unit[known].T * log_scale.exp(), answer)
         seen = _seen(answer, above)
-        loss = loss + weight_of_kinds * kinds_seen(
-            z, unit[known], kind_table, log_scale.exp(), seen, config.straightness
-        )
+        loss = loss + config.kinds * kinds_seen(z, unit[known], kind_table, log_scale.exp(), seen, config.straightness)
         loss = loss + config.unknown * unknown_classes(z, goal, unit[known])
         loss = loss + config.unknown * unknown_kinds(z, unit_kinds, seen[:, len(known) :], above)
         for features in (steered, plain):
@@ -180,8 +174,8 @@ def fit_space(
         loss.backward()
         optimizer.step()
         schedule.step()
-        if step % 150 == 0 or step == steps - 1:
-            log.info("space: step %d of %d, loss %.4f", step, steps, loss.item())
+        if step % 150 == 0 or step == config.steps - 1:
+            log.info("space: step %d of %d, loss %.4f", step, config.steps, loss.item())
     return Space(
         projection,
         F.normalize(table.detach(), dim=-1),

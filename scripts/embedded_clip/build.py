@@ -22,7 +22,7 @@ import platform
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,7 @@ from scripts.embedded_clip.words import choose_nouns
 log = logging.getLogger("build")
 REPO = Path(__file__).resolve().parents[2]
 FIT = FitConfig()
+REFIT = replace(FIT, steps=300, kinds=0.15)  # to the directions of the trained text tower
 MODEL = {
     "embed_dim": FIT.dim,
     "vision_cfg": {
@@ -108,7 +109,7 @@ def main() -> None:
     log.info("text side done after %.0f s", time.monotonic() - started)
 
     start = space_of_texts(model, photos, space, hidden, kinds, net, device)
-    space = fit_space(photos, rows, bias, hidden, kinds, options.seed + 1, FIT, start=start)
+    space = fit_space(photos, rows, bias, hidden, kinds, options.seed + 1, REFIT, start=start)
     calibration = calibrate(space, kept)
     seconds = time.monotonic() - started
     save(model, trunk, space, options, held_out, [wnids[i] for i in held_out], calibration, seconds, device)
@@ -232,6 +233,7 @@ def save(
         "python": platform.python_version(),
         "versions": {name: importlib.metadata.version(name) for name in packages},
         "fit": asdict(FIT),
+        "refit": asdict(REFIT),
         "kept_photos": calibration,
         "held_out_classes": held_out,
         "held_out_wnids": held_out_wnids,

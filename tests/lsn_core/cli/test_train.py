@@ -37,7 +37,7 @@ def test_train_ends_with_the_contracts_line(trained: tuple[Path, dict[str, objec
     assert isinstance(line["id_accuracy"], float) and 0 <= line["id_accuracy"] <= 1
     detector = Detector.load(out, embedded)
     assert detector.class_names == ("cat", "elephant", "zebra")
-    assert detector.negative.shape == (3, 3, 256)  # K = 3 sets
+    assert detector.negative.shape == (3, 3, embedded.dim)  # K = 3 sets
     assert detector.calibration is not None
     assert line["train_images"] + line["calibration_images"] == 24  # type: ignore[operator]
 

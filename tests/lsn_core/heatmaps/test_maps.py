@@ -267,7 +267,10 @@ def dog_view(embedded: Backbone, photo: Image.Image) -> View:
 
 def test_a_class_has_its_positive_and_each_negative_prompt(detector: Detector, dog_view: View) -> None:
     three = Detector(
-        detector.backbone, detector.class_names, detector.positive, F.normalize(torch.randn(3, 3, 256), dim=-1)
+        detector.backbone,
+        detector.class_names,
+        detector.positive,
+        F.normalize(torch.randn(3, 3, detector.backbone.dim), dim=-1),
     )
     targets = prompt_targets(ImagePrompts.of(three, dog_view))
     assert [target.label for target in targets] == ["dog", "not dog (1)", "not dog (2)", "not dog (3)"]
@@ -290,7 +293,7 @@ def test_the_scores_direction_is_its_gradient(detector: Detector, dog_view: View
     feature = dog_view.feature.double()
     assert target.value == pytest.approx(score(feature), abs=1e-6)
     for place in (0, 100, 255):
-        step = torch.zeros(256, dtype=torch.double)
+        step = torch.zeros(detector.backbone.dim, dtype=torch.double)
         step[place] = 1e-4
         slope = (score(feature + step) - score(feature - step)) / 2e-4
         assert float(target.direction[place]) == pytest.approx(slope, rel=1e-2, abs=1e-6)
