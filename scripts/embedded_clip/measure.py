@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lsn_core.metrics import ood_metrics
-from lsn_core.scores import mcm
+from lsn_core.scores.matching import mcm
 from scripts.embedded_clip.photos import Photos
 
 DRAWS = 5
