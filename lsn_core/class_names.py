@@ -1,10 +1,100 @@
-"""Class names: how they are written, when two are the same, and which lists of them can be used."""
+"""Class names: how lists of them are read and written, when two are the same, and which lists can be used."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import ast
+import json
+import re
+from collections.abc import Mapping, Sequence
 
 from lsn_core.errors import UserError
+
+_SEPARATORS = ",;\n\r，；、"  # the last three stand in Chinese and Japanese lists
+_ENTRY = re.compile(
+    rf"""\s*(?:"(?P<double>(?:[^"]|"")*)"|'(?P<single>(?:[^']|'')*)'|“(?P<curly>[^”]*)”)[^\S\n\r]*(?=[{_SEPARATORS}]|\Z)
+    |(?P<plain>[^{_SEPARATORS}]*)""",
+    re.VERBOSE,
+)
+_BRACKETED = re.compile(r"\[([^\[\]]*)\]|\(([^()]*)\)|\{([^{}]*)\}")
+_NUMBERED = re.compile(r"(\d+)\s*[.):\t]\s*(\D.*)", re.DOTALL)
+_BULLET = re.compile(r"[-*•]\s+")
+_NEEDS_QUOTES = re.compile(rf"""[{_SEPARATORS}"“”]|^['\[({{\d]|^[-*•]\s""")
+
+
+def split_class_names(text: str) -> list[str]:
+    """The names in a list as people write or paste one; which lists can be used is `check_class_names`' business.
+
+    Args:
+        text: names separated by commas, semicolons or lines; a name that holds one of these stands in quotes. Numbers
+            that count the entries up and bullets before each are no part of the names. A list of JSON or Python, such
+            as `["cat", "dog"]` or `{0: "cat", 1: "dog"}`, is read as such.
+
+    Returns:
+        The names in their order, without empty ones.
+
+    Example:
+        >>> split_class_names('cat; "salt, pepper"')
+        ['cat', 'salt, pepper']
+        >>> split_class_names("1. cat\\n2. dog")
+        ['cat', 'dog']
+    """
+    text = text.strip()
+    if text.startswith(("[", "(", "{")):
+        if (literal := _literal_names(text)) is not None:
+            return literal
+        if _BRACKETED.fullmatch(text):  # [cat, dog], as YAML writes it
+            text = text[1:-1]
+    entries: list[tuple[str, bool]] = []  # name, whether it stood in quotes
+    place = 0
+    while place <= len(text):
+        match = _ENTRY.match(text, place)
+        assert match is not None  # the last alternative matches the empty text
+        plain = match["plain"]
+        name = plain if plain is not None else _unquoted(match)
+        entries.append((name.strip(), plain is None))
+        place = match.end() + 1
+    return _without_numbers([entry for entry in entries if entry[0]])
+
+
+def join_class_names(names: Sequence[str]) -> str:
+    """A list that `split_class_names` reads as these names, such as 'cat, "salt, pepper"'."""
+    return ", ".join(
+        f'"{name.replace(chr(34), 2 * chr(34))}"' if _NEEDS_QUOTES.search(name) else name for name in names
+    )
+
+
+def _unquoted(match: re.Match[str]) -> str:
+    if match["double"] is not None:
+        return match["double"].replace('""', '"')
+    return match["single"].replace("''", "'") if match["single"] is not None else match["curly"]
+
+
+def _literal_names(text: str) -> list[str] | None:
+    for read in (json.loads, ast.literal_eval):
+        try:
+            value = read(text)
+        except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
+            continue
+        if isinstance(value, Mapping):  # of indices to names, or of names to indices
+            indices = all(isinstance(index, int) for index in value.values())
+            value = list(value) if indices else list(value.values())
+        if isinstance(value, list | tuple) and all(isinstance(name, str) for name in value):
+            return [name.strip() for name in value if name.strip()]
+    return None
+
+
+def _without_numbers(entries: list[tuple[str, bool]]) -> list[str]:
+    names = [name for name, _ in entries]
+    if any(quoted for _, quoted in entries) or len(entries) < 2:
+        return names
+    numbered = [_NUMBERED.fullmatch(name) for name in names]
+    if all(numbered):
+        numbers = [int(match[1]) for match in numbered if match]
+        if numbers == list(range(numbers[0], numbers[0] + len(numbers))):
+            return [match[2].strip() for match in numbered if match]
+    if all(_BULLET.match(name) for name in names):
+        return [_BULLET.sub("", name, count=1).strip() for name in names]
+    return names
 
 
 def check_class_names(class_names: Sequence[str]) -> tuple[str, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Literal
@@ -13,7 +12,7 @@ from lsn_app.serving.encoder import Encoder
 from lsn_app.serving.photos import Photo
 from lsn_app.serving.store import Store
 from lsn_core import Detector, UserError
-from lsn_core.class_names import check_class_names
+from lsn_core.class_names import check_class_names, split_class_names
 
 ZERO_SHOT = "Zero-shot from the class names"
 Place = Literal["photo", "texts", "classes", "model", "calibration", "files", "known", "others", "batch"]
@@ -72,7 +71,7 @@ _LONGEST_LIST = 40_000
 
 
 def parse_classes(text: str | None) -> tuple[str, ...]:
-    """Class names from a text separated by commas, semicolons or line ends; empty entries are dropped.
+    """Class names from a list as people type or paste one, see `split_class_names`.
 
     Raises:
         UserError: fewer than two names, one given twice, or too many.
@@ -80,7 +79,7 @@ def parse_classes(text: str | None) -> tuple[str, ...]:
     text = text or ""
     if len(text) > _LONGEST_LIST:
         raise UserError(f"The class list has {len(text):,} letters; at most {_LONGEST_LIST:,} are read. Shorten it.")
-    names = [name for name in (part.strip() for part in re.split(r"[,;\n]", text)) if name]
+    names = split_class_names(text)
     if len(names) > MAX_CLASSES:
         raise UserError(f"The class list has {len(names):,} names; at most {MAX_CLASSES:,} are taken. Shorten it.")
     return check_class_names(names)

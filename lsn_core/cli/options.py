@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lsn_core.class_names import split_class_names
 from lsn_core.errors import UserError
 
 if TYPE_CHECKING:
@@ -38,9 +39,4 @@ def open_detector(detector: Path | None, classes: str | None, backbone: str | No
         raise UserError("Give either --detector FILE or --classes a,b,c (one of the two).")
     if detector is not None:
         return Detector.load(detector, load_backbone(backbone, device) if backbone else None)
-    return Detector.zero_shot(load_backbone(backbone or EMBEDDED, device), split_names(classes or ""))
-
-
-def split_names(text: str) -> list[str]:
-    """Class names of 'a, b, c' or of one name a line; empty ones are left out."""
-    return [name.strip() for name in text.replace("\n", ",").split(",") if name.strip()]
+    return Detector.zero_shot(load_backbone(backbone or EMBEDDED, device), split_class_names(classes or ""))

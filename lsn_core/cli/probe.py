@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from tqdm import tqdm
 
-from lsn_core.cli.options import DATA_HELP, BackboneOption, DeviceOption, JsonOption, split_names
+from lsn_core.class_names import split_class_names
+from lsn_core.cli.options import DATA_HELP, BackboneOption, DeviceOption, JsonOption
 from lsn_core.errors import UserError
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def probe(
     if detector is not None:
         learned = Detector.load(detector, load_backbone(backbone, device) if backbone else None)
     model = learned.backbone if learned else load_backbone(backbone or EMBEDDED, device)
-    names = split_names(classes) if classes is not None else []
+    names = split_class_names(classes) if classes is not None else []
     for brought in (learned, labelled):
         names = names or (list(brought.class_names) if brought is not None else [])
     if not names and not texts:
