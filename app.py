@@ -45,7 +45,7 @@ def main() -> None:
         page = build_app(settings)
     except UserError as error:
         raise SystemExit(str(error)) from error
-    # As by Ctrl-C: what runs beside the page is ended, too, such as the process that a lent GPU is used in.
+    # As by Ctrl-C: what runs beside the page is ended, too, such as the process that has ZeroGPU's GPU.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     stop = start_worker(settings.queue_url)
     try:
@@ -56,7 +56,7 @@ def main() -> None:
 
 def start_worker(queue_url: str | None) -> Callable[[], None]:
     """Starts what does training jobs; what it returns ends it."""
-    if accelerator.LENT:  # in this process, as the GPU is lent to no other
+    if accelerator.ZERO_GPU:  # in this process, as no other gets the GPU
         config = WorkerConfig(queue_url=queue_url, resume=flag("LSN_RESUME", True))
         seconds = float(os.environ.get("LSN_SLICE_SECONDS") or SLICE_SECONDS)
         worker = SlicedWorker(DATA, config, accelerator.run_slice, seconds)

@@ -11,11 +11,12 @@ import gradio as gr
 from lsn_app.detect import tab as detect
 from lsn_app.endpoints import check_mcp, uploads_only
 from lsn_app.evaluate import tab as evaluate
-from lsn_app.negation import tab as probe
+from lsn_app.negation import tab as negation
+from lsn_app.serving.requests import ZERO_SHOT
 from lsn_app.serving.store import Store
 from lsn_app.settings import Settings
-from lsn_app.shared.components import Components
 from lsn_app.shared.examples import EXAMPLES_DIR
+from lsn_app.shared.shared import Shared
 from lsn_app.shared.theme import CSS_FILE, build_theme
 from lsn_app.shared.words import problem
 from lsn_app.train import tab as train
@@ -30,16 +31,16 @@ ABOUT = (
     "CLIP tells your classes apart, and this page also tells you when a photo shows **none** of them: "
     "it asks what the photo is, and what it is *not* (LSN, ICLR 2024)."
 )
-# Title, id (which a link names: ?tab=detect), function of a Store and the Blocks that fills the tab.
+# Title, id (which a link names: ?tab=detect), function of what tabs share that fills the tab.
 TABS = (
     ("Detect", "detect", detect.build),
-    ('Does CLIP understand "not"?', "not", probe.build),
+    ('Does CLIP understand "not"?', "not", negation.build),
     ("Train", "train", train.build),
     ("Evaluate", "evaluate", evaluate.build),
 )
 MAX_FILE_SIZE = "512mb"  # of a data set; photos have a lower limit of their own
 # So that a copied address opens the same tab. The first tab is also "selected" while the page is built, before the
-# link was looked at.
+# link was read.
 _LINK_IS_READ = "() => { window.lsnLinkIsRead = true; }"
 _SHOW_IN_ADDRESS = """() => {
     if (!window.lsnLinkIsRead) return;
@@ -52,7 +53,7 @@ _SHOW_IN_ADDRESS = """() => {
 class Page(gr.Blocks):
     """Blocks that take uploaded files only."""
 
-    async def preprocess_data(self, block_fn: Any, inputs: Components, *args: Any, **kwargs: Any) -> Any:
+    async def preprocess_data(self, block_fn: Any, inputs: list[Any], *args: Any, **kwargs: Any) -> Any:
         # security: Gradio would download an address given in the place of an uploaded file, and read a bare path.
         try:
             inputs = uploads_only(inputs)
@@ -71,12 +72,19 @@ def build_app(settings: Settings | None = None) -> gr.Blocks:
         gr.Markdown(f"# {TITLE}\n{ABOUT}", elem_id="lsn-title")
         if notice:
             gr.HTML(problem(notice), elem_id="lsn-notice")
-        if jobs is not None:
-            train.browser_token(jobs)
+        owner = None if jobs is None else train.browser_token(jobs)
+        detector = gr.Dropdown(
+            [ZERO_SHOT, *store.detectors],
+            value=ZERO_SHOT,
+            label="Detector",
+            min_width=200,
+            elem_id="lsn-detector",
+            render=False,
+        )
         with gr.Tabs(elem_id="lsn-tabs") as tabs:
             for title, name, build in TABS:
                 with gr.Tab(title, id=name) as tab:
-                    build(store, page)
+                    build(Shared(store, page, tabs, tab, detector, owner))
                 tab.select(None, js=_SHOW_IN_ADDRESS % name, api_visibility="private")
         page.load(_tab_of_link, None, tabs, show_progress="hidden", api_visibility="private").then(
             None, js=_LINK_IS_READ, api_visibility="private"
@@ -86,7 +94,7 @@ def build_app(settings: Settings | None = None) -> gr.Blocks:
 
 
 def launch_options(*, mcp: bool = False) -> dict[str, Any]:
-    """Keyword arguments for `launch`: looks, and what may be read and sent.
+    """Keyword arguments for `launch`: how the page is dressed, and what may be read and sent.
 
     Args:
         mcp: whether the public endpoints are tools of an MCP server, too.

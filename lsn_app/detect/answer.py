@@ -2,53 +2,69 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from lsn_app.serving.photos import Photo, read_photo
-from lsn_app.serving.requests import ZERO_SHOT, Problem, open_judge, problem_at
+from lsn_app.serving.requests import DetectorRequest, Problem, open_detector, problem_at
 from lsn_app.serving.store import Store
 from lsn_core import Detector, Prediction, UserError
+from lsn_core.calibration import DEFAULT_TPR
 
 
 @dataclass(frozen=True)
-class Question:
+class DetectRequest:
     """What decides an answer.
 
     Attributes:
-        photo: the photo in question.
-        classes: class names as typed; of no meaning where a shipped detector is chosen.
-        detector: label of a shipped detector, or ZERO_SHOT.
-        backbone: name of the backbone for ZERO_SHOT.
+        photo: the photo in question; None while there is none.
+        detector: which detector is asked.
         tpr: wanted true positive rate.
-        calibration: photos of the known classes, for a detector that has no calibration of its own.
     """
 
-    photo: Photo
-    classes: str
-    detector: str = ZERO_SHOT
-    backbone: str = ""
-    tpr: float = 0.95
-    calibration: tuple[Photo, ...] = ()
+    photo: Photo | None
+    detector: DetectorRequest
+    tpr: float = DEFAULT_TPR
 
 
 @dataclass(frozen=True)
 class Answer:
-    """The verdict, and the detector that gave it."""
+    """The verdict, and the detector that gave it.
+
+    Attributes:
+        prediction: the verdict on the photo and its reasons.
+        detector: the detector, calibrated where it can be.
+        temperature: the backbone's own.
+        tpr: the wanted true positive rate that set the threshold.
+    """
 
     prediction: Prediction
     detector: Detector
     temperature: float
+    tpr: float
+
+    def at(self, tpr: float) -> Answer:
+        """The same answer at another wanted true positive rate; nothing is read or encoded for it."""
+        return replace(self, prediction=at_threshold(self.prediction, self.detector.threshold(tpr)), tpr=tpr)
 
 
-def ask(store: Store, question: Question) -> Answer:
+def ask(store: Store, request: DetectRequest) -> Answer:
     """Answers a question; only what was never seen before is encoded. Raises Problem for a user's mistake."""
-    detector, encoder = open_judge(store, question.classes, question.detector, question.backbone, question.calibration)
+    if request.photo is None:
+        raise Problem("photo", "There is no photo yet: drop one here, or pick an example.")
+    detector, encoder = open_detector(store, request.detector)
     with problem_at("photo"):
-        feature = encoder.encode_photo(question.photo)
+        feature = encoder.encode_photo(request.photo)
     with problem_at("calibration"):
-        (prediction,) = detector.predict_features(feature, question.tpr)
-    return Answer(prediction, detector, encoder.temperature)
+        (prediction,) = detector.predict_features(feature, request.tpr)
+    return Answer(prediction, detector, encoder.temperature, request.tpr)
+
+
+def at_threshold(prediction: Prediction, threshold: float) -> Prediction:
+    """The prediction with the verdict of another threshold; one with an error stays as it is."""
+    if prediction.score is None:
+        return prediction
+    return replace(prediction, threshold=threshold, verdict="ID" if prediction.score >= threshold else "OOD")
 
 
 def score_line(store: Store, path: str, name: str, classes: str, tpr: float) -> dict[str, Any]:
@@ -63,8 +79,8 @@ def score_line(store: Store, path: str, name: str, classes: str, tpr: float) -> 
     try:
         if not 0.0 < tpr < 1.0:
             raise UserError(f"The wanted true positive rate must lie between 0 and 1, not at {tpr}. 0.95 is usual.")
-        question = Question(read_photo(path, name), classes, backbone=store.default, tpr=tpr)
-        prediction = ask(store, question).prediction
+        wanted = DetectorRequest(classes, backbone=store.default)
+        prediction = ask(store, DetectRequest(read_photo(path, name), wanted, tpr)).prediction
     except (Problem, UserError) as error:
-        prediction = Prediction(None, None, None, False, None, None, error=str(error))
+        prediction = Prediction.failed(str(error), calibrated=False)
     return {"file": name, **prediction.as_dict()}

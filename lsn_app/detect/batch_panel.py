@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from html import escape
 from pathlib import Path
 
 import gradio as gr
+from gradio.blocks import Block
 from torch import Tensor
 
-from lsn_app.detect.batch import csv_link, judge, rows, summary
+from lsn_app.detect.answer import DetectRequest
+from lsn_app.detect.batch import BatchAnswer, csv_link, predict_batch, rows, summary
 from lsn_app.detect.calibration_panel import HIGHEST, LOWEST
 from lsn_app.serving.encoder import Encoder
-from lsn_app.serving.photos import Photo
-from lsn_app.serving.requests import Problem, open_detector, open_judge, problem_at
+from lsn_app.serving.requests import Problem, open_detector, open_saved, problem_at
 from lsn_app.serving.store import Store
 from lsn_app.shared import words
-from lsn_app.shared.components import Components, Event, EventOptions, Updates, UpdatesOrSkip, UploadedFiles, Value
+from lsn_app.shared.components import Event, EventOptions, Inputs, Updates, UpdatesOrSkip, Values
 from lsn_app.shared.examples import Example
-from lsn_app.shared.messages import counter, heading, shown_if
+from lsn_app.shared.messages import Messages, counter, heading, hidden_if_empty, message, tell
 from lsn_app.shared.photo_input import file_of
 from lsn_app.shared.uploads import MAX_PHOTOS, Batch, find_items
-from lsn_core import Detector, Prediction
 from lsn_core.calibration import DEFAULT_TPR
 
 _ASSETS = Path(__file__).resolve().parents[2] / "assets"
@@ -52,23 +52,32 @@ class BatchPanel:
     """The components for many photos, and the functions that events call.
 
     Args:
-        asked: the components for classes, detector, backbone, true positive rate and calibration photos.
+        asked: what decides an answer but the photo, as `read` takes it.
+        read: the request in the values of these components.
+        tpr: the slider for one photo; the one here stands for it near the table.
         messages: the components where mistakes are told, by the input they belong to.
 
     Attributes:
         table: tells by `select` which photo was picked, as `index`.
-        near: the same slider as for one photo, near the table that it changes.
-        state: the Batch, or None.
+        near: the same slider as `tpr`, near the table that it changes.
+        photos: the Batch, or None.
+        state: the BatchAnswer, or None.
     """
 
     def __init__(
-        self, store: Store, examples: Sequence[Example], asked: Components, messages: dict[str, gr.HTML]
+        self,
+        store: Store,
+        examples: Sequence[Example],
+        asked: Inputs,
+        read: Callable[[Values], DetectRequest],
+        tpr: gr.Slider,
+        messages: Messages,
     ) -> None:
-        self.store, self.examples, self.asked, self.messages = store, examples, asked, messages
-        self.tpr = asked[3]
+        self.store, self.examples, self.asked, self.read, self.tpr = store, examples, asked, read, tpr
+        self.photos = gr.State(None)
         self.state = gr.State(None)
         heading(
-            "Many photos at once", "Judged with the classes, the detector and the threshold above.", elem_id="lsn-many"
+            "Many photos at once", "Asked with the classes, the detector and the threshold above.", elem_id="lsn-many"
         )
         with gr.Row():
             with gr.Column(scale=3, min_width=300):
@@ -88,7 +97,7 @@ class BatchPanel:
                     visible=bool(examples),
                     elem_id="lsn-batch-examples",
                 )
-        self.messages["batch"] = gr.HTML(visible=False, elem_id="lsn-message-batch")
+        self.messages: Messages = {**messages, "batch": message("lsn-message-batch")}
         self.summary = gr.HTML(visible=False, elem_id="lsn-batch-summary")
         self.near = gr.Slider(
             LOWEST,
@@ -114,146 +123,139 @@ class BatchPanel:
 
     def connect(self) -> None:
         """Connects the components to what they ask for."""
-        question, about = [self.state, *self.asked], self.asked[1:3]
-        taken = [self.files, self.state, self.table, self.summary, self.near, self.save, self.messages["batch"]]
-        for event, fn, inputs in (
-            (self.files.upload, self.take, [self.files, *about]),
-            (self.files.delete, self.take, [self.files, *about]),
-            (self.folder.upload, self.take_folder, [self.folder, *about]),
-            (self.sample.click, self.take_examples, about),
+        taken = [
+            self.files,
+            self.photos,
+            self.state,
+            self.table,
+            self.summary,
+            self.near,
+            self.save,
+            self.messages["batch"],
+        ]
+        for event, fn, given in (
+            (self.files.upload, self.take, {self.files}),
+            (self.files.delete, self.take, {self.files}),
+            (self.folder.upload, self.take_folder, {self.folder}),
+            (self.sample.click, self.take_examples, set[Block]()),
         ):
-            self.ask_after(event(fn, inputs, taken, preprocess=False, show_progress_on=self.files, **_SHARED))
+            uploaded = event(fn, given | self.asked, taken, preprocess=False, show_progress_on=self.files, **_SHARED)
+            self.ask_after(uploaded)
         self.files.clear(self.drop, None, taken, api_visibility="private")
-        self.save.click(self.write, question, self.link, **_SHARED).success(
+        self.save.click(self.write, {self.photos, *self.asked}, self.link, **_SHARED).success(
             None, self.link, js=_SAVE, api_visibility="private"
         )
 
     def ask_after(self, event: Event) -> Event:
-        """Judges the photos at hand after an event that changed them or what is asked."""
-        outputs = [self.table, self.summary, self.near, self.save, self.tpr, *self.messages.values()]
-        return event.then(self.ask, [self.state, *self.asked], outputs, show_progress_on=self.summary, **_SHARED)
+        """Asks about the photos at hand after an event that changed them or the question."""
+        outputs = [self.state, self.table, self.summary, self.near, self.save, self.tpr, *self.messages.values()]
+        return event.then(self.ask, {self.photos, *self.asked}, outputs, show_progress_on=self.summary, **_SHARED)
 
     def drop(self, sentence: str = "") -> Updates:
         """No photos, and the reason where there is one."""
         hidden = gr.update(visible=False)
         return {
+            self.photos: None,
             self.state: None,
             self.table: gr.update(visible="hidden", photos=[], value=[]),
             self.summary: hidden,
             self.near: hidden,
             self.save: hidden,
-            self.messages["batch"]: shown_if(sentence),
+            self.messages["batch"]: hidden_if_empty(sentence),
         }
 
-    def take(self, payload: UploadedFiles, label: str, backbone: str, progress: gr.Progress = gr.Progress()) -> Updates:  # noqa: B008
+    def take(self, values: Values, progress: gr.Progress = gr.Progress()) -> Updates:  # noqa: B008
         """Reads and encodes uploaded photos."""
-        return self._take([file_of(item) for item in payload or ()], label, backbone, progress)
+        return self._take([file_of(item) for item in values[self.files] or ()], values, progress)
 
-    def take_folder(
-        self,
-        payload: UploadedFiles,
-        label: str,
-        backbone: str,
-        progress: gr.Progress = gr.Progress(),  # noqa: B008
-    ) -> Updates:
+    def take_folder(self, values: Values, progress: gr.Progress = gr.Progress()) -> Updates:  # noqa: B008
         """The photos of a folder; other files that were uploaded before make room."""
-        return {self.files: None, **self.take(payload, label, backbone, progress)}
+        files = [file_of(item) for item in values[self.folder] or ()]
+        return {self.files: None, **self._take(files, values, progress)}
 
-    def take_examples(self, label: str, backbone: str, progress: gr.Progress = gr.Progress()) -> Updates:  # noqa: B008
+    def take_examples(self, values: Values, progress: gr.Progress = gr.Progress()) -> Updates:  # noqa: B008
         """The examples as many photos."""
         files = [(str(example.path), example.path.name) for example in self.examples]
-        return {self.files: None, **self._take(files, label, backbone, progress)}
+        return {self.files: None, **self._take(files, values, progress)}
 
-    def _take(self, files: list[tuple[str, str]], label: str, backbone: str, progress: gr.Progress) -> Updates:
+    def _take(self, files: list[tuple[str, str]], values: Values, progress: gr.Progress) -> Updates:
         if not files:
             return self.drop()
+        wanted = self.read(values).detector
         try:
             batch = find_items(files)
             with problem_at("batch"):
-                encoder = open_detector(self.store, label, backbone)[1]
+                encoder = open_saved(self.store, wanted.label, wanted.backbone)[1]
             self._encode(batch, encoder, progress)
         except Problem as problem:
             return self.drop(words.problem(str(problem)))
         batch.finish_thumbnails()
         photos = [{"name": item.name, "thumb": batch.thumbnails.get(i)} for i, item in enumerate(batch.items)]
-        return {self.state: batch, self.table: gr.update(photos=photos, value=[]), self.messages["batch"]: shown_if("")}
+        return {
+            self.photos: batch,
+            self.table: gr.update(photos=photos, value=[]),
+            self.messages["batch"]: hidden_if_empty(""),
+        }
 
-    def ask(
-        self,
-        batch: Batch | None,
-        classes: str,
-        label: str,
-        backbone: str,
-        tpr: float,
-        calibration: tuple[Photo, ...],
-        progress: gr.Progress = gr.Progress(),  # noqa: B008
-    ) -> UpdatesOrSkip:
+    def ask(self, values: Values, progress: gr.Progress = gr.Progress()) -> UpdatesOrSkip:  # noqa: B008
         """The verdicts on the photos at hand; without any, nothing."""
+        batch: Batch | None = values[self.photos]
         if batch is None:
             return gr.skip()
         try:
-            predictions, detector = self._judge(batch, classes, label, backbone, tpr, calibration, progress)
+            answer = self._answer(batch, self.read(values), progress)
         except Problem as problem:
             hidden = gr.update(visible=False)
+            note = words.note("No verdicts: something needs to be put right first, see above.")
             return {
+                self.state: None,
                 self.table: hidden,
                 self.save: hidden,
-                self.summary: shown_if(words.note("No verdicts: something needs to be put right first, see above.")),
-                self.messages[problem.place]: shown_if(words.problem(str(problem))),
+                self.summary: hidden_if_empty(note),
+                **tell(self.messages, (problem.place,), problem),
             }
+        calibrated = answer.detector.calibration is not None
         return {
-            self.table: gr.update(visible=True, value=rows(predictions)),
-            self.summary: shown_if(summary(batch, predictions, detector, float(tpr))),
+            self.state: answer.without_reasons(),
+            **self._verdicts(answer),
             self.save: gr.update(visible=True),
-            self.tpr: gr.update(interactive=detector.calibration is not None),
-            self.near: gr.update(value=tpr, visible=detector.calibration is not None),
+            self.tpr: gr.update(interactive=calibrated),
+            self.near: gr.update(value=answer.tpr, visible=calibrated),
         }
 
-    def move_threshold(self, batch: Batch | None, *asked: Value) -> UpdatesOrSkip:
+    def move_threshold(self, answer: BatchAnswer | None, tpr: float) -> UpdatesOrSkip:
         """Table and summary at another wanted true positive rate."""
-        found = self.ask(batch, *asked)
-        return found if batch is None else {part: found[part] for part in (self.table, self.summary)}
+        return gr.skip() if answer is None else self._verdicts(answer.at(float(tpr)))
 
-    def pick(self, batch: Batch, place: int) -> tuple[str, str, str]:
+    def _verdicts(self, answer: BatchAnswer) -> Updates:
+        return {
+            self.table: gr.update(visible=True, value=rows(answer.predictions)),
+            self.summary: hidden_if_empty(summary(answer)),
+        }
+
+    def pick(self, batch: Batch, index: int) -> tuple[str, str, str]:
         """A photo of the table: path, name, and a line on where it is from, as HTML."""
-        item = batch.items[place]
+        item = batch.items[index]
         # A folder of its own, so that neither visitors nor the name of a photo can get in the way.
         path = Path(tempfile.mkdtemp(dir=self.files.GRADIO_CACHE)) / f"photo{Path(item.name).suffix.lower()}"
         path.write_bytes(item.read())
-        source = f"{escape(item.name)}, {place + 1} of {len(batch.items)}"
+        source = f"{escape(item.name)}, {index + 1} of {len(batch.items)}"
         return str(path), item.name, f"Photo: {source}. {way_here('Back to the table')}"
 
-    def write(
-        self,
-        batch: Batch | None,
-        classes: str,
-        label: str,
-        backbone: str,
-        tpr: float,
-        calibration: tuple[Photo, ...],
-        progress: gr.Progress = gr.Progress(),  # noqa: B008
-    ) -> str:
+    def write(self, values: Values, progress: gr.Progress = gr.Progress()) -> str:  # noqa: B008
         """The link to the CSV, which is made when it is asked for."""
+        batch: Batch | None = values[self.photos]
         if batch is None:
             raise gr.Error("There are no photos to write about.", print_exception=False)
         try:
-            return csv_link(batch, self._judge(batch, classes, label, backbone, tpr, calibration, progress)[0])
+            return csv_link(self._answer(batch, self.read(values), progress))
         except Problem as problem:
             raise gr.Error(str(problem), print_exception=False) from problem
 
-    def _judge(
-        self,
-        batch: Batch,
-        classes: str,
-        label: str,
-        backbone: str,
-        tpr: float,
-        calibration: tuple[Photo, ...],
-        progress: gr.Progress,
-    ) -> tuple[list[Prediction], Detector]:
-        detector, encoder = open_judge(self.store, classes, label, backbone, calibration)
+    def _answer(self, batch: Batch, request: DetectRequest, progress: gr.Progress) -> BatchAnswer:
+        detector, encoder = open_detector(self.store, request.detector)
         with problem_at("batch"):
-            return judge(batch, detector, self._encode(batch, encoder, progress), float(tpr)), detector
+            return predict_batch(batch, detector, self._encode(batch, encoder, progress), request.tpr)
 
     def _encode(self, batch: Batch, encoder: Encoder, progress: gr.Progress) -> dict[int, Tensor]:
-        return batch.encode(encoder, counter(progress, len(batch.items), "Looking at the photos"))
+        return batch.encode(encoder, counter(progress, len(batch.items), "Reading the photos"))

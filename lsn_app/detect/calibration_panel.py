@@ -7,11 +7,11 @@ from functools import partial
 import gradio as gr
 
 from lsn_app.serving.photos import Item, Photo, read_file
-from lsn_app.serving.requests import open_detector
+from lsn_app.serving.requests import open_saved
 from lsn_app.serving.store import Store
 from lsn_app.shared import words
-from lsn_app.shared.components import UpdatesOrSkip, UploadedFiles
-from lsn_app.shared.messages import counter, shown_if
+from lsn_app.shared.components import Updates, UploadedFiles
+from lsn_app.shared.messages import counter, hidden_if_empty, message
 from lsn_app.shared.photo_input import file_of
 from lsn_core import UserError
 from lsn_core.calibration import DEFAULT_TPR
@@ -52,7 +52,7 @@ class CalibrationPanel:
                 label="Calibration photos", file_count="multiple", file_types=["image"], height=140, elem_id="lsn-files"
             )
             self.note = gr.HTML(visible=False, elem_id="lsn-calibration-note")
-            self.message = gr.HTML(visible=False, elem_id="lsn-message-calibration")
+            self.message = message("lsn-message-calibration")
 
     def take(
         self,
@@ -60,19 +60,19 @@ class CalibrationPanel:
         label: str,
         backbone: str,
         progress: gr.Progress = gr.Progress(),  # noqa: B008
-    ) -> UpdatesOrSkip:
+    ) -> Updates:
         """Reads and encodes the calibration photos; unusable ones are named and left out."""
         files = [file_of(item) for item in payload or ()]
         try:
             if len(files) > MAX_PHOTOS:
                 raise UserError(f"{len(files)} photos were given; at most {MAX_PHOTOS} are taken. Give fewer.")
-            encoder = open_detector(self.store, label, backbone)[1]
+            encoder = open_saved(self.store, label, backbone)[1]
         except UserError as error:
-            return {self.state: (), self.note: shown_if(words.problem(str(error)))}
+            return {self.state: (), self.note: hidden_if_empty(words.problem(str(error)))}
         items = [Item(name, partial(read_file, path, name)) for path, name in files]
-        found = encoder.encode_many(items, counter(progress, len(items), "Reading calibration photos"))
+        features = encoder.encode_many(items, counter(progress, len(items), "Reading calibration photos"))
         used, refused = [], []
-        for (path, name), item, feature in zip(files, items, found, strict=True):
+        for (path, name), item, feature in zip(files, items, features, strict=True):
             if isinstance(feature, UserError):
                 refused.append(str(feature))
             else:
@@ -81,4 +81,4 @@ class CalibrationPanel:
         if refused:
             more = f" And {len(refused) - 3} more could not be read." if len(refused) > 3 else ""
             text += words.problem(" ".join(refused[:3]) + more)
-        return {self.state: tuple(used), self.note: shown_if(text)}
+        return {self.state: tuple(used), self.note: hidden_if_empty(text)}

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import gradio as gr
 
-from lsn_app.serving.requests import ZERO_SHOT
-from lsn_app.serving.store import Store
+from lsn_app.serving.requests import ZERO_SHOT, Place
 from lsn_app.shared import words
 from lsn_app.shared.components import Components, Updates, UploadedFile
-from lsn_app.shared.messages import shown_if
+from lsn_app.shared.messages import hidden_if_empty, message
 from lsn_app.shared.photo_input import file_of
+from lsn_app.shared.shared import Shared
 from lsn_core import Detector, UserError
 
 DEFAULT_CLASSES = "dog, cat, elephant, flamingo"
@@ -24,11 +24,10 @@ class DetectorChoice:
         classes, detector, backbone: what decides which detector is asked.
         ask_button: asks it again.
         messages: where mistakes are told, by the input they belong to.
-        shown: the components that `choose` updates.
     """
 
-    def __init__(self, store: Store) -> None:
-        self.store = store
+    def __init__(self, shared: Shared) -> None:
+        self.store = store = shared.store
         self.classes = gr.Textbox(
             DEFAULT_CLASSES,
             label="Known classes",
@@ -38,33 +37,33 @@ class DetectorChoice:
             elem_id="lsn-classes",
         )
         self.own_classes = gr.HTML(visible=False, elem_id="lsn-own-classes")
-        self.messages = {"classes": gr.HTML(visible=False, elem_id="lsn-message-classes")}
+        self.messages: dict[Place, gr.HTML] = {"classes": message("lsn-message-classes")}
         self.ask_button = gr.Button("Ask again with these classes", size="sm", elem_id="lsn-ask")
         with gr.Row():
-            self.detector = gr.Dropdown(
-                [ZERO_SHOT, *self.store.detectors],
-                value=ZERO_SHOT,
-                label="Detector",
-                min_width=200,
-                elem_id="lsn-detector",
-            )
+            self.detector = shared.detector
+            self.detector.render()
             self.backbone = gr.Dropdown(
-                self.store.choices,
-                value=self.store.default,
+                store.choices,
+                value=store.default,
                 label="CLIP model (backbone)",
                 min_width=200,
-                allow_custom_value=not self.store.public,
+                allow_custom_value=not store.public,
                 elem_id="lsn-backbone",
             )
         self.upload = gr.UploadButton(
             "Upload a detector file (.safetensors)", file_types=[".safetensors"], size="sm", elem_id="lsn-detector-file"
         )
-        note = words.backbone_note(self.store.default)
+        note = words.backbone_note(store.default)
         self.backbone_note = gr.HTML(note, visible=bool(note), elem_id="lsn-backbone-note")
-        self.messages["model"] = gr.HTML(visible=False, elem_id="lsn-message-model")
+        self.messages["model"] = message("lsn-message-model")
 
     @property
-    def shown(self) -> Components:
+    def inputs(self) -> Components:
+        """The components that decide which detector is asked."""
+        return [self.classes, self.detector, self.backbone]
+
+    @property
+    def outputs(self) -> Components:
         """The components that `choose` updates."""
         return [self.classes, self.own_classes, self.ask_button, self.backbone, self.backbone_note]
 
@@ -72,29 +71,29 @@ class DetectorChoice:
         """Chooses an uploaded detector and offers it to this visitor, or says why it is none."""
         path, name = file_of(payload)
         try:
-            label = self.store.take_in(Path(path), name, request.session_hash)
+            label = self.store.add_upload(Path(path), name, request.session_hash)
         except UserError as error:
-            return {self.messages["model"]: shown_if(words.problem(str(error)))}
+            return {self.messages["model"]: hidden_if_empty(words.problem(str(error)))}
         choices = [ZERO_SHOT, *self.store.offered(request.session_hash)]
-        return {self.detector: gr.update(choices=choices, value=label), self.messages["model"]: shown_if("")}
+        return {self.detector: gr.update(choices=choices, value=label), self.messages["model"]: hidden_if_empty("")}
 
     def choose(self, label: str) -> tuple[Detector | None, Updates]:
         """The chosen detector (None for zero-shot), and the inputs that it has a use for."""
         zero_shot = label == ZERO_SHOT
-        found: Updates = {
+        updates: Updates = {
             self.classes: gr.update(visible=zero_shot),
             self.ask_button: gr.update(visible=zero_shot),
             self.own_classes: gr.update(visible=False),
             self.backbone: gr.update(interactive=True),
         }
         if zero_shot:
-            return None, found
+            return None, updates
         try:
             detector, encoder = self.store.detector(label)
         except UserError:
-            return None, found  # the answer that follows says why
+            return None, updates  # the answer that follows says why
         names = ", ".join(detector.class_names)
-        found[self.own_classes] = shown_if(words.note(f"This detector knows: {names}."))
-        found[self.backbone] = gr.update(value=encoder.name, interactive=False)
-        found[self.backbone_note] = shown_if(words.backbone_note(encoder.name))
-        return detector, found
+        updates[self.own_classes] = hidden_if_empty(words.note(f"This detector knows: {names}."))
+        updates[self.backbone] = gr.update(value=encoder.name, interactive=False)
+        updates[self.backbone_note] = hidden_if_empty(words.backbone_note(encoder.name))
+        return detector, updates

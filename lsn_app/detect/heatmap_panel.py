@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,12 @@ import gradio as gr
 from gradio.data_classes import FileData
 from PIL import Image
 
-from lsn_app.serving.photos import Photo, read_photo
-from lsn_app.serving.requests import ZERO_SHOT, Problem, open_judge, problem_at
+from lsn_app.detect.answer import DetectRequest
+from lsn_app.serving.photos import read_photo
+from lsn_app.serving.requests import DetectorRequest, Problem, open_detector, problem_at
 from lsn_app.serving.store import Store
 from lsn_app.shared import words
-from lsn_app.shared.components import Components, Event, EventOptions, Updates
+from lsn_app.shared.components import Components, Event, EventOptions, Inputs, Updates, Values
 from lsn_app.shared.messages import plot_title
 from lsn_app.shared.photo_input import file_of
 from lsn_core import UserError
@@ -33,11 +35,12 @@ class HeatMapPanel:
     """The panel's components, and how they are filled.
 
     Args:
-        inputs: the components for photo, classes, detector and backbone that the maps are of.
+        asked: the components that decide which photo and which detector the maps are of, as `read` takes them.
+        read: the request in their values.
     """
 
-    def __init__(self, store: Store, inputs: Components) -> None:
-        self.store, self.inputs = store, inputs
+    def __init__(self, store: Store, asked: Inputs, read: Callable[[Values], DetectRequest]) -> None:
+        self.store, self.read = store, read
         with gr.Column(visible=False, elem_id="lsn-heatmaps") as self.box:
             plot_title(
                 "Where the answer comes from",
@@ -85,15 +88,14 @@ class HeatMapPanel:
             )
             self.legend = gr.HTML(elem_id="lsn-heat-legend")
             self.download = gr.DownloadButton("Download as PNG", size="sm", elem_id="lsn-heat-download")
-        choices = [self.class_name, self.kind, self.method, self.opacity]
+        self.inputs: Inputs = {*asked, self.class_name, self.kind, self.method, self.opacity}
         gr.on(
             [self.class_name.input, self.kind.input, self.method.input, self.opacity.release],
             self.show,
-            [*inputs, *choices],
+            self.inputs,
             self.outputs,
             **_PRIVATE,
         )
-        self.choices = choices
 
     @property
     def outputs(self) -> Components:
@@ -102,44 +104,39 @@ class HeatMapPanel:
 
     def follow(self, event: Event) -> Event:
         """Fills the panel after an event that changed photo, classes or detector; the verdict goes first."""
-        return event.then(self.show, [*self.inputs, *self.choices], self.outputs, show_progress="hidden", **_PRIVATE)
+        return event.then(self.show, self.inputs, self.outputs, show_progress="hidden", **_PRIVATE)
 
-    def show(
-        self,
-        photo: Photo | None,
-        classes: str,
-        label: str,
-        backbone: str,
-        class_name: str,
-        kind: str,
-        method: str,
-        opacity: float,
-    ) -> Updates:
+    def show(self, values: Values) -> Updates:
         """The maps, or why there are none; without a photo, nothing."""
-        if photo is None:
+        request = self.read(values)
+        if request.photo is None:
             return {self.box: gr.update(visible=False)}
         try:
-            detector, encoder = open_judge(self.store, classes, label, backbone)
+            detector, encoder = open_detector(self.store, request.detector)
             with problem_at("photo"):
-                encoder.encode_photo(photo)
+                encoder.encode_photo(request.photo)
         except Problem:
             return {self.box: gr.update(visible=False)}  # the verdict's place says what is wrong
+        class_name = str(values[self.class_name])
         chosen = class_name if class_name in detector.class_names else PREDICTED
-        found: Updates = {
+        updates: Updates = {
             self.box: gr.update(visible=True),
             self.class_name: gr.update(
                 choices=[("the one that fits best", PREDICTED), *detector.class_names], value=chosen
             ),
         }
         try:
-            maps, picture = encoder.explain(detector, photo, chosen or None, method, kind)
+            maps, picture = encoder.explain(
+                detector, request.photo, chosen or None, values[self.method], values[self.kind]
+            )
         except UserError as error:
             nothing = {self.gallery: [], self.legend: "", self.download: gr.update(interactive=False)}
-            return found | nothing | {self.message: gr.update(value=words.problem(str(error)), visible=True)}
+            return updates | nothing | {self.message: gr.update(value=words.problem(str(error)), visible=True)}
         # A folder of its own, so that neither visitors nor the name of a photo can get in the way.
         file = Path(tempfile.mkdtemp(dir=self.gallery.GRADIO_CACHE)) / "heat-maps.png"
+        opacity = float(values[self.opacity])
         panel(picture, maps, opacity).save(file)
-        return found | {
+        return updates | {
             self.message: gr.update(visible=False),
             self.gallery: gr.update(value=captioned(picture, maps, opacity), columns=min(4, max(2, len(maps.targets)))),
             self.legend: legend(maps),
@@ -149,9 +146,9 @@ class HeatMapPanel:
 
 def captioned(picture: Image.Image, maps: HeatMaps, opacity: float) -> list[tuple[Image.Image, str]]:
     """Each map over the photo, with its prompt and value."""
-    shown, small = reduce(picture, maps, _LARGEST)
+    reduced, small = reduce(picture, maps, _LARGEST)
     return [
-        (overlay(shown, small, i, opacity), f"{target.label}: {target.value:.3f}")
+        (overlay(reduced, small, i, opacity), f"{target.label}: {target.value:.3f}")
         for i, target in enumerate(maps.targets)
     ]
 
@@ -189,10 +186,9 @@ def build_endpoint(store: Store, default_classes: str) -> None:
             file, method, limit (largest absolute value), seen_box (left, top, right, bottom in pixels of the photo),
             maps (each with label, value and grid, rows of numbers over the box), error (a sentence, else null).
         """
-        given: Any = image  # Gradio hands over the plain dictionary
-        path, name = file_of(given if isinstance(given, dict) else given.model_dump())
+        path, name = file_of(image)
         try:
-            detector, encoder = open_judge(store, classes, ZERO_SHOT, store.default)
+            detector, encoder = open_detector(store, DetectorRequest(classes, backbone=store.default))
             maps, _ = encoder.explain(detector, read_photo(path, name), class_name or None, method, target)
         except (Problem, UserError) as error:
             return {"file": name, "method": method, "limit": None, "seen_box": None, "maps": [], "error": str(error)}

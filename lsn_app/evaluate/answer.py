@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import cast
 
 from lsn_app.serving.encoder import Encoder
-from lsn_app.serving.requests import Place, Problem, problem_at
+from lsn_app.serving.requests import DetectorRequest, Place, Problem, problem_at
 from lsn_app.shared.examples import Example
-from lsn_app.shared.uploads import MAX_IMAGES, ImageSet
+from lsn_app.shared.uploads import MAX_IMAGES, ImageSet, open_known, open_others
 from lsn_core import Detector
 from lsn_core.data.features import FeatureSet, ImageEncoder, extract_features
 from lsn_core.evaluation import Evaluation, Method, class_targets, evaluate
@@ -37,7 +37,30 @@ def split_examples(examples: Sequence[Example], class_names: Sequence[str]) -> t
     return (sets[0] if known else None), sets[1:] if other else []
 
 
-def check_sets(known: ImageSet, others: Sequence[ImageSet], judge: Detector) -> None:
+@dataclass(frozen=True)
+class EvaluateRequest:
+    """What is to be measured.
+
+    Attributes:
+        detector: which detector.
+        known: path and name of each uploaded file of its classes.
+        others: those of other things.
+        example: whether the example photos are taken in the place of files.
+    """
+
+    detector: DetectorRequest
+    known: tuple[tuple[str, str], ...] = ()
+    others: tuple[tuple[str, str], ...] = ()
+    example: bool = False
+
+    def open_sets(self, examples: Sequence[Example], detector: Detector) -> tuple[ImageSet | None, list[ImageSet]]:
+        """The known images (None without any) and the sets of others. Raises Problem where they are unusable."""
+        if self.example:
+            return split_examples(examples, detector.class_names)
+        return open_known(self.known), open_others(self.others)
+
+
+def check_sets(known: ImageSet, others: Sequence[ImageSet], detector: Detector) -> None:
     """Raises Problem where there are too many images, or known ones of classes that the detector does not know."""
     total = len(known) + sum(len(one) for one in others)
     if total > MAX_IMAGES:
@@ -47,7 +70,7 @@ def check_sets(known: ImageSet, others: Sequence[ImageSet], judge: Detector) -> 
         )
     if known.classes is not None:
         with problem_at("known"):
-            class_targets(known.classes, judge, known.name)
+            class_targets(known.classes, detector, known.name)
 
 
 @dataclass(frozen=True)
@@ -72,22 +95,22 @@ class Report:
     """An evaluation and the sets it is of; `known` and `others` are in the order of its scores."""
 
     evaluation: Evaluation
-    judge: Detector
+    detector: Detector
     known: Scored
     others: list[Scored]
 
 
-def methods_for(judge: Detector, encoder: Encoder) -> list[Method]:
+def methods_for(detector: Detector, encoder: Encoder) -> list[Method]:
     """The detector, and MCM on its own positive prompts where they are learned and on hand-written ones."""
-    written = encoder.zero_shot(judge.class_names)
-    methods = [Method(OURS, judge, judge.score_name)]
-    if judge.config.get("method") != "zero-shot" and judge.score_name != "mcm":
-        methods.append(Method(OWN_MCM, judge, "mcm"))
+    written = encoder.zero_shot(detector.class_names)
+    methods = [Method(OURS, detector, detector.score_name)]
+    if detector.config.get("method") != "zero-shot" and detector.score_name != "mcm":
+        methods.append(Method(OWN_MCM, detector, "mcm"))
     return [*methods, Method(WRITTEN_MCM, written, "mcm")]
 
 
 def measure(
-    judge: Detector,
+    detector: Detector,
     encoder: Encoder,
     known: ImageSet,
     others: Sequence[ImageSet],
@@ -103,11 +126,11 @@ def measure(
     Raises:
         Problem: the sets do not fit the detector, or none of the images of a set can be read.
     """
-    check_sets(known, others, judge)
+    check_sets(known, others, detector)
     total, before = len(known) + sum(len(one) for one in others), 0
     scored, features = [], []
     for images in (known, *others):
-        found = extract_features(
+        extracted = extract_features(
             cast(ImageEncoder, encoder),
             images,
             cache=cache,
@@ -116,19 +139,19 @@ def measure(
             progress=lambda done, _, before=before: progress(before + done, total),  # type: ignore[misc]
         )
         before += len(images)
-        scored.append(_scored(images, found, judge, "known" if images is known else "others"))
-        features.append(found.features)
+        scored.append(_scored(images, extracted, detector, "known" if images is known else "others"))
+        features.append(extracted.features)
     targets = None
     if known.classes is not None:
-        targets = class_targets([known.classes[i] for i in scored[0].kept], judge, known.name)
-    by_name = {images.name: found for images, found in zip(others, features[1:], strict=True)}
-    evaluation = evaluate(methods_for(judge, encoder), features[0], targets, by_name, repeats=REPEATS, seed=SEED)
-    return Report(evaluation, judge, scored[0], scored[1:])
+        targets = class_targets([known.classes[i] for i in scored[0].kept], detector, known.name)
+    by_name = {images.name: rows for images, rows in zip(others, features[1:], strict=True)}
+    evaluation = evaluate(methods_for(detector, encoder), features[0], targets, by_name, repeats=REPEATS, seed=SEED)
+    return Report(evaluation, detector, scored[0], scored[1:])
 
 
-def _scored(images: ImageSet, found: FeatureSet, judge: Detector, place: Place) -> Scored:
-    errors = [problem for _, problem in found.errors]
-    if not len(found.features):
+def _scored(images: ImageSet, extracted: FeatureSet, detector: Detector, place: Place) -> Scored:
+    errors = [problem for _, problem in extracted.errors]
+    if not len(extracted.features):
         raise Problem(place, " ".join([f"{images.name}: none of the images could be read.", *errors[:3]]))
-    predicted = [judge.class_names[i] for i in judge.classify_features(found.features).tolist()]
-    return Scored(images, found.kept.tolist(), predicted, errors)
+    predicted = [detector.class_names[i] for i in detector.classify_features(extracted.features).tolist()]
+    return Scored(images, extracted.kept.tolist(), predicted, errors)

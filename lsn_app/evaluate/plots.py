@@ -28,15 +28,15 @@ def score_histograms(
         lines: what a threshold is called -> its score.
         score_label: name of the score.
     """
-    inside = np.asarray(known, dtype=np.float64)
-    both = np.concatenate([inside, *(np.asarray(scores, dtype=np.float64) for scores in others.values())])
-    smallest = min(inside.size, *(len(scores) for scores in others.values()))
+    id_scores = np.asarray(known, dtype=np.float64)
+    both = np.concatenate([id_scores, *(np.asarray(scores, dtype=np.float64) for scores in others.values())])
+    smallest = min(id_scores.size, *(len(scores) for scores in others.values()))
     bins = int(np.clip(round(2 * np.sqrt(smallest)), 16, 40))
     edges = np.histogram_bin_edges(both, bins=bins)
     figure = _rows(others)
     for row, scores in enumerate(others.values(), start=1):
         for name, values, colour, shape in (
-            ("known photos", inside, KNOWN, ""),
+            ("known photos", id_scores, KNOWN, ""),
             ("other photos", np.asarray(scores, dtype=np.float64), UNKNOWN, "/"),
         ):
             counts = np.histogram(values, bins=edges)[0]
@@ -68,7 +68,7 @@ def score_histograms(
                 row=row,
                 col=1,
             )
-        top = max(np.histogram(values, bins=edges)[0].max() / len(values) for values in (inside, scores))
+        top = max(np.histogram(values, bins=edges)[0].max() / len(values) for values in (id_scores, scores))
         figure.update_yaxes(title="share of photos", tickformat=".0%", range=[0, top * 1.1], row=row, col=1)
     figure.update_xaxes(range=[edges[0], edges[-1]])
     figure.update_xaxes(title=f"{score_label}: further right looks more known", row=len(others), col=1)
@@ -97,18 +97,18 @@ def roc_curves(known: Mapping[str, Scores], others: Mapping[str, Mapping[str, Sc
             row=row,
             col=1,
         )
-        for (method, inside), (colour, dash) in zip(known.items(), _STYLES, strict=False):
-            fpr, tpr, thresholds = roc_curve(inside, scores[method])
-            shown = _thinned(len(fpr))
+        for (method, id_scores), (colour, dash) in zip(known.items(), _STYLES, strict=False):
+            fpr, tpr, thresholds = roc_curve(id_scores, scores[method])
+            points = _thinned(len(fpr))
             figure.add_scatter(
-                x=fpr[shown],
-                y=tpr[shown],
+                x=fpr[points],
+                y=tpr[points],
                 mode="lines",
                 name=method,
                 legendgroup=method,
                 showlegend=row == 1,
                 line={"color": colour, "width": 2.5, "dash": dash},
-                customdata=thresholds[shown],
+                customdata=thresholds[points],
                 hovertemplate=f"{method}<br>keeps %{{y:.1%}} of known photos<br>lets %{{x:.1%}} of the others pass<br>"
                 "at a score of %{customdata:.4f}<extra></extra>",
                 row=row,

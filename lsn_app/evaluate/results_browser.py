@@ -52,7 +52,7 @@ def load_results(folder: Path = RESULTS_DIR) -> list[ResultTable]:
     NAME_details.csv, with the single measurements, and a file that cannot be read are left out. Empty where there is no
     such folder.
     """
-    found: list[ResultTable] = []
+    tables: list[ResultTable] = []
     for stem in sorted(
         {
             path.stem
@@ -61,10 +61,10 @@ def load_results(folder: Path = RESULTS_DIR) -> list[ResultTable]:
         }
     ):
         try:
-            found += _load(folder, stem)
+            tables += _load(folder, stem)
         except (OSError, ValueError, csv.Error) as error:
             log.warning("results/%s cannot be shown: %s", stem, error)
-    return sorted(found, key=lambda table: (not table.titled, table.title))
+    return sorted(tables, key=lambda table: (not table.titled, table.title))
 
 
 class BenchmarkBrowser:
@@ -75,7 +75,7 @@ class BenchmarkBrowser:
         if not self.tables:
             gr.HTML(words.note("The results come with the repository; they are not part of the installed package."))
             return
-        first, choices = self.tables[0], [(table.title, place) for place, table in enumerate(self.tables)]
+        first, choices = self.tables[0], [(table.title, index) for index, table in enumerate(self.tables)]
         self.choice = gr.Dropdown(choices, value=0, label="Result", elem_id="eval-benchmark")
         gr.HTML(words.note("A column's menu (⋮) sorts the table."))
         self.table = gr.Dataframe(
@@ -105,9 +105,9 @@ class BenchmarkBrowser:
             api_visibility="private",
         )
 
-    def show(self, place: int) -> Updates:
+    def show(self, index: int) -> Updates:
         """Another table."""
-        table = self.tables[place]
+        table = self.tables[index]
         return {
             self.table: gr.update(value=_cells(table), headers=table.header, datatype=_kinds(table)),
             self.picture: gr.update(value=_picture(table), visible=table.picture is not None),
@@ -132,20 +132,20 @@ def _load(folder: Path, stem: str) -> list[ResultTable]:
     titled = bool(about.get("title"))
     title = str(about.get("title") or stem.replace("_", " ").capitalize())
     facts = _facts(about)
-    shown = picture if picture.is_file() else None
+    existing = picture if picture.is_file() else None
     if (folder / f"{stem}.csv").is_file():
         with (folder / f"{stem}.csv").open(newline="", encoding="utf-8-sig") as file:
             header, *rows = list(csv.reader(file)) or [[]]
-        return [ResultTable(title, header, [[_number(cell) for cell in row] for row in rows], facts, shown, titled)]
+        return [ResultTable(title, header, [[_number(cell) for cell in row] for row in rows], facts, existing, titled)]
     lists = _lists(about)
     if not lists:
-        return [ResultTable(title, ["what", "value"], [list(item) for item in facts.items()], {}, shown, titled)]
+        return [ResultTable(title, ["what", "value"], [list(item) for item in facts.items()], {}, existing, titled)]
     return [
         ResultTable(
             title if name == "rows" or len(lists) == 1 else f"{title}: {name.replace('_', ' ')}",
             *_table(rows),
             facts,
-            shown,
+            existing,
             titled,
         )
         for name, rows in lists.items()
@@ -154,17 +154,17 @@ def _load(folder: Path, stem: str) -> list[ResultTable]:
 
 def _lists(about: Mapping[str, object], prefix: str = "") -> dict[str, list[dict[str, object]]]:
     """Name -> rows of what is a list of objects, or an object of objects whose keys then are a column."""
-    found: dict[str, list[dict[str, object]]] = {}
+    lists: dict[str, list[dict[str, object]]] = {}
     for key, value in about.items():
         name = f"{prefix}{key}"
         if isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
-            found[name] = value
+            lists[name] = value
         elif isinstance(value, dict) and key != "versions" and value:
             if all(isinstance(item, dict) for item in value.values()):
-                found[name] = [{"name": inner, **item} for inner, item in value.items()]
+                lists[name] = [{"name": inner, **item} for inner, item in value.items()]
             else:
-                found |= _lists(value, f"{name}: ")
-    return found
+                lists |= _lists(value, f"{name}: ")
+    return lists
 
 
 def _table(rows: Sequence[Mapping[str, object]]) -> tuple[list[str], list[list[object]]]:
@@ -175,16 +175,16 @@ def _table(rows: Sequence[Mapping[str, object]]) -> tuple[list[str], list[list[o
 def _facts(about: Mapping[str, object]) -> dict[str, str]:
     order = [key for key in _MADE_BY if key in about]
     order += [key for key, value in about.items() if key not in order and key not in ("title", "rows")]
-    found = {}
+    facts = {}
     for key in order:
         value = about[key]
         if isinstance(value, dict) and value and not any(isinstance(part, dict | list) for part in value.values()):
-            found[key.replace("_", " ")] = ", ".join(f"{name} {_plain(part)}" for name, part in value.items())
+            facts[key.replace("_", " ")] = ", ".join(f"{name} {_plain(part)}" for name, part in value.items())
         elif isinstance(value, str | int | float) or (
             isinstance(value, list) and not any(isinstance(part, dict) for part in value)
         ):
-            found[key.replace("_", " ")] = str(_plain(value))
-    return found
+            facts[key.replace("_", " ")] = str(_plain(value))
+    return facts
 
 
 def _plain(value: object) -> object:

@@ -1,4 +1,4 @@
-"""What the Evaluate tab says: sets found, results with how sure they are, and tables as HTML and CSV."""
+"""What the Evaluate tab says: what sets hold, results with how sure they are, and tables as HTML and CSV."""
 
 from __future__ import annotations
 
@@ -44,16 +44,16 @@ def failed() -> str:
     )
 
 
-def found(known: ImageSet | None, others: Sequence[ImageSet]) -> str:
-    """What was found in the uploaded files, before anything starts: counts, classes, photos that cannot be read."""
+def contents(known: ImageSet | None, others: Sequence[ImageSet]) -> str:
+    """What the uploaded files hold, before anything starts: counts, classes, photos that cannot be read."""
     if known is None and not others:
         return note("Give photos first, or try it with the examples.")
-    parts = [_found_one("Known", known)] if known else [note("Photos of known classes are still missing.")]
-    parts += [_found_one("Other", one) for one in others] or [note("Photos of other things are still missing.")]
+    parts = [_set_contents("Known", known)] if known else [note("Photos of known classes are still missing.")]
+    parts += [_set_contents("Other", one) for one in others] or [note("Photos of other things are still missing.")]
     return f'<section class="lsn-found" role="status">{"".join(parts)}</section>'
 
 
-def _found_one(kind: str, images: ImageSet) -> str:
+def _set_contents(kind: str, images: ImageSet) -> str:
     sentences = [f"{_photos(len(images))}."]
     if images.counts and kind == "Known":
         ranked = sorted(images.counts.items(), key=lambda item: -item[1])
@@ -123,15 +123,15 @@ def table(report: Report) -> str:
     rows = "".join(_row(row) for row in [*averages, *report.evaluation.rows])
     head = "".join(f'<th scope="col">{text}</th>' for text in _HEADS)
     left_out = [error for one in (report.known, *report.others) for error in one.errors]
-    said = ""
+    missing = ""
     if left_out:
         more = f" And {len(left_out) - 3} more." if len(left_out) > 3 else ""
-        said = problem(
+        missing = problem(
             f"{_photos(len(left_out))} could not be read and had no part in it. {' '.join(left_out[:3])}{more}"
         )
     return (
         '<div class="not-scroll eval-scroll" tabindex="0" role="region" aria-label="Results"><table class="eval-table">'
-        f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>{said}"
+        f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>{missing}"
     )
 
 
@@ -179,10 +179,10 @@ def _image_csv(report: Report) -> str:
     sets = [(report.known, "ID", evaluation.known)]
     sets += [(one, "OOD", evaluation.others[one.images.name]) for one in report.others]
     for one, side, scores in sets:
-        for place, index in enumerate(one.kept):
+        for row, index in enumerate(one.kept):
             label = one.images.classes[index] if one.images.classes else None
-            values = [float(scores[method][place]) for method in methods]
-            rows.append((one.images.name, side, one.images.names[index], label, one.predicted[place], *values))
+            values = [float(scores[method][row]) for method in methods]
+            rows.append((one.images.name, side, one.images.names[index], label, one.predicted[row], *values))
     header = ("set", "side", "image", "class", "predicted", *(f"score: {method}" for method in methods))
     return csv_text(header, rows)
 

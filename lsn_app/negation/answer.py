@@ -11,12 +11,34 @@ from torch import Tensor
 
 from lsn_app.serving.encoder import Encoder
 from lsn_app.serving.photos import Item, Photo, read_photo
-from lsn_app.serving.requests import Problem, open_detector, parse_classes, problem_at
+from lsn_app.serving.requests import DetectorRequest, Problem, open_saved, parse_classes, problem_at
 from lsn_app.serving.store import Store
 from lsn_app.shared.uploads import MAX_PHOTOS
 from lsn_core import Backbone, Detector, UserError
 from lsn_core.negation import Choice, NotCount, choose, count_not, written_prompts
 from lsn_core.prompts.written import negate
+
+
+@dataclass(frozen=True)
+class NegationRequest:
+    """What the tab asks.
+
+    Attributes:
+        photo: the photo in question; None while there is none.
+        texts: the two texts to choose from.
+        detector: the classes of the table, and the detector whose learned prompts stand beside the written ones.
+        truth: what the photo shows; empty where that is not known.
+    """
+
+    photo: Photo | None
+    texts: tuple[str, str]
+    detector: DetectorRequest
+    truth: str = ""
+
+    def open_encoder(self, store: Store) -> Encoder:
+        """The backbone that is asked. Raises Problem where it cannot be had."""
+        with problem_at("model"):
+            return open_saved(store, self.detector.label, self.detector.backbone)[1]
 
 
 def ask_texts(encoder: Encoder, photo: Photo, texts: Sequence[str]) -> Choice:
@@ -31,22 +53,19 @@ def ask_negated(encoder: Encoder, photo: Photo, texts: Sequence[str]) -> tuple[C
     """The choice between texts, and the one after "not" was put before the text that lost (Figure 4), or taken away."""
     before = ask_texts(encoder, photo, texts)
     loser = before.cosines.index(min(before.cosines))
-    changed = [negate(text) if place == loser else text for place, text in enumerate(before.texts)]
+    changed = [negate(text) if index == loser else text for index, text in enumerate(before.texts)]
     return before, ask_texts(encoder, photo, changed)
 
 
-def open_prompts(store: Store, classes: str, label: str, backbone: str) -> tuple[Detector, Detector | None, Encoder]:
-    """Written prompts for the classes asked about, and the chosen detector with its learned ones for the same classes.
+def open_prompts(store: Store, wanted: DetectorRequest) -> tuple[Detector, Detector | None, Encoder]:
+    """Written prompts for the classes asked about, and the saved detector with its learned ones for the same classes.
 
-    Args:
-        classes: as typed; of no meaning where a detector is chosen, which asks about its own.
-        label: of a shipped detector, or ZERO_SHOT for none.
-        backbone: name of the backbone; of no meaning where a detector is chosen.
+    Raises Problem for a user's mistake. Without a saved detector, the second is None.
     """
     with problem_at("model"):
-        learned, encoder = open_detector(store, label, backbone)
+        learned, encoder = open_saved(store, wanted.label, wanted.backbone)
     with problem_at("classes"):
-        names = learned.class_names if learned else parse_classes(classes)
+        names = learned.class_names if learned else parse_classes(wanted.classes)
         return written_prompts(cast(Backbone, encoder), names), learned, encoder
 
 
@@ -79,10 +98,10 @@ def count_photos(
     Args:
         on_done: called with the number of photos done since it was called last.
     """
-    found = encoder.encode_many(items, on_done)
-    features = [feature for feature in found if isinstance(feature, Tensor)]
-    truths = [item.truth for item, feature in zip(items, found, strict=True) if isinstance(feature, Tensor)]
-    errors = [str(error) for error in found if isinstance(error, UserError)]
+    encoded = encoder.encode_many(items, on_done)
+    features = [feature for feature in encoded if isinstance(feature, Tensor)]
+    truths = [item.truth for item, feature in zip(items, encoded, strict=True) if isinstance(feature, Tensor)]
+    errors = [str(error) for error in encoded if isinstance(error, UserError)]
     if not features:
         raise Problem("files", " ".join(["None of the photos could be read.", *errors[:3]]))
     known = [truth for truth in truths if truth is not None]

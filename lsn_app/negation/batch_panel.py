@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import re
+from collections.abc import Callable
 
 import gradio as gr
-from gradio.blocks import Block
 
 from lsn_app.negation import words as probe_words
-from lsn_app.negation.answer import MAX_PHOTOS, count_photos, open_prompts
+from lsn_app.negation.answer import MAX_PHOTOS, NegationRequest, count_photos, open_prompts
 from lsn_app.negation.plots import not_bars
 from lsn_app.serving.requests import ZERO_SHOT, Problem
 from lsn_app.serving.store import Store
 from lsn_app.shared import words
-from lsn_app.shared.components import EventOptions, Updates, UpdatesOrSkip, UploadedFiles
-from lsn_app.shared.messages import counter, plot_title, shown_if
+from lsn_app.shared.components import Event, EventOptions, Inputs, Updates, UpdatesOrSkip, UploadedFiles, Values
+from lsn_app.shared.messages import counter, hidden_if_empty, message, plot_title
 from lsn_app.shared.photo_input import file_of
 from lsn_app.shared.uploads import find_photos
+from lsn_core.class_names import join_class_names
 from lsn_core.prompts.written import NEGATIVE_TEMPLATE
 
 SHARED: EventOptions = {"concurrency_id": "model", "concurrency_limit": 2, "api_visibility": "private"}
@@ -25,12 +25,19 @@ SHARED: EventOptions = {"concurrency_id": "model", "concurrency_limit": 2, "api_
 class ManyPhotos:
     """The components for many photos, and the functions that events call.
 
+    Args:
+        asked: the components that decide what is asked, as `read` takes them.
+        read: the request in their values.
+        classes: the class list, which a zip of class folders brings along.
+
     Attributes:
         files: where photos or a zip are dropped.
     """
 
-    def __init__(self, store: Store) -> None:
-        self.store = store
+    def __init__(
+        self, store: Store, asked: Inputs, read: Callable[[Values], NegationRequest], classes: gr.Textbox
+    ) -> None:
+        self.store, self.asked, self.read, self.classes = store, asked, read, classes
         self.files = gr.File(
             label=f"Photos, or one zip of class folders (cat/1.jpg, dog/1.jpg, …); at most {MAX_PHOTOS:,} photos",
             file_count="multiple",
@@ -38,7 +45,7 @@ class ManyPhotos:
             height=140,
             elem_id="not-files",
         )
-        self.message = gr.HTML(visible=False, elem_id="not-message-files")
+        self.message = message("not-message-files")
         self.counted = gr.HTML(visible=False, elem_id="not-counted")
         with gr.Row(visible=False) as self.bars:
             with gr.Column(min_width=300):
@@ -49,8 +56,12 @@ class ManyPhotos:
                 self.learned = gr.Plot(show_label=False, elem_id="not-learned-bars")
         self.link = gr.HTML(visible=False, elem_id="not-counts-link")
 
-    def counting(self, classes: Block, detector: Block, backbone: Block) -> EventOptions:
-        """Arguments of an event that counts, with the components that say what is asked."""
+    def take_after(self, event: Callable[..., Event]) -> Event:
+        """Takes the class list of uploaded files, at an event of `files`."""
+        return event(self.take_files, {self.files, *self.asked}, self.classes, preprocess=False, **SHARED)
+
+    def count_after(self, event: Event) -> Event:
+        """Counts anew after an event that changed the files or what is asked."""
         outputs = [
             self.counted,
             self.bars,
@@ -60,54 +71,41 @@ class ManyPhotos:
             self.link,
             self.message,
         ]
-        inputs = [self.files, classes, detector, backbone]
-        return {
-            "fn": self.count,
-            "inputs": inputs,
-            "outputs": outputs,
-            "preprocess": False,
-            "show_progress_on": self.files,
-            **SHARED,
-        }
+        inputs = {self.files, *self.asked}
+        return event.then(self.count, inputs, outputs, preprocess=False, show_progress_on=self.files, **SHARED)
 
-    def take_files(self, payload: UploadedFiles, classes: str, label: str) -> str | UpdatesOrSkip:
+    def take_files(self, values: Values) -> str | UpdatesOrSkip:
         """The class list for uploaded files: the folders of a zip, or else the one that stands there."""
         try:
-            items = find_photos([file_of(item) for item in payload or ()])
+            items = find_photos([file_of(item) for item in values[self.files] or ()])
         except Problem:
             return gr.skip()  # the count that follows says why
         names = list(dict.fromkeys(item.truth for item in items if item.truth is not None))
-        if label != ZERO_SHOT or len(names) < 2 or any(re.search("[,;]", name) for name in names):
+        if self.read(values).detector.label != ZERO_SHOT or len(names) < 2:
             return gr.skip()
-        return ", ".join(names)
+        return join_class_names(names)
 
-    def count(
-        self,
-        payload: UploadedFiles,
-        classes: str,
-        label: str,
-        backbone: str,
-        progress: gr.Progress = gr.Progress(),  # noqa: B008
-    ) -> Updates:
+    def count(self, values: Values, progress: gr.Progress = gr.Progress()) -> Updates:  # noqa: B008
         """How often the photos choose "not", class by class."""
         hidden = gr.update(visible=False)
         blank = {part: hidden for part in (self.counted, self.bars, self.link, self.message)}
-        if not payload:
+        files: UploadedFiles = values[self.files]
+        if not files:
             return blank
         try:
-            items = find_photos([file_of(item) for item in payload])
-            written, learned, encoder = open_prompts(self.store, classes, label, backbone)
+            items = find_photos([file_of(item) for item in files])
+            written, learned, encoder = open_prompts(self.store, self.read(values).detector)
             counts = count_photos(encoder, written, learned, items, counter(progress, len(items), "Asking the photos"))
         except Problem as problem:
             # The table, asked before, tells of the class list and the model where they stand; files are told of here.
-            return {**blank, self.message: shown_if(words.problem(str(problem)))}
+            return {**blank, self.message: hidden_if_empty(words.problem(str(problem)))}
         by_hand = [item for item in counts.written if item.wording == NEGATIVE_TEMPLATE]
         return {
-            self.counted: shown_if(probe_words.counted(counts)),
+            self.counted: hidden_if_empty(probe_words.counted(counts)),
             self.bars: gr.update(visible=True),
             self.written: not_bars(by_hand),
             self.learned: not_bars(counts.learned) if counts.learned else None,
             self.learned_column: gr.update(visible=bool(counts.learned)),
-            self.link: shown_if(probe_words.counts_link(counts)),
-            self.message: shown_if(""),
+            self.link: hidden_if_empty(probe_words.counts_link(counts)),
+            self.message: hidden_if_empty(""),
         }

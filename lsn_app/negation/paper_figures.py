@@ -92,7 +92,7 @@ PRESETS = (
 
 @dataclass(frozen=True)
 class Round:
-    """One choice between texts, judged where it is known which of them are true.
+    """One choice between texts, and whether it is right where it is known which of them are true.
 
     Attributes:
         choice: the model's.
@@ -109,15 +109,15 @@ def play(preset: Preset, encoder: Encoder, feature: Tensor) -> list[Round]:
     """The preset's choices one after the other; feature of shape (1, D)."""
     rounds: list[Round] = []
     pairs = list(preset.pairs)
-    for place, expected in enumerate(preset.paper):
-        if place == len(pairs):  # the loser, now with "not", stands second
+    for number, expected in enumerate(preset.paper):
+        if number == len(pairs):  # the loser, now with "not", stands second
             winner, loser = sorted(pairs[-1], key=lambda claim: claim.text != rounds[-1].choice.chosen)
             pairs.append((winner, Claim(loser.name, True)))
-        rounds.append(_judged(pairs[place], preset.truth, expected, encoder, feature))
+        rounds.append(_round(pairs[number], preset.truth, expected, encoder, feature))
     return rounds
 
 
-def _judged(claims: tuple[Claim, Claim], truth: str, expected: int | None, encoder: Encoder, feature: Tensor) -> Round:
+def _round(claims: tuple[Claim, Claim], truth: str, expected: int | None, encoder: Encoder, feature: Tensor) -> Round:
     choice = choose(feature, [claim.text for claim in claims], cast(Backbone, encoder))
     true = [claim.text for claim in claims if claim.holds(truth)]
     why = {0: "Neither text is true here.", 1: f"Only “{''.join(true)}” is true.", 2: "Both texts are true here."}[

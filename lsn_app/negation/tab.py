@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -10,28 +11,29 @@ import gradio as gr
 from gradio.data_classes import FileData
 
 from lsn_app.negation import words as probe_words
-from lsn_app.negation.answer import ask_negated, ask_texts, open_prompts, probe_line
+from lsn_app.negation.answer import NegationRequest, ask_negated, ask_texts, open_prompts, probe_line
 from lsn_app.negation.batch_panel import SHARED, ManyPhotos
 from lsn_app.negation.paper_figures import PRESETS, Preset, Round, play
 from lsn_app.negation.table_panel import DEFAULT_CLASSES, TablePanel
-from lsn_app.serving.encoder import Encoder
 from lsn_app.serving.photos import Photo
-from lsn_app.serving.requests import ZERO_SHOT, Problem, open_detector, problem_at
-from lsn_app.serving.store import Store
-from lsn_app.shared import words
+from lsn_app.serving.requests import ZERO_SHOT, DetectorRequest, Place, Problem, problem_at
 from lsn_app.shared.address import Address
-from lsn_app.shared.components import EventOptions, Updates, UpdatesOrSkip, UploadedFile, Value
-from lsn_app.shared.messages import heading, shown_if
+from lsn_app.shared.components import EventOptions, Updates, UpdatesOrSkip, Values
+from lsn_app.shared.messages import Messages, heading, hidden_if_empty, message, tell
 from lsn_app.shared.photo_input import PhotoInput, file_of
+from lsn_app.shared.shared import Shared
 from lsn_core import UserError
 from lsn_core.negation import negation_table
 
 DEFAULT_TEXTS = ("a photo of a dog", "not a photo of a dog")
+_CHOICE_PLACES: tuple[Place, ...] = ("photo", "texts", "model")
+_TABLE_PLACES: tuple[Place, ...] = ("classes", "model")
 
 
-def build(store: Store, page: gr.Blocks) -> None:
+def build(shared: Shared) -> None:
     """Fills the tab and adds the public endpoint `/probe`."""
-    _ProbeTab(store).connect(page)
+    store = shared.store
+    _NegationTab(shared).connect()
 
     def probe(image: FileData, texts: list[str]) -> dict[str, Any]:
         """Has CLIP choose the text that describes a photo, such as one with and one without "not".
@@ -44,18 +46,16 @@ def build(store: Store, page: gr.Blocks) -> None:
             file, texts, cosines and probabilities (at the model's own temperature) in the order of the texts, chosen
             (the text that fits best), error (a sentence where there is no choice, else null).
         """
-        given: Any = image  # Gradio hands over the plain dictionary
-        return probe_line(store, *file_of(given if isinstance(given, dict) else given.model_dump()), texts)
+        return probe_line(store, *file_of(image), texts)
 
     gr.api(probe, api_name="probe", concurrency_id="model", concurrency_limit=2)
 
 
-class _ProbeTab:
+class _NegationTab:
     """The tab's components, and the functions that its events call."""
 
-    def __init__(self, store: Store) -> None:
-        self.store = store
-        self.messages: dict[str, gr.HTML] = {}
+    def __init__(self, shared: Shared) -> None:
+        self.store, self.page = shared.store, shared.page
         gr.Markdown(
             "Give CLIP a photo and two texts, and it chooses the one that fits better. Put a “not” into one of them, "
             "and see whether it still chooses right."
@@ -64,7 +64,6 @@ class _ProbeTab:
         with gr.Row():
             with gr.Column(scale=2, min_width=300):
                 self.photo = PhotoInput("not", height=260)
-                self.messages["photo"] = self.photo.message
             with gr.Column(scale=3, min_width=300):
                 self._build_texts()
         heading(
@@ -72,13 +71,19 @@ class _ProbeTab:
             "Every class with and without “not”, asked of the photo above; the best fit stands first. A text is marked "
             "wrong where a false one fits at least as well as a true one.",
         )
-        self.table = TablePanel(store, self.messages)
+        self.table = TablePanel(self.store)
+        self.messages: Messages = {
+            "photo": self.photo.message,
+            "texts": self.texts_message,
+            **self.table.messages,
+        }
         heading(
             "Many photos at once",
             "Each photo chooses between “a photo of a X” and “not a photo of a X” for every class X above "
             "(Figures 9 to 12 of the paper).",
         )
-        self.many = ManyPhotos(store)
+        self.asked = {*self.texts, *self.table.inputs}
+        self.many = ManyPhotos(self.store, self.asked, self._request, self.table.classes)
         self.address = Address(
             "not",
             "photo",
@@ -109,234 +114,218 @@ class _ProbeTab:
         gr.HTML('<h3 class="lsn-heading">Or write two texts, and bring a photo</h3>')
         with gr.Row():
             self.texts = [
-                gr.Textbox(text, label=label, lines=1, max_lines=3, min_width=200, elem_id=f"not-text-{place}")
-                for place, (label, text) in enumerate(zip(("One text", "Another"), DEFAULT_TEXTS, strict=True), start=1)
+                gr.Textbox(text, label=label, lines=1, max_lines=3, min_width=200, elem_id=f"not-text-{number}")
+                for number, (label, text) in enumerate(
+                    zip(("One text", "Another"), DEFAULT_TEXTS, strict=True), start=1
+                )
             ]
-        self._message("texts")
+        self.texts_message = message("not-message-texts")
         with gr.Row():
             self.ask_button = gr.Button("Which one fits?", variant="primary", size="sm", elem_id="not-ask")
             self.negate_button = gr.Button("Put “not” before the loser", size="sm", elem_id="not-negate")
         self.card = gr.HTML(probe_words.nothing_yet(), elem_id="not-choice")
 
-    def _message(self, place: str) -> None:
-        self.messages[place] = gr.HTML(visible=False, elem_id=f"not-message-{place}")
+    def _request(self, values: Values) -> NegationRequest:
+        """What is asked, in the values of `asked`; of the photo in its state, where that is among them."""
+        table = self.table
+        return NegationRequest(
+            values.get(self.photo.state),
+            (values[self.texts[0]], values[self.texts[1]]),
+            DetectorRequest(values[table.classes], values[table.detector], values[table.backbone]),
+            values[table.truth],
+        )
 
     # -- events -------------------------------------------------------------------------------------------------------
 
-    def connect(self, page: gr.Blocks) -> None:
+    def connect(self) -> None:
         """Connects the components to what they ask for."""
-        about = [self.table.classes, self.table.truth, self.table.detector, self.table.backbone]
-        asked = [*self.texts, *about]
-        chosen = [self.card, *(self.messages[place] for place in ("photo", "texts", "model"))]
+        table, many = self.table, self.many
+        question = {self.photo.state, *self.asked}
+        chosen = [self.card, *(self.messages[place] for place in _CHOICE_PLACES)]
         tables = [
-            self.table.marked,
-            self.table.written,
-            self.table.learned,
-            self.table.learned_column,
-            self.table.table_link,
-            *(self.messages[place] for place in ("classes", "model")),
+            table.marked,
+            table.written,
+            table.learned,
+            table.learned_column,
+            table.table_link,
+            *(self.messages[place] for place in _TABLE_PLACES),
         ]
-        shown = list(dict.fromkeys([*self.photo.outputs, *self.texts, self.table.truth, *chosen, *tables]))
+        everything = list(dict.fromkeys([*self.photo.outputs, *self.texts, table.truth, *chosen, *tables]))
         # preprocess=False: Gradio's own would open the file with Pillow; open_image is to be the only one who does.
         follow = partial(self.address.follow, figure=None)
-        follow(self.photo.image.upload(self.take_photo, [self.photo.image, *asked], shown, preprocess=False, **SHARED))
-        follow(self.photo.image.clear(self.drop_photo, None, shown, **SHARED))
-        follow(self.photo.gallery.select(self.take_example, asked, shown, **SHARED))
+        uploaded = {self.photo.image, *self.asked}
+        follow(self.photo.image.upload(self.take_photo, uploaded, everything, preprocess=False, **SHARED))
+        follow(self.photo.image.clear(self.drop_photo, None, everything, **SHARED))
+        follow(self.photo.gallery.select(self.take_example, self.asked, everything, **SHARED))
         for button, preset in zip(self.presets, PRESETS, strict=True):
-            pressed = button.click(lambda *asked, p=preset: self.show_preset(p, *asked), about, shown, **SHARED)
+            pressed = button.click(partial(self.show_preset, preset), self.asked, everything, **SHARED)
             self.address.follow(pressed, figure=str(preset.figure), text1=None, text2=None, shows=None, photo=None)
         asking = [self.ask_button.click, *(text.submit for text in self.texts)]
-        follow(gr.on(asking, self.choose, [self.photo.state, *asked], chosen, trigger_mode="always_last", **SHARED))
-        follow(self.negate_button.click(self.negate, [self.photo.state, *asked], [*chosen, *self.texts], **SHARED))
+        follow(gr.on(asking, self.choose, question, chosen, trigger_mode="always_last", **SHARED))
+        follow(self.negate_button.click(self.negate, question, [*chosen, *self.texts], **SHARED))
         # Only the tables wear the progress overlay: over the links it would swallow the click that left a textbox.
         tabulating: EventOptions = {
             "fn": self.tabulate,
-            "inputs": [self.photo.state, *about],
+            "inputs": question,
             "outputs": tables,
-            "show_progress_on": [self.table.written, self.table.learned],
+            "show_progress_on": [table.written, table.learned],
             "trigger_mode": "always_last",
             **SHARED,
         }
-        counting: EventOptions = self.many.counting(self.table.classes, self.table.detector, self.table.backbone)
-        follow(gr.on([self.table.truth.submit, self.table.truth.blur], **tabulating))
-        asked_about = gr.on([self.table.classes.submit, self.table.classes.blur], **tabulating)
+        follow(gr.on([table.truth.submit, table.truth.blur], **tabulating))
+        asked_about = gr.on([table.classes.submit, table.classes.blur], **tabulating)
         follow(asked_about)
-        asked_about.then(**counting)
-        choice = [self.table.classes, self.table.own_classes, self.table.backbone, self.table.backbone_note]
-        for event in (self.table.detector.input, self.table.backbone.input):
-            picked = event(self.choose_model, [self.table.detector, self.table.backbone], choice, **SHARED)
+        many.count_after(asked_about)
+        for event in (table.detector.input, table.backbone.input):
+            picked = event(table.choose, [table.detector, table.backbone], table.outputs, **SHARED)
             follow(picked)
-            picked.then(**tabulating).then(**counting)
-        self.table.backbone.change(self.choose_again, [self.photo.state, *asked], chosen, **SHARED)
-        self.many.files.change(
-            self.many.take_files,
-            [self.many.files, self.table.classes, self.table.detector],
-            self.table.classes,
-            preprocess=False,
-            **SHARED,
-        ).then(**tabulating).then(**counting)
-        linked = list(dict.fromkeys([*choice, self.table.detector, *shown]))
-        self.address.begin(page.load(self.open_link, asked, linked, show_progress="hidden", **SHARED))
+            many.count_after(picked.then(**tabulating))
+        table.backbone.change(self.choose_again, question, chosen, **SHARED)
+        many.count_after(many.take_after(many.files.change).then(**tabulating))
+        linked = list(dict.fromkeys([*table.outputs, table.detector, *everything]))
+        self.address.begin(self.page.load(self.open_link, self.asked, linked, show_progress="hidden", **SHARED))
 
-    def open_link(self, request: gr.Request, text_1: str, text_2: str, *about: Value) -> UpdatesOrSkip:
+    def open_link(self, request: gr.Request, values: Values) -> UpdatesOrSkip:
         """What a link asks for: `?tab=not&figure=3`, or `?tab=not&text1=...&text2=...&about=cat,dog&photo=cat.jpg`."""
         query = {name: str(value)[:10_000] for name, value in request.query_params.items()}
         if preset := {str(preset.figure): preset for preset in PRESETS}.get(query.get("figure", "")):
-            return self.show_preset(preset, *about)
+            return self.show_preset(preset, values)
         if query.get("tab") != "not":
             return gr.skip()
-        label = query["prompts"] if query.get("prompts") in self.store.detectors else about[2]
-        texts = query.get("text1", text_1), query.get("text2", text_2)
-        wanted: list[Value] = [query.get("about", about[0]), query.get("shows", about[1]), label, about[3]]
-        found: Updates = dict(
-            zip([*self.texts, self.table.truth, self.table.detector], [*texts, wanted[1], label], strict=True)
-        )
-        found |= self.choose_model(label, about[3])
-        found[self.table.classes] = {**found[self.table.classes], "value": wanted[0]}
+        table = self.table
+        fields = {"text1": self.texts[0], "text2": self.texts[1], "about": table.classes, "shows": table.truth}
+        wanted: Updates = {part: query[name] for name, part in fields.items() if name in query}
+        if query.get("prompts") in self.store.detectors:
+            wanted[table.detector] = query["prompts"]
+        asked = {**values, **wanted}
+        updates = wanted | table.choose(asked[table.detector], asked[table.backbone])
+        updates[table.classes] = {**updates[table.classes], "value": asked[table.classes]}
         if example := self.photo.find(query.get("photo", "")):
-            photo, shown = self.photo.example(example)
-            found |= {**self.tabulate(photo, *wanted), **shown, **self.choose(photo, *texts, *wanted)}
-        return found
+            updates |= self._with_photo(*self.photo.example(example), self._request(asked))
+        return updates
 
     def drop_photo(self) -> Updates:
         """The page without a photo."""
-        return {self.card: probe_words.nothing_yet(), self.table.truth: "", **self.tabulate(None), **self.photo.drop()}
+        return {
+            self.card: probe_words.nothing_yet(),
+            self.table.truth: "",
+            **self._no_tables(None),
+            **self.photo.drop(),
+        }
 
-    def take_photo(self, payload: UploadedFile, text_1: str, text_2: str, *about: Value) -> Updates:
+    def take_photo(self, values: Values) -> Updates:
         """An uploaded photo; what it shows is not known."""
-        photo, shown = self.photo.upload(payload)
+        photo, updates = self.photo.upload(values[self.photo.image])
         if photo is None:
-            return {**self.drop_photo(), **shown}
-        about = (about[0], "", *about[2:])
+            return {**self.drop_photo(), **updates}
+        request = self._request({**values, self.table.truth: ""})
         try:
-            self._encoder(*about).encode_photo(photo)
+            request.open_encoder(self.store).encode_photo(photo)
         except UserError as error:
             return {**self.drop_photo(), **self.photo.refuse(str(error))}
         except Problem:
             pass  # the model cannot be had, which the answers below say
-        return {
-            self.table.truth: "",
-            **self.tabulate(photo, *about),
-            **shown,
-            **self.choose(photo, text_1, text_2, *about),
-        }
+        return {self.table.truth: "", **self._with_photo(photo, updates, request)}
 
-    def take_example(self, event: gr.SelectData, text_1: str, text_2: str, *about: Value) -> Updates:
+    def take_example(self, event: gr.SelectData, values: Values) -> Updates:
         """The example that was clicked."""
         example = self.photo.examples[int(event.index)]
-        photo, shown = self.photo.example(example)
-        about = (about[0], example.label, *about[2:])
-        found = {**self.tabulate(photo, *about), **shown, **self.choose(photo, text_1, text_2, *about)}
-        return {self.table.truth: example.label, **found}
+        request = self._request({**values, self.table.truth: example.label})
+        return {self.table.truth: example.label, **self._with_photo(*self.photo.example(example), request)}
 
-    def show_preset(self, preset: Preset, *about: Value) -> Updates:
+    def _with_photo(self, photo: Photo, updates: Updates, request: NegationRequest) -> Updates:
+        request = replace(request, photo=photo)
+        return {**self._tabulated(request), **updates, **self._chosen(request)}
+
+    def show_preset(self, preset: Preset, values: Values) -> Updates:
         """A figure of the paper: its photo, its texts, and what this model chooses."""
         example = self.photo.find(preset.photo)
         if example is None:
-            return self._said({"photo"}, Problem("photo", f"The example photo {preset.photo} is missing here."))
-        photo, shown = self.photo.example(example)
-        about = (about[0], preset.truth, *about[2:])
-        found = {self.table.truth: preset.truth, **self.tabulate(photo, *about), **shown}
+            missing = Problem("photo", f"The example photo {preset.photo} is missing here.")
+            return tell(self.messages, _CHOICE_PLACES, missing)
+        photo, updates = self.photo.example(example)
+        request = replace(self._request({**values, self.table.truth: preset.truth}), photo=photo)
+        updates = {self.table.truth: preset.truth, **self._tabulated(request), **updates}
         try:
-            encoder = self._encoder(*about)
+            encoder = request.open_encoder(self.store)
             with problem_at("photo"):
                 feature = encoder.encode_photo(photo)
             rounds = play(preset, encoder, feature)
         except Problem as problem:
-            return {**found, **self._said({"photo", "texts", "model"}, problem)}
-        found |= dict(zip(self.texts, rounds[-1].choice.texts, strict=True))
-        return {**found, self.card: probe_words.rounds_card(rounds, preset), self.messages["texts"]: shown_if("")}
+            return {**updates, **tell(self.messages, _CHOICE_PLACES, problem)}
+        updates |= dict(zip(self.texts, rounds[-1].choice.texts, strict=True))
+        return {
+            **updates,
+            self.card: probe_words.rounds_card(rounds, preset),
+            self.messages["texts"]: hidden_if_empty(""),
+        }
 
-    def choose(self, photo: Photo | None, text_1: str, text_2: str, *about: Value) -> Updates:
+    def choose(self, values: Values) -> Updates:
         """The model's choice between the two texts."""
-        return self._choice(
-            photo,
-            lambda photo: probe_words.rounds_card([Round(ask_texts(self._encoder(*about), photo, (text_1, text_2)))]),
-        )
+        return self._chosen(self._request(values))
 
-    def choose_again(self, photo: Photo | None, *asked: Value) -> UpdatesOrSkip:
+    def choose_again(self, values: Values) -> UpdatesOrSkip:
         """The choice of another model; without a photo, nothing changes."""
-        return gr.skip() if photo is None else self.choose(photo, *asked)
+        request = self._request(values)
+        return gr.skip() if request.photo is None else self._chosen(request)
 
-    def negate(self, photo: Photo | None, text_1: str, text_2: str, *about: Value) -> Updates:
+    def _chosen(self, request: NegationRequest) -> Updates:
+        def card(photo: Photo) -> str:
+            choice = ask_texts(request.open_encoder(self.store), photo, request.texts)
+            return probe_words.rounds_card([Round(choice)])
+
+        return self._choice(request.photo, card)
+
+    def negate(self, values: Values) -> Updates:
         """The choice before and after "not" was put before the text that lost."""
-        found: Updates = {}
+        request = self._request(values)
+        updates: Updates = {}
 
         def compare(photo: Photo) -> str:
-            before, after = ask_negated(self._encoder(*about), photo, (text_1, text_2))
-            found.update(zip(self.texts, after.texts, strict=True))
+            before, after = ask_negated(request.open_encoder(self.store), photo, request.texts)
+            updates.update(zip(self.texts, after.texts, strict=True))
             return probe_words.compare_choices(before, after)
 
-        return self._choice(photo, compare) | found
+        return self._choice(request.photo, compare) | updates
 
     def _choice(self, photo: Photo | None, card: Callable[[Photo], str]) -> Updates:
-        places = {"photo", "texts", "model"}
         try:
             if photo is None:
                 raise Problem("photo", "There is no photo yet: drop one here, or pick an example.")
-            return {self.card: card(photo), **self._said(places)}
+            return {self.card: card(photo), **tell(self.messages, _CHOICE_PLACES)}
         except Problem as problem:
-            return {self.card: probe_words.nothing_yet(), **self._said(places, problem)}
+            return {self.card: probe_words.nothing_yet(), **tell(self.messages, _CHOICE_PLACES, problem)}
 
-    def tabulate(
-        self, photo: Photo | None, classes: str = "", truth: str = "", label: str = ZERO_SHOT, backbone: str = ""
-    ) -> Updates:
+    def tabulate(self, values: Values) -> Updates:
         """The table of classes and wordings about a photo, beside that of the chosen detector."""
-        places = {"classes", "model"}
-        hidden = gr.update(visible=False)
-        blank = {
-            part: hidden
-            for part in (self.table.marked, self.table.written, self.table.learned_column, self.table.table_link)
-        }
-        if photo is None:
-            return {**blank, **self._said(places)}
+        return self._tabulated(self._request(values))
+
+    def _tabulated(self, request: NegationRequest) -> Updates:
+        if request.photo is None:
+            return self._no_tables(None)
         try:
-            written, learned, encoder = open_prompts(self.store, classes, label, backbone)
+            written, learned, encoder = open_prompts(self.store, request.detector)
             with problem_at("photo"):
-                feature = encoder.encode_photo(photo)
+                feature = encoder.encode_photo(request.photo)
         except Problem as problem:
-            return {**blank, **self._said(places, problem)}
-        tables = {"written": negation_table(written, feature, truth)}
+            return self._no_tables(problem)
+        tables = {"written": negation_table(written, feature, request.truth)}
         if learned is not None:
             # The same truth for both, so that the same texts are true.
-            tables["learned"] = negation_table(learned, feature, truth or tables["written"].truth)
+            tables["learned"] = negation_table(learned, feature, request.truth or tables["written"].truth)
+        table, label = self.table, request.detector.label
         return {
-            self.table.marked: shown_if(probe_words.marked_for(tables["written"]) + probe_words.tally_note()),
-            self.table.written: shown_if(probe_words.both_tables(tables["written"], "Written by hand")),
-            self.table.learned: probe_words.both_tables(tables["learned"], f"Learned by {label}")
+            table.marked: hidden_if_empty(probe_words.marked_for(tables["written"]) + probe_words.tally_note()),
+            table.written: hidden_if_empty(probe_words.both_tables(tables["written"], "Written by hand")),
+            table.learned: probe_words.both_tables(tables["learned"], f"Learned by {label}")
             if "learned" in tables
             else "",
-            self.table.learned_column: gr.update(visible="learned" in tables),
-            self.table.table_link: shown_if(probe_words.table_link(tables, photo.name)),
-            **self._said(places),
+            table.learned_column: gr.update(visible="learned" in tables),
+            table.table_link: hidden_if_empty(probe_words.table_link(tables, request.photo.name)),
+            **tell(self.messages, _TABLE_PLACES),
         }
 
-    def choose_model(self, label: str, backbone: str) -> Updates:
-        """Shows the inputs that the chosen detector has a use for."""
-        found: Updates = {
-            self.table.classes: gr.update(visible=label == ZERO_SHOT),
-            self.table.own_classes: gr.update(visible=False),
-            self.table.backbone: gr.update(interactive=label == ZERO_SHOT),
-        }
-        if label != ZERO_SHOT:
-            try:
-                detector, encoder = self.store.detector(label)
-            except UserError:
-                return found  # the table that follows says why
-            names = ", ".join(detector.class_names)
-            found[self.table.own_classes] = shown_if(
-                words.note(f"This detector's own classes are asked about: {names}.")
-            )
-            found[self.table.backbone] = gr.update(value=encoder.name, interactive=False)
-            backbone = encoder.name
-        return {**found, self.table.backbone_note: shown_if(words.backbone_note(backbone))}
-
-    def _encoder(self, *about: Value) -> Encoder:
-        with problem_at("model"):
-            return open_detector(self.store, about[2], about[3])[1]
-
-    def _said(self, places: Collection[str], problem: Problem | None = None) -> Updates:
-        said: Updates = {self.messages[place]: shown_if("") for place in places}
-        if problem and problem.place in places:
-            said[self.messages[problem.place]] = shown_if(words.problem(str(problem)))
-        return said
+    def _no_tables(self, problem: Problem | None) -> Updates:
+        table, hidden = self.table, gr.update(visible=False)
+        blank = (table.marked, table.written, table.learned_column, table.table_link)
+        return {**dict.fromkeys(blank, hidden), **tell(self.messages, _TABLE_PLACES, problem)}

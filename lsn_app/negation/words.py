@@ -27,9 +27,9 @@ def rounds_card(rounds: Sequence[Round], preset: Preset | None = None) -> str:
     """The model's choices one after the other; for a figure of the paper with what was found there."""
     head = ""
     if preset:
-        said = f"The photo shows: {escape(preset.truth)}. {escape(preset.says)}"
-        head = f"<h3>Figure {preset.figure}: {escape(preset.title)}</h3><p>{said}</p>"
-    body = "".join(_round(place, len(rounds), item) for place, item in enumerate(rounds, start=1))
+        about = f"The photo shows: {escape(preset.truth)}. {escape(preset.says)}"
+        head = f"<h3>Figure {preset.figure}: {escape(preset.title)}</h3><p>{about}</p>"
+    body = "".join(_round(number, len(rounds), item) for number, item in enumerate(rounds, start=1))
     return f'<section class="not-rounds" role="status" aria-live="polite">{head}{body}</section>'
 
 
@@ -42,12 +42,12 @@ def compare_choices(before: Choice, after: Choice) -> str:
 
 def marked_for(table: NegationTable) -> str:
     """What the marks take the photo to show, as a sentence."""
-    shown = f"The marks are for a photo of: {table.truth}"
+    sentence = f"The marks are for a photo of: {table.truth}"
     if not table.truth_given:
-        return note(f"{shown}. That is only the model's own best guess: write above what the photo shows.")
+        return note(f"{sentence}. That is only the model's own best guess: write above what the photo shows.")
     if not table.known:
-        return note(f"{shown}, which is none of the classes asked about. So every “not” is true.")
-    return note(f"{shown}.")
+        return note(f"{sentence}, which is none of the classes asked about. So every “not” is true.")
+    return note(f"{sentence}.")
 
 
 def tally_table(tallies: Sequence[Tally], title: str) -> str:
@@ -154,15 +154,15 @@ def counted(counts: Counts) -> str:
     return text
 
 
-def _round(place: int, of: int, item: Round) -> str:
+def _round(number: int, of: int, item: Round) -> str:
     texts = "".join(
         _text(text, share, cosine, text == item.choice.chosen)
         for text, share, cosine in zip(item.choice.texts, item.choice.probabilities, item.choice.cosines, strict=True)
     )
     verdict = {True: f"{_RIGHT} <b>Right.</b> ", False: f"{_WRONG} <b>Wrong.</b> ", None: ""}[item.right]
-    said = f'<p class="not-verdict">{verdict}{escape(item.why)}</p>' if verdict or item.why else ""
-    number = f"<h4>Question {place} of {of}</h4>" if of > 1 else ""
-    return f'<div class="not-round">{number}<ul>{texts}</ul>{said}</div>'
+    why = f'<p class="not-verdict">{verdict}{escape(item.why)}</p>' if verdict or item.why else ""
+    title = f"<h4>Question {number} of {of}</h4>" if of > 1 else ""
+    return f'<div class="not-round">{title}<ul>{texts}</ul>{why}</div>'
 
 
 def _text(text: str, share: float, cosine: float, chosen: bool) -> str:

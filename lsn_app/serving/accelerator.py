@@ -1,4 +1,4 @@
-"""Where model work is done: on this machine's device, or on a GPU that Hugging Face's ZeroGPU lends to single calls.
+"""Where model work is done: on this machine's device, or on a GPU that Hugging Face's ZeroGPU gives to single calls.
 
 On ZeroGPU a call travels to a forked process that has the GPU, and its result travels back, both by pickle. This
 process never has it: its own copies of the models stay on the CPU, where whatever is not sent away still works.
@@ -23,9 +23,9 @@ try:
     import spaces  # on Hugging Face Spaces only; it must be there before anything uses CUDA
     from spaces.config import Config
 except ImportError:
-    LENT = False
+    ZERO_GPU = False
 else:
-    LENT = bool(Config.zero_gpu)
+    ZERO_GPU = bool(Config.zero_gpu)
 """Whether there is a GPU only within the calls that go through here."""
 
 P = ParamSpec("P")
@@ -40,7 +40,7 @@ _loaded: WeakValueDictionary[str, Backbone] = WeakValueDictionary()
 
 def load_backbone(name: str) -> Backbone:
     """`lsn_core.load_backbone`, for the device that this process has."""
-    backbone = lsn_core.load_backbone(name, "cpu" if LENT else "auto")
+    backbone = lsn_core.load_backbone(name, "cpu" if ZERO_GPU else "auto")
     _loaded[name] = backbone
     return backbone
 
@@ -52,11 +52,11 @@ def run(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         function: of a module, or a method of a backbone.
         args, kwargs: what can be pickled; a backbone goes by its name, and is on the GPU at the other end.
     """
-    if not LENT:
+    if not ZERO_GPU:
         return function(*args, **kwargs)
     call = pickle.dumps((function, args, kwargs))
     try:
-        answer = _borrow(_SECONDS, call)
+        answer = _call_remote(_SECONDS, call)
     except Exception as refusal:  # an error made for the page: no GPU is free, or the visitor's or the app's time is up
         log.warning("No GPU could be had (%s); the CPU does it.", refusal)
         return function(*args, **kwargs)
@@ -65,7 +65,7 @@ def run(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
 
 def run_slice(function: Callable[[Attempt, float], None], attempt: Attempt, seconds: float) -> None:
     """Calls a function that works about so many seconds where the accelerator is. Raises where none is to be had."""
-    _unpack(_borrow(seconds + _MARGIN_SECONDS, pickle.dumps((function, (attempt, seconds), {}))))
+    _unpack(_call_remote(seconds + _MARGIN_SECONDS, pickle.dumps((function, (attempt, seconds), {}))))
 
 
 def by_name(backbone: Backbone) -> tuple[Callable[[str], Backbone], tuple[str]]:
@@ -98,7 +98,7 @@ def _unpack(answer: bytes) -> Any:
     return result
 
 
-_borrow = _call
-if LENT:
-    _borrow = spaces.GPU(_call, duration=lambda seconds, _: round(seconds))
+_call_remote = _call
+if ZERO_GPU:
+    _call_remote = spaces.GPU(_call, duration=lambda seconds, _: round(seconds))
     copyreg.pickle(Backbone, by_name)

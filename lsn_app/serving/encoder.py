@@ -138,7 +138,7 @@ class Encoder:
         self, detector: Detector, photo: Photo, class_name: str | None, method: str, target: str
     ) -> tuple[HeatMaps, Image.Image]:
         """`heatmaps.explain` of a photo, and the photo. Raises UserError as that and `view_image` do."""
-        if accelerator.LENT and isinstance(detector.prompts, FixedPrompts):  # others hold the model
+        if accelerator.ZERO_GPU and isinstance(detector.prompts, FixedPrompts):  # others hold the model
             picture = open_image(photo.path, name=photo.name)
             with self._lock:
                 return accelerator.run(_view_and_explain, detector, picture, class_name, method, target), picture

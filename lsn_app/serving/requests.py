@@ -1,9 +1,10 @@
-"""One question about one photo, answered from what is cached; the page and the public endpoint ask it alike."""
+"""Which detector is asked for, and mistakes told by the input they belong to; the page and the endpoints ask alike."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -15,6 +16,8 @@ from lsn_core import Detector, UserError
 from lsn_core.class_names import check_class_names, split_class_names
 
 ZERO_SHOT = "Zero-shot from the class names"
+MAX_CLASSES = 1000
+_LONGEST_LIST = 40_000
 Place = Literal["photo", "texts", "classes", "model", "calibration", "files", "known", "others", "batch"]
 
 
@@ -26,27 +29,47 @@ class Problem(Exception):
         self.place: Place = place
 
 
-def open_judge(
-    store: Store, classes: str, label: str, backbone: str, calibration: Sequence[Photo] = ()
-) -> tuple[Detector, Encoder]:
-    """A shipped detector, or for ZERO_SHOT one of the classes as typed. Raises Problem for a user's mistake.
+@contextmanager
+def problem_at(place: Place) -> Iterator[None]:
+    """A UserError in this block becomes a Problem of that input."""
+    try:
+        yield
+    except UserError as error:
+        raise Problem(place, str(error)) from error
 
-    Args:
+
+@dataclass(frozen=True)
+class DetectorRequest:
+    """Which detector is asked for.
+
+    Attributes:
+        classes: class names as typed; of no meaning where a saved detector is chosen.
+        label: of a saved detector (shipped, uploaded or trained here), or ZERO_SHOT.
+        backbone: name of the backbone for ZERO_SHOT.
         calibration: photos of the known classes, for a detector that has no calibration of its own.
     """
+
+    classes: str
+    label: str = ZERO_SHOT
+    backbone: str = ""
+    calibration: tuple[Photo, ...] = ()
+
+
+def open_detector(store: Store, wanted: DetectorRequest) -> tuple[Detector, Encoder]:
+    """The detector that is asked for, and its backbone. Raises Problem for a user's mistake."""
     with problem_at("model"):
-        detector, encoder = open_detector(store, label, backbone)
+        detector, encoder = open_saved(store, wanted.label, wanted.backbone)
     if detector is None:
         with problem_at("classes"):
-            detector = encoder.zero_shot(parse_classes(classes))
-    if calibration and detector.calibration is None:
+            detector = encoder.zero_shot(parse_classes(wanted.classes))
+    if wanted.calibration and detector.calibration is None:
         with problem_at("calibration"):
-            detector = detector.calibrate(encode_all(encoder, calibration))
+            detector = detector.calibrate(encode_all(encoder, wanted.calibration))
     return detector, encoder
 
 
-def open_detector(store: Store, label: str, backbone: str) -> tuple[Detector | None, Encoder]:
-    """A shipped detector with its backbone, or for ZERO_SHOT the backbone alone."""
+def open_saved(store: Store, label: str, backbone: str) -> tuple[Detector | None, Encoder]:
+    """A saved detector with its backbone, or for ZERO_SHOT the backbone alone."""
     if label == ZERO_SHOT:
         return None, store.encoder(backbone)
     return store.detector(label)
@@ -57,24 +80,11 @@ def encode_all(encoder: Encoder, photos: Sequence[Photo]) -> torch.Tensor:
     return torch.cat([encoder.encode_photo(photo) for photo in photos])
 
 
-@contextmanager
-def problem_at(place: Place) -> Iterator[None]:
-    """A UserError in this block becomes a Problem of that input."""
-    try:
-        yield
-    except UserError as error:
-        raise Problem(place, str(error)) from error
-
-
-MAX_CLASSES = 1000
-_LONGEST_LIST = 40_000
-
-
 def parse_classes(text: str | None) -> tuple[str, ...]:
     """Class names from a list as people type or paste one, see `split_class_names`.
 
     Raises:
-        UserError: fewer than two names, one given twice, or too many.
+        UserError: too few names, one given twice, or too many.
     """
     text = text or ""
     if len(text) > _LONGEST_LIST:

@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 
 from lsn_app.serving.accelerator import load_backbone
 from lsn_app.serving.encoder import Encoder
-from lsn_app.serving.lru import _BACKBONES, _DETECTORS, _LENT, _PHOTOS, _TEXTS, LRU
+from lsn_app.serving.lru import _BACKBONES, _DETECTORS, _PHOTOS, _REGISTERED, _TEXTS, LRU
 from lsn_core import Backbone, Detector, UserError
 from lsn_core.backbones.loading import EMBEDDED
 from lsn_core.detector.file import read_detector_file
@@ -23,6 +23,7 @@ from lsn_core.jobs import Jobs
 log = logging.getLogger(__name__)
 
 SUGGESTED = (EMBEDDED, "ViT-B-16:openai", "ViT-B-32:laion2b_s34b_b79k", "RN50x4:openai")
+PRIVATE = "private-"  # what labels of detectors begin with that are a visitor's alone
 DETECTORS_DIR = Path(__file__).resolve().parents[2] / "checkpoints" / "detectors"
 _MAX_DETECTOR_BYTES = 256 * 2**20  # of an uploaded file; a thousand classes with learned contexts take about 120 MiB
 
@@ -51,7 +52,7 @@ class Store:
         self.detectors = {path.stem: path for path in sorted(detectors_dir.glob("*.safetensors"))}
         self._photos, self._texts = LRU(_PHOTOS), LRU(_TEXTS)
         self._encoders, self._loaded = LRU(_BACKBONES), LRU(_DETECTORS)
-        self._lent, self._offers = LRU(_LENT), LRU(_LENT)
+        self._registered, self._offers = LRU(_REGISTERED), LRU(_REGISTERED)
         self._locks: dict[str, threading.Lock] = {}
         self._guard = threading.Lock()
 
@@ -72,22 +73,23 @@ class Store:
             raise UserError(f"This server runs only these backbones: {', '.join(self.choices)}. Choose one of them.")
         return self._open(name)
 
-    def lend(self, path: Path, title: str = "", session: str | None = None) -> str:
-        """Lets whoever knows the label it returns use a detector file, as if it had shipped.
+    def register(self, path: Path, title: str = "", session: str | None = None) -> str:
+        """Lets whoever knows the label that it returns use a detector file, as if it had shipped.
 
         Args:
             title: what to call it where it is offered.
             session: of the only visitor whom it is offered to.
         """
-        lent = self._offers.get(session) or []
-        label = next((label for _, label in lent if self._lent.get(label) == path), f"lent-{secrets.token_hex(12)}")
-        self._lent.put(label, path)
+        offers = self._offers.get(session) or []
+        known = (label for _, label in offers if self._registered.get(label) == path)
+        label = next(known, f"{PRIVATE}{secrets.token_hex(12)}")
+        self._registered.put(label, path)
         if session is not None:
-            self._offers.put(session, [*(offer for offer in lent if offer[1] != label), (title, label)])
+            self._offers.put(session, [*(offer for offer in offers if offer[1] != label), (title, label)])
         return label
 
-    def take_in(self, path: Path, name: str, session: str | None) -> str:
-        """Lends a visitor the detector file that they uploaded, once it was seen to work; see `lend`.
+    def add_upload(self, path: Path, name: str, session: str | None) -> str:
+        """Registers the detector file that a visitor uploaded for them alone, once it was seen to work.
 
         Raises:
             UserError: it is no such file, too large, damaged, or made for another backbone.
@@ -104,24 +106,24 @@ class Store:
             detector, encoder = self._open_detector(path)
             detector.predict_features(encoder.encode_texts(["a photo"]))  # its parts may still not fit each other
         except UserError as error:
-            said = str(error).replace(path.name, name)
-            raise UserError(said if name in said else f"{name}: {said}") from error
+            sentence = str(error).replace(path.name, name)
+            raise UserError(sentence if name in sentence else f"{name}: {sentence}") from error
         except Exception as error:  # security: a file from anywhere can be wrong in any way that tensors can
             log.info("an uploaded detector does not work", exc_info=True)
             raise UserError(f"{name} is not a usable detector file: its parts do not fit each other.") from error
-        return self.lend(path, f"{name} (uploaded)", session)
+        return self.register(path, f"{name} (uploaded)", session)
 
     def offered(self, session: str | None) -> list[tuple[str, str]]:
-        """Title and label of each detector that a visitor may choose: those that ship, and those lent to them alone."""
+        """Title and label of each detector that a visitor may choose: those that ship, and their own."""
         return [*((label, label) for label in self.detectors), *(self._offers.get(session) or [])]
 
     def detector(self, label: str) -> tuple[Detector, Encoder]:
-        """A shipped or lent detector and its backbone, loaded at the first call.
+        """A saved detector and its backbone, loaded at the first call.
 
         Raises:
             UserError: it cannot be used.
         """
-        path = self.detectors.get(label) or self._lent.get(label)
+        path = self.detectors.get(label) or self._registered.get(label)
         if path is None:
             raise UserError(f"There is no detector called {label!r} here. Choose another.")
         if not path.exists():

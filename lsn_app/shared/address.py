@@ -16,13 +16,13 @@ _FOLLOW = """(...values) => {
     // After a pause: browsers refuse a hundred changes at once, which a slider makes, and the page is drawn by then.
     window.lsnAddressTimer = setTimeout(() => {
         const address = new URL(window.location), query = address.searchParams;
-        const shown = document.querySelector(`${selector} [data-example]`)?.dataset.example;
+        const photo = document.querySelector(`${selector} [data-example]`)?.dataset.example;
         const asked = Object.fromEntries(names.map((name, i) => [name, values[i]]));
-        const wanted = {tab, [example]: shown, ...asked, ...fixed};
+        const wanted = {tab, [example]: photo, ...asked, ...fixed};
         for (const [name, given] of Object.entries(wanted)) {
             const value = String(given ?? "").slice(0, 2000);
-            // security: the label of a lent detector is its visitor's alone, and must not travel in a link.
-            if (!value || value === usual[names.indexOf(name)] || value.startsWith("lent-")) query.delete(name);
+            // security: the label of a visitor's own detector is theirs alone, and must not travel in a link.
+            if (!value || value === usual[names.indexOf(name)] || value.startsWith("private-")) query.delete(name);
             else query.set(name, value);
         }
         window.history.replaceState(null, "", address);

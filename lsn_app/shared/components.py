@@ -9,13 +9,15 @@ from gradio.blocks import Block
 from gradio.events import Dependency
 
 Components = list[Block]
-"""Inputs or outputs of an event."""
+"""Outputs of an event."""
+Inputs = set[Block]
+"""Inputs of an event; its function takes them as `Values`."""
+Values = dict[Block, Any]
+"""What an event hands over: component -> its value."""
 Updates = dict[Block, Any]
 """What an event's function changes: component -> its new value, or what `gr.update` gives."""
 UpdatesOrSkip = dict[Any, Any]
 """The same, or what `gr.skip` gives: nothing changes."""
-Value = Any
-"""Of a component, as its events hand it over."""
 Event = Dependency
 """An event that is listened to, to which others are tied by `then` and `success`."""
 EventOptions = dict[str, Any]

@@ -7,9 +7,12 @@ from typing import Any
 
 import gradio as gr
 
-from lsn_app.serving.requests import Problem
+from lsn_app.serving.requests import Place, Problem
 from lsn_app.shared import words
 from lsn_app.shared.components import Updates
+
+Messages = Mapping[Place, gr.HTML]
+"""Where mistakes are told, by the input they belong to."""
 
 
 def heading(title: str, sentence: str, elem_id: str | None = None) -> None:
@@ -23,15 +26,23 @@ def plot_title(title: str, sentence: str = "") -> None:
     gr.HTML(f'<div class="lsn-plot-title"><h3>{title}</h3>{below}</div>')
 
 
-def said(messages: Mapping[str, gr.HTML], places: Collection[str], problem: Problem | None = None) -> Updates:
-    """Updates that empty the messages at these places, and tell a problem at the one it belongs to."""
-    found: Updates = {messages[place]: shown_if("") for place in places}
-    if problem:
-        found[messages[problem.place]] = shown_if(words.problem(str(problem)))
-    return found
+def message(elem_id: str) -> gr.HTML:
+    """A place for a mistake, hidden while there is none."""
+    return gr.HTML(visible=False, elem_id=elem_id)
 
 
-def shown_if(html: str) -> Any:
+def tell(messages: Messages, places: Collection[Place], problem: Problem | None = None) -> Updates:
+    """Updates that empty the messages at these places, and tell a problem at the one it belongs to.
+
+    A problem of another place is told by whoever asks for it, so not here.
+    """
+    updates: Updates = {messages[place]: hidden_if_empty("") for place in places}
+    if problem and problem.place in places:
+        updates[messages[problem.place]] = hidden_if_empty(words.problem(str(problem)))
+    return updates
+
+
+def hidden_if_empty(html: str) -> Any:
     """An update of HTML that hides the component where there is nothing to say."""
     return gr.update(value=html, visible=bool(html))
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from html import escape
 from pathlib import Path
 
 import gradio as gr
+from gradio.data_classes import FileData
 
 from lsn_app.serving.photos import Photo, read_photo
 from lsn_app.shared import words
@@ -14,7 +16,7 @@ from lsn_app.shared.examples import Example, credits_list, load_examples
 from lsn_core import UserError
 from lsn_core.data.images import open_image
 
-_NOT_SHOWN_BY_BROWSERS = (".tif", ".tiff")
+_NO_BROWSER_FORMATS = (".tif", ".tiff")
 _PREVIEW = (1024, 1024)
 
 
@@ -71,10 +73,10 @@ class PhotoInput:
     def upload(self, payload: UploadedFile) -> tuple[Photo | None, Updates]:
         """An uploaded photo and what shows it; None where the file cannot be used, which is then said."""
         path, name = file_of(payload)
-        photo, shown = self.take(path, name)
-        if shown.get(self.image) == path:
-            del shown[self.image]  # it is there already
-        return photo, shown
+        photo, updates = self.take(path, name)
+        if updates.get(self.image) == path:
+            del updates[self.image]  # it is there already
+        return photo, updates
 
     def take(self, path: str, name: str, credit: str = "") -> tuple[Photo | None, Updates]:
         """A photo by its path and what shows it; None where it cannot be used, which is then said.
@@ -82,20 +84,20 @@ class PhotoInput:
         Args:
             credit: what to say of where it is from, as HTML.
         """
-        shown: Updates = {
+        updates: Updates = {
             self.image: path,
             self.credit: gr.update(value=f'<p class="lsn-credit">{credit}</p>', visible=bool(credit)),
             self.message: gr.update(visible=False),
         }
         try:
             photo = read_photo(path, name)
-            if Path(name).suffix.lower() in _NOT_SHOWN_BY_BROWSERS:
+            if Path(name).suffix.lower() in _NO_BROWSER_FORMATS:
                 preview = open_image(path, name=name)
                 preview.thumbnail(_PREVIEW)
-                shown[self.image] = preview
+                updates[self.image] = preview
         except UserError as error:
             return None, self.refuse(str(error))
-        return photo, shown | {self.state: photo}
+        return photo, updates | {self.state: photo}
 
     def example(self, example: Example) -> tuple[Photo, Updates]:
         """An example photo and what shows it; the address of the page reads from it which one it is."""
@@ -121,7 +123,8 @@ class PhotoInput:
         return next((example for example in self.examples if example.path.name == file_name), None)
 
 
-def file_of(payload: UploadedFile) -> tuple[str, str]:
+def file_of(payload: UploadedFile | FileData) -> tuple[str, str]:
     """Path and original name of an uploaded file, from Gradio's description of it."""
-    path = str(payload.get("path") or "")
-    return path, Path(str(payload.get("orig_name") or path)).name
+    fields = payload if isinstance(payload, Mapping) else payload.model_dump()
+    path = str(fields.get("path") or "")
+    return path, Path(str(fields.get("orig_name") or path)).name

@@ -41,7 +41,7 @@ _AXIS = {
 }
 # What all figures share, checked once by Plotly rather than in every answer. Transparent, so that the page's own light
 # or dark shows; the page's css colours the text.
-_LOOK = go.layout.Template(
+_TEMPLATE = go.layout.Template(
     layout={
         "paper_bgcolor": "rgba(0,0,0,0)",
         "plot_bgcolor": "rgba(0,0,0,0)",
@@ -58,5 +58,5 @@ _LOOK = go.layout.Template(
 
 
 def finish(figure: go.Figure, height: int, top_margin: int) -> go.Figure:
-    """Gives a figure the look of them all, and its height in pixels."""
-    return figure.update_layout(template=_LOOK, height=height, margin={"l": 12, "r": 12, "t": top_margin, "b": 48})
+    """Gives a figure the style of them all, and its height in pixels."""
+    return figure.update_layout(template=_TEMPLATE, height=height, margin={"l": 12, "r": 12, "t": top_margin, "b": 48})

@@ -1,11 +1,15 @@
-"""The Train tab's steps: photos, what was found in them, how to train, and the button that starts it."""
+"""The Train tab's steps: photos, what they hold, how to train, and the button that starts it."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import gradio as gr
 
 from lsn_app.serving.store import Store
 from lsn_app.shared import words
+from lsn_app.shared.components import Inputs, Values
+from lsn_app.train.answer import OOD_EXAMPLES, OOD_NONE, OOD_OWN, TrainRequest
 from lsn_app.train.sample_sets import SAMPLES
 from lsn_core.training.config import METHODS
 
@@ -13,7 +17,6 @@ LAYOUT = (
     "A **zip** with one folder for each class, named after it: `cat/1.jpg`, `cat/2.jpg`, `dog/1.jpg`, ... "
     "(or Parquet with `image` and `label` columns). 16 to 128 photos of each class are a good number."
 )
-OOD_EXAMPLES, OOD_OWN, OOD_NONE = "the example photos", "my own photos", "nothing"
 
 
 class StepsPanel:
@@ -34,7 +37,7 @@ class StepsPanel:
             )
             self.take = gr.Button("Use this set", size="sm", elem_id="lsn-train-take")
         gr.HTML('<h3 class="lsn-heading">2. What was found</h3>')
-        self.found = gr.HTML(words.note("Upload the photos first."), elem_id="lsn-train-found")
+        self.contents = gr.HTML(words.note("Upload the photos first."), elem_id="lsn-train-found")
         gr.HTML('<h3 class="lsn-heading">3. How to train</h3>')
         self.preset = gr.Radio(
             [
@@ -76,3 +79,35 @@ class StepsPanel:
             )
         self.start = gr.Button("Start training", variant="primary", interactive=False, elem_id="lsn-train-start")
         self.start_message = gr.HTML(visible=False, elem_id="lsn-train-message")
+
+    @property
+    def inputs(self) -> Inputs:
+        """The components that decide what a job does."""
+        return {
+            self.data,
+            self.preset,
+            self.shots,
+            self.ood,
+            self.ood_file,
+            self.name,
+            self.method,
+            self.sets,
+            self.seed,
+            self.backbone,
+        }
+
+    def read(self, values: Values) -> TrainRequest:
+        """The request in the values of `inputs`."""
+        data, ood_data = (Path(path) if path else None for path in (values[self.data], values[self.ood_file]))
+        return TrainRequest(
+            data=data,
+            preset=values[self.preset],
+            shots=int(values[self.shots]),
+            ood=values[self.ood],
+            ood_data=ood_data,
+            name=values[self.name],
+            method=values[self.method],
+            sets=int(values[self.sets]),
+            seed=int(values[self.seed]),
+            backbone=values[self.backbone],
+        )

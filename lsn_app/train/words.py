@@ -23,30 +23,30 @@ _HEADLINES = {
 }
 
 
-def found_card(name: str, found: Inspection, shots: int, calibration_share: float) -> str:
+def contents_card(name: str, contents: Inspection, shots: int, calibration_share: float) -> str:
     """What a data set holds: classes with their counts, images that cannot be read, and what is too little.
 
     Args:
         shots: most images of a class that will be used.
         calibration_share: share of them held out from training.
     """
-    rows = sorted(found.classes.items(), key=lambda item: -item[1])
+    rows = sorted(contents.classes.items(), key=lambda item: -item[1])
     cells = "".join(f"<tr><td>{escape(label)}</td><td>{count:,}</td></tr>" for label, count in rows[:_ROWS])
     if len(rows) > _ROWS:
         cells += f"<tr><td>and {len(rows) - _ROWS} more classes</td><td></td></tr>"
-    sentences = [f"{found.images:,} photos of {len(rows)} classes."]
-    held_out = round(calibration_share * sum(min(count, shots) for count in found.classes.values()))
+    sentences = [f"{contents.images:,} photos of {len(rows)} classes."]
+    held_out = round(calibration_share * sum(min(count, shots) for count in contents.classes.values()))
     needed = Calibration.images_needed()
     if held_out < needed:
         sentences.append(
             f"About {held_out} photos can be held out to calibrate the detector, and a promise of 95 % needs {needed}: "
             "give more photos if you can."
         )
-    if found.unreadable:
-        shown = " ".join(escape(problem) for problem in found.unreadable[:3])
+    if contents.unreadable:
+        reasons = " ".join(escape(problem) for problem in contents.unreadable[:3])
         sentences.append(
-            f"{len(found.unreadable)} of {found.checked} photos that were opened cannot be read and will be left out. "
-            f"{shown}"
+            f"{len(contents.unreadable)} of {contents.checked} photos that were opened cannot be read and will be left "
+            f"out. {reasons}"
         )
     body = "".join(f"<p>{sentence}</p>" for sentence in sentences)
     table = f'<table class="lsn-table"><tr><th>class</th><th>photos</th></tr>{cells}</table>'
@@ -97,21 +97,21 @@ def duration(seconds: float) -> str:
 
 
 def _sentences(job: Job, position: int | None, seconds_left: float | None, working: bool) -> list[str]:
-    found = []
+    sentences = []
     if job.error:
-        found.append(job.error)
+        sentences.append(job.error)
     if job.state == "queued":
-        found.append(f"Place {position} in the queue." if position else "Its turn is about to come.")
+        sentences.append(f"Place {position} in the queue." if position else "Its turn is about to come.")
         if not working:
-            found.append("No worker is running just now; it will begin as soon as there is one.")
+            sentences.append("No worker is running just now; it will begin as soon as there is one.")
     if job.state == "preparing" and job.images:
-        found.append(f"{job.prepared:,} of {job.images:,} photos are encoded.")
+        sentences.append(f"{job.prepared:,} of {job.images:,} photos are encoded.")
     if job.state == "training" and job.total:
         left = f", about {duration(seconds_left)} left" if seconds_left is not None else ""
-        found.append(f"Step {job.step:,} of {job.total:,} ({job.phase} prompts){left}.")
+        sentences.append(f"Step {job.step:,} of {job.total:,} ({job.phase} prompts){left}.")
     if job.state == "stopped" and job.step:
-        found.append(f"It stopped after step {job.step:,} of {job.total:,} and can go on from its last checkpoint.")
-    return found
+        sentences.append(f"It stopped after step {job.step:,} of {job.total:,} and can go on from its last checkpoint.")
+    return sentences
 
 
 def _results(job: Job) -> str:

@@ -181,7 +181,7 @@ def test_a_detector_file_is_refused_with_the_reason_or_used_by_its_visitor_alone
     page.locator("#lsn-examples button", has_text="zebra").click()
     expect(page.locator("#lsn-verdict h2")).to_contain_text("Known: zebra")
     page.wait_for_function("new URL(location).searchParams.get('example') === 'zebra.jpg'")
-    assert "lent-" not in page.url
+    assert "private-" not in page.url
     other = browser.new_page()
     other.goto(app_url)
     other.locator("#lsn-detector input").click()

@@ -11,9 +11,10 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 
-from lsn_app.detect.batch import COLUMNS, csv_link, judge, rows, summary
+from lsn_app.detect.batch import COLUMNS, BatchAnswer, csv_link, predict_batch, rows, summary
 from lsn_app.serving.encoder import Encoder
 from lsn_app.serving.lru import LRU
 from lsn_app.serving.photos import Item
@@ -57,7 +58,7 @@ def test_verdicts_stand_in_order_and_equal_the_library(
 ) -> None:
     given = mixed(examples, tmp_path)
     batch, detector = find_items(given), Detector.zero_shot(tiny_backbone, ["dog", "cat"])
-    found = judge(batch, detector, batch.encode(encoder), 0.95)
+    found = predict_batch(batch, detector, batch.encode(encoder), 0.95).predictions
     expected = detector.predict([path for path, _ in given])
     assert [one.verdict for one in found] == [one.verdict for one in expected]
     assert found[2].error and found[2].error.startswith("note.jpg: this is not an image") and expected[2].error
@@ -143,9 +144,10 @@ def test_the_csv_has_the_columns_of_the_command_line(
 ) -> None:
     batch, detector = find_items(mixed(examples, tmp_path)), Detector.zero_shot(tiny_backbone, ["dog", "cat"])
     batch.items[0] = Item("=1+1.jpg", batch.items[0].read)
-    predictions = judge(batch, detector, batch.encode(encoder), 0.95)
+    answer = predict_batch(batch, detector, batch.encode(encoder), 0.95)
+    predictions = answer.predictions
     assert set(COLUMNS) == {"file", *predictions[0].as_dict()}
-    link = re.search('base64,([^"]+)', csv_link(batch, predictions))
+    link = re.search('base64,([^"]+)', csv_link(answer))
     lines = list(csv.DictReader(io.StringIO(base64.b64decode(link[1]).decode("utf-8-sig"))))  # type: ignore[index]
     assert [line["file"] for line in lines] == ["'=1+1.jpg", "cat.jpg", "note.jpg", "zebra.jpg"]
     assert json.loads(lines[1]["positive"]) == pytest.approx(predictions[1].positive)
@@ -159,14 +161,14 @@ def test_the_summary_counts_and_says_how_far_to_trust(
     batch.left_out.append("<b>.txt")
     features = batch.encode(encoder)
     detector = Detector.zero_shot(tiny_backbone, ["dog", "cat"])
-    for judged, words in (
+    for asked, words in (
         (detector, "is uncalibrated"),
         (detector.calibrate(features[0]), "1 calibration photo is too few"),
         (detector.calibrate(features[0].repeat(30, 1)), "set from 30 photos, keeps at least 95 %"),
     ):
-        predictions = judge(batch, judged, features, 0.95)
-        text = summary(batch, predictions, judged, 0.95)
-        known = sum(one.verdict == "ID" for one in predictions)
+        answer = predict_batch(batch, asked, features, 0.95)
+        text = summary(answer)
+        known = sum(one.verdict == "ID" for one in answer.predictions)
         assert f"{known} of 4 photos show" in text and "1 could not be read" in text and words in text
         assert "&lt;b&gt;.txt" in text and "<b>.txt" not in text
 
@@ -174,5 +176,19 @@ def test_the_summary_counts_and_says_how_far_to_trust(
 def test_nothing_readable_is_still_a_batch(encoder: Encoder, tiny_backbone: Backbone, tmp_path: Path) -> None:
     (tmp_path / "note.jpg").write_text("no picture")
     batch: Batch = find_items([(str(tmp_path / "note.jpg"), "note.jpg"), (str(tmp_path / "gone.jpg"), "gone.jpg")])
-    found = judge(batch, Detector.zero_shot(tiny_backbone, ["dog", "cat"]), batch.encode(encoder), 0.95)
-    assert all(one.error for one in found)
+    answer = predict_batch(batch, Detector.zero_shot(tiny_backbone, ["dog", "cat"]), batch.encode(encoder), 0.95)
+    assert all(one.error for one in answer.predictions)
+
+
+def test_another_rate_gives_the_verdicts_that_asking_again_would(
+    encoder: Encoder, tiny_backbone: Backbone, examples: Path, tmp_path: Path
+) -> None:
+    batch = find_items([*mixed(examples, tmp_path), *files(examples, "church", "guitar", "turtle")])
+    features = batch.encode(encoder)
+    detector = Detector.zero_shot(tiny_backbone, ["dog", "cat"])
+    detector = detector.calibrate(torch.cat(list(features.values())))
+    low, high = (predict_batch(batch, detector, features, rate) for rate in (0.4, 0.8))
+    assert low.at(0.8) == high and high.at(0.4) == low
+    assert [one.verdict for one in low.predictions] != [one.verdict for one in high.predictions]
+    kept: BatchAnswer = low.without_reasons()
+    assert rows(kept.predictions) == rows(low.predictions) and not any(one.positive for one in kept.predictions)

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from lsn_app.detect.answer import Question, ask, score_line
+from lsn_app.detect.answer import DetectRequest, ask, score_line
 from lsn_app.detect.words import headline, p_value_words, trust_words, verdict_card
 from lsn_app.serving.encoder import Encoder
 from lsn_app.serving.lru import LRU
-from lsn_app.serving.photos import read_photo
-from lsn_app.serving.requests import Problem, parse_classes
+from lsn_app.serving.photos import Photo, read_photo
+from lsn_app.serving.requests import ZERO_SHOT, DetectorRequest, Problem, parse_classes
 from lsn_app.serving.store import Store
 from lsn_app.shared.examples import credits_list, load_examples
 from lsn_core import Backbone, Detector, Prediction, UserError
@@ -23,6 +23,12 @@ def prediction(
     verdict: str = "ID", p_value: float | None = None, threshold: float = 0.1, name: str = "dog"
 ) -> Prediction:
     return Prediction(verdict, 0.2, threshold, p_value is not None, p_value, name)
+
+
+def question(
+    photo: Photo, classes: str, label: str = ZERO_SHOT, tpr: float = 0.95, calibration: tuple[Photo, ...] = ()
+) -> DetectRequest:
+    return DetectRequest(photo, DetectorRequest(classes, label, calibration=calibration), tpr)
 
 
 @pytest.fixture
@@ -100,33 +106,50 @@ def test_a_photo_and_a_text_are_encoded_once(
     monkeypatch.setattr(tiny_backbone, "encode_images", lambda x: calls.append(("image", len(x))) or images(x))
     monkeypatch.setattr(tiny_backbone, "encode_texts", lambda x: calls.append(("text", len(x))) or texts(x))
     photo = read_photo(str(examples / "dog.jpg"), "dog.jpg")
-    ask(store, Question(photo, "dog, cat"))
-    ask(store, Question(photo, "dog, cat", tpr=0.9))
-    ask(store, Question(photo, "cat, zebra"))
+    ask(store, question(photo, "dog, cat"))
+    ask(store, question(photo, "dog, cat", tpr=0.9))
+    ask(store, question(photo, "cat, zebra"))
     assert [count for kind, count in calls if kind == "image"] == [1]
     assert [count for kind, count in calls if kind == "text"] == [2, 2, 1, 1]  # positive, negative; then zebra's alone
 
 
 def test_calibration_photos_set_the_threshold_at_the_wanted_rate(store: Store, examples: Path) -> None:
     photos = tuple(read_photo(str(path), path.name) for path in sorted(examples.glob("*.jpg")))
-    question = {"photo": photos[0], "classes": "dog, cat", "calibration": photos}
-    low, high = (ask(store, Question(tpr=tpr, **question)).prediction for tpr in (0.80, 0.93))
+    low, high = (
+        ask(store, question(photos[0], "dog, cat", tpr=tpr, calibration=photos)).prediction for tpr in (0.80, 0.93)
+    )
     assert low.calibrated and low.p_value is not None
     assert low.threshold is not None and high.threshold is not None and low.threshold > high.threshold
+
+
+def test_another_rate_changes_the_verdict_alone_and_neither_reads_nor_encodes(
+    store: Store, tiny_backbone: Backbone, examples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for path in examples.glob("*.jpg"):
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    photos = tuple(read_photo(str(path), path.name) for path in sorted(tmp_path.glob("*.jpg")))
+    answers = {rate: ask(store, question(photos[3], "dog, cat", tpr=rate, calibration=photos)) for rate in (0.3, 0.9)}
+    for path in tmp_path.glob("*.jpg"):
+        path.unlink()
+    monkeypatch.setattr(tiny_backbone, "encode_images", None)
+    monkeypatch.setattr(tiny_backbone, "encode_texts", None)
+    assert answers[0.9].at(0.3).prediction == answers[0.3].prediction and answers[0.9].at(0.3).tpr == 0.3
+    assert answers[0.3].at(0.9).prediction == answers[0.9].prediction
+    assert answers[0.3].prediction.threshold != answers[0.9].prediction.threshold
 
 
 def test_mistakes_are_told_by_the_input_they_belong_to(store: Store, examples: Path, tmp_path: Path) -> None:
     (tmp_path / "note.jpg").write_text("this is no picture")
     dog, note = (read_photo(str(path), path.name) for path in (examples / "dog.jpg", tmp_path / "note.jpg"))
     cases = {
-        "classes": Question(dog, "dog"),
-        "photo": Question(note, "dog, cat"),
-        "model": Question(dog, "dog, cat", detector="no such detector"),
-        "calibration": Question(dog, "dog, cat", calibration=(note,)),
+        "classes": question(dog, "dog"),
+        "photo": question(note, "dog, cat"),
+        "model": question(dog, "dog, cat", label="no such detector"),
+        "calibration": question(dog, "dog, cat", calibration=(note,)),
     }
-    for place, question in cases.items():
+    for place, request in cases.items():
         with pytest.raises(Problem) as caught:
-            ask(store, question)
+            ask(store, request)
         assert caught.value.place == place
 
 
@@ -153,6 +176,6 @@ def test_a_shipped_detector_brings_its_own_classes_and_calibration(
     features = torch.cat([encoder.encode_photo(photo) for photo in photos])
     Detector.zero_shot(tiny_backbone, ["zebra", "turtle"]).calibrate(features).save(tmp_path / "animals.safetensors")
     shelf = Store("embedded", detectors_dir=tmp_path)
-    answer = ask(shelf, Question(photos[0], "of no meaning here", detector="animals"))
+    answer = ask(shelf, question(photos[0], "of no meaning here", label="animals"))
     assert set(answer.prediction.positive) == {"zebra", "turtle"}
     assert answer.prediction.calibrated

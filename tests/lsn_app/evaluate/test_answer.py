@@ -69,7 +69,7 @@ def files(tmp_path_factory: pytest.TempPathFactory, examples: Path) -> dict[str,
 
 
 @pytest.fixture(scope="module")
-def judge(encoder: Encoder) -> Detector:
+def detector(encoder: Encoder) -> Detector:
     """A detector that counts as trained: hand-written prompts in other words."""
     made = Detector.zero_shot(encoder.backbone, KNOWN, "a picture of a {}", "there is no {}")
     return Detector(encoder.backbone, KNOWN, made.positive, made.negative, config={"method": "coop"})
@@ -77,13 +77,13 @@ def judge(encoder: Encoder) -> Detector:
 
 @pytest.fixture(scope="module")
 def report(
-    files: dict[str, tuple[str, str]], judge: Detector, encoder: Encoder, tmp_path_factory: pytest.TempPathFactory
+    files: dict[str, tuple[str, str]], detector: Detector, encoder: Encoder, tmp_path_factory: pytest.TempPathFactory
 ) -> Report:
     known, others = open_known([files["known"]]), open_others([files["others"], files["parquet"]])
     assert known is not None
     told: list[tuple[int, int]] = []
     cache = tmp_path_factory.mktemp("cache")
-    found = measure(judge, encoder, known, others, cache, lambda done, total: told.append((done, total)))
+    found = measure(detector, encoder, known, others, cache, lambda done, total: told.append((done, total)))
     assert told == sorted(told) and told[-1] == (21, 21)
     return found
 
@@ -103,7 +103,7 @@ def test_files_become_sets_whatever_they_are(files: dict[str, tuple[str, str]], 
 
 
 def test_mistakes_are_told_of_at_the_input_they_belong_to(
-    files: dict[str, tuple[str, str]], judge: Detector, tmp_path: Path
+    files: dict[str, tuple[str, str]], detector: Detector, tmp_path: Path
 ) -> None:
     with pytest.raises(Problem, match="one zip or Parquet file") as caught:
         open_known([files["known"], files["others"]])
@@ -120,15 +120,15 @@ def test_mistakes_are_told_of_at_the_input_they_belong_to(
     assert known is not None
     strange = replace(known, classes=("gas pump",) * len(known))
     with pytest.raises(Problem, match="gas pump"):
-        check_sets(strange, [], judge)
+        check_sets(strange, [], detector)
     with pytest.raises(Problem, match="at most 20,000"):
-        check_sets(replace(known, names=("x.jpg",) * 20_001), [], judge)
+        check_sets(replace(known, names=("x.jpg",) * 20_001), [], detector)
 
 
 def test_the_tab_and_the_command_give_the_same_numbers(
-    report: Report, judge: Detector, files: dict[str, tuple[str, str]], tmp_path: Path
+    report: Report, detector: Detector, files: dict[str, tuple[str, str]], tmp_path: Path
 ) -> None:
-    judge.save(tmp_path / "d.safetensors")
+    detector.save(tmp_path / "d.safetensors")
     done = run_inside(
         "evaluate",
         "--detector",
@@ -148,13 +148,13 @@ def test_the_tab_and_the_command_give_the_same_numbers(
 
 
 def test_mcm_is_that_of_hand_written_prompts_and_of_the_detectors_own(
-    report: Report, judge: Detector, encoder: Encoder, files: dict[str, tuple[str, str]], tmp_path: Path
+    report: Report, detector: Detector, encoder: Encoder, files: dict[str, tuple[str, str]], tmp_path: Path
 ) -> None:
     assert list(report.evaluation.known) == [OURS, OWN_MCM, WRITTEN_MCM]
     images = [report.known.images.read(i) for i in report.known.kept]
     written = Detector.zero_shot(encoder.backbone, KNOWN).with_score("mcm")
     np.testing.assert_allclose(report.evaluation.known[WRITTEN_MCM], written.score(images), atol=1e-5)
-    np.testing.assert_allclose(report.evaluation.known[OWN_MCM], judge.with_score("mcm").score(images), atol=1e-5)
+    np.testing.assert_allclose(report.evaluation.known[OWN_MCM], detector.with_score("mcm").score(images), atol=1e-5)
     known, others = split_examples(load_examples(), ["Zebra", "cat"])
     assert known is not None and sorted(known.names) == ["cat.jpg", "zebra.jpg"] and len(others[0]) == 14
     shown = measure(encoder.zero_shot(("zebra", "cat")), encoder, known, others, tmp_path, lambda done, total: None)
@@ -165,7 +165,7 @@ def test_mcm_is_that_of_hand_written_prompts_and_of_the_detectors_own(
 
 
 def test_a_stop_is_heard_while_photos_are_read(
-    files: dict[str, tuple[str, str]], judge: Detector, encoder: Encoder, tmp_path: Path
+    files: dict[str, tuple[str, str]], detector: Detector, encoder: Encoder, tmp_path: Path
 ) -> None:
     known, others = open_known([files["known"]]), open_others([files["others"]])
     assert known is not None
@@ -174,7 +174,7 @@ def test_a_stop_is_heard_while_photos_are_read(
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        measure(judge, encoder, known, others, tmp_path, stop)
+        measure(detector, encoder, known, others, tmp_path, stop)
 
 
 def test_what_is_said_names_the_lead_and_how_unsure_few_photos_are(report: Report) -> None:
@@ -185,7 +185,7 @@ def test_what_is_said_names_the_lead_and_how_unsure_few_photos_are(report: Repor
     assert "4 photos are too few for firm numbers" in card
     table = evaluate_words.table(report)
     assert table.count("<tr>") == 1 + 3 + 6 and "cat/broken.jpg" in table
-    found = evaluate_words.found(replace(report.known.images, name="<b>"), [])
+    found = evaluate_words.contents(replace(report.known.images, name="<b>"), [])
     assert "&lt;b&gt;" in found and "13 photos" in found and "cat (5)" in found and "still missing" in found
     assert "1 of 13 that were opened cannot be read" in found
 

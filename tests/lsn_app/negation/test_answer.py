@@ -16,7 +16,7 @@ from lsn_app.negation.paper_figures import PRESETS, Claim, Preset, Round, play
 from lsn_app.negation.plots import not_bars
 from lsn_app.negation.words import counts_link, marked_for, ranked_table, rounds_card, row_mark, tally_table
 from lsn_app.serving.photos import read_photo
-from lsn_app.serving.requests import ZERO_SHOT, Problem
+from lsn_app.serving.requests import ZERO_SHOT, DetectorRequest, Problem
 from lsn_app.serving.store import Store
 from lsn_app.shared.csv_links import csv_text, download_link
 from lsn_app.shared.uploads import find_photos
@@ -93,7 +93,7 @@ def test_many_photos_and_a_zip_are_counted_as_by_the_library(
     file = zipped(tmp_path / "set.zip", {f"{name}/1.jpg": data for name, data in photos.items()} | {"cat/2.jpg": b"no"})
     items = find_photos([file])
     assert [item.truth for item in items] == ["cat", "cat", "dog", "zebra"]
-    written, learned, encoder = open_prompts(store, "dog, cat", ZERO_SHOT, "embedded")
+    written, learned, encoder = open_prompts(store, DetectorRequest("dog, cat", backbone="embedded"))
     counts = count_photos(encoder, written, learned, items)
     assert counts.photos == 3 and len(counts.errors) == 1 and "cat/2.jpg" in counts.errors[0] and not counts.learned
     features = tiny_backbone.encode_images([open_image(photos[name]) for name in ("cat", "dog", "zebra")])
@@ -117,7 +117,7 @@ def test_unusable_files_are_told_by_the_files(store: Store, examples: Path, tmp_
         with pytest.raises(Problem, match=words) as caught:
             find_photos(files)
         assert caught.value.place == "files" and str(tmp_path) not in str(caught.value)
-    written, _, encoder = open_prompts(store, "dog, cat", ZERO_SHOT, "embedded")
+    written, _, encoder = open_prompts(store, DetectorRequest("dog, cat", backbone="embedded"))
     (tmp_path / "note.jpg").write_text("no picture")
     with pytest.raises(Problem, match="None of the photos"):
         count_photos(encoder, written, None, find_photos([(str(tmp_path / "note.jpg"), "note.jpg")]))
@@ -126,7 +126,7 @@ def test_unusable_files_are_told_by_the_files(store: Store, examples: Path, tmp_
 def test_mistakes_belong_to_their_inputs(store: Store) -> None:
     for place, arguments in {"classes": ("dog", ZERO_SHOT), "model": ("dog, cat", "no such detector")}.items():
         with pytest.raises(Problem) as caught:
-            open_prompts(store, *arguments, "embedded")
+            open_prompts(store, DetectorRequest(*arguments, "embedded"))
         assert caught.value.place == place
 
 
@@ -180,7 +180,7 @@ def test_bars_show_the_share_that_chose_not() -> None:
 
 
 def test_the_csv_of_counts_holds_every_wording(store: Store, examples: Path) -> None:
-    written, _, encoder = open_prompts(store, "=dog, cat", ZERO_SHOT, "embedded")
+    written, _, encoder = open_prompts(store, DetectorRequest("=dog, cat", backbone="embedded"))
     counts = count_photos(encoder, written, None, find_photos([(str(examples / "dog.jpg"), "dog.jpg")]))
     data = base64.b64decode(re.search('base64,([^"]+)', counts_link(counts))[1]).decode("utf-8-sig")  # type: ignore[index]
     rows = list(csv.DictReader(io.StringIO(data)))

@@ -35,12 +35,12 @@ def changed(path: Path, file: Path, tensors: dict[str, torch.Tensor] | None = No
 
 
 def test_an_uploaded_detector_is_offered_to_its_visitor_alone(store: Store, good: Path) -> None:
-    label = store.take_in(good, "mine.safetensors", "ann")
-    assert store.take_in(good, "mine.safetensors", "ann") == label
+    label = store.add_upload(good, "mine.safetensors", "ann")
+    assert store.add_upload(good, "mine.safetensors", "ann") == label
     assert store.offered("ann") == [("mine.safetensors (uploaded)", label)]
     assert store.detector(label)[0].class_names == ("dog", "cat")
     assert store.offered("ben") == [] and store.offered(None) == []
-    assert store.take_in(good, "mine.safetensors", "ben") != label
+    assert store.add_upload(good, "mine.safetensors", "ben") != label
     good.unlink()
     with pytest.raises(UserError, match="no longer on the server"):
         store.detector(label)
@@ -66,7 +66,7 @@ def test_what_cannot_be_used_is_refused_with_its_name_and_the_reason(store: Stor
     }
     for words, path in cases.items():
         with pytest.raises(UserError, match=f"(?i){words}") as caught:
-            store.take_in(path, "given.safetensors", "ann")
+            store.add_upload(path, "given.safetensors", "ann")
         assert (
             "given.safetensors" in str(caught.value)
             and path.name not in str(caught.value)

@@ -1,4 +1,4 @@
-"""What the Train tab says of jobs and data sets, and that a lent detector is for whoever has its label."""
+"""What the Train tab says of jobs and data sets, and that a visitor's detector is for whoever has its label."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from lsn_app.serving.store import Store
 from lsn_app.train.plots import training_curves
 from lsn_app.train.tab import _token
-from lsn_app.train.words import duration, found_card, job_card, job_label
+from lsn_app.train.words import contents_card, duration, job_card, job_label
 from lsn_core import Backbone, Detector, UserError
 from lsn_core.jobs import Job, Point
 from lsn_core.jobs.inspection import Inspection, inspect
@@ -56,11 +56,11 @@ def test_a_look_into_a_data_set_counts_classes_and_names_what_cannot_be_read(tmp
     found = inspect(tmp_path, "mine", JobLimits())
     assert found.classes == {"cat": 1, "dog": 2} and found.images == found.checked == 3
     assert len(found.unreadable) == 1 and found.unreadable[0].startswith("dog/2.jpg")
-    card = found_card("mine", found, 64, 0.2)
+    card = contents_card("mine", found, 64, 0.2)
     assert "3 photos of 2 classes." in card and "dog/2.jpg" in card and "needs 19" in card
     with pytest.raises(UserError, match="a job takes at most 2"):
         inspect(tmp_path, "mine", JobLimits(images=2))
-    assert "and 88 more classes" in found_card("x", Inspection({f"c{i}": 9 for i in range(100)}, 0, []), 64, 0.2)
+    assert "and 88 more classes" in contents_card("x", Inspection({f"c{i}": 9 for i in range(100)}, 0, []), 64, 0.2)
 
 
 def test_curves_have_a_line_for_each_kind_of_prompt() -> None:
@@ -74,14 +74,14 @@ def test_curves_have_a_line_for_each_kind_of_prompt() -> None:
     assert figure.layout.xaxis.range == (0, 10)
 
 
-def test_a_lent_detector_is_known_by_its_label_alone(tiny_backbone: Backbone, tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+def test_a_visitors_detector_is_known_by_its_label_alone(tiny_backbone: Backbone, tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
     monkeypatch.setattr("lsn_app.serving.store.load_backbone", lambda name: tiny_backbone)
     Detector.zero_shot(tiny_backbone, ["zebra", "turtle"]).save(tmp_path / "detector.safetensors")
     store = Store("embedded", detectors_dir=tmp_path / "none")
-    label = store.lend(tmp_path / "detector.safetensors")
+    label = store.register(tmp_path / "detector.safetensors")
     assert store.detector(label)[0].class_names == ("zebra", "turtle") and label not in store.detectors
     with pytest.raises(UserError, match="no detector called"):
-        store.detector("lent-0123")
+        store.detector("private-0123")
 
 
 @pytest.mark.parametrize("owner", [None, "", "short", 7, ["a" * 20], {"a": 1}])

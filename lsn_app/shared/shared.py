@@ -1,0 +1,30 @@
+"""What every tab is handed when it is built, so that none has to search the page for another's components."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import gradio as gr
+
+from lsn_app.serving.store import Store
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What every tab is handed when it is built.
+
+    Attributes:
+        store: backbones, detectors, training jobs.
+        page: the page, for what happens when it opens and closes.
+        tabs: the row of tabs, to go to another one.
+        tab: the tab that is being built.
+        detector: Detect's choice of a detector, which Detect draws, Train sets and Evaluate reads.
+        owner: whose jobs this browser sees; None on a page without jobs.
+    """
+
+    store: Store
+    page: gr.Blocks
+    tabs: gr.Tabs
+    tab: gr.Tab
+    detector: gr.Dropdown
+    owner: gr.BrowserState | None
