@@ -173,7 +173,7 @@ class _DetectTab:
         question_event(chosen.then(self.ask_again, question, results, **_SHARED))
         taken = self.calibration.files.change(
             self.calibration.take,
-            {self.calibration.files, choice.detector, choice.backbone},
+            [self.calibration.files, choice.detector, choice.backbone],
             [self.calibration.state, self.calibration.note],
             preprocess=False,
             **_SHARED,
