@@ -44,7 +44,7 @@ class Answer:
     tpr: float
 
     def at(self, tpr: float) -> Answer:
-        """The same answer at another wanted true positive rate; nothing is read or encoded for it."""
+        """The same answer at another wanted true positive rate, without evidence; nothing is read or encoded for it."""
         return replace(self, prediction=at_threshold(self.prediction, self.detector.threshold(tpr)), tpr=tpr)
 
 
@@ -61,10 +61,11 @@ def ask(store: Store, request: DetectRequest) -> Answer:
 
 
 def at_threshold(prediction: Prediction, threshold: float) -> Prediction:
-    """The prediction with the verdict of another threshold; one with an error stays as it is."""
+    """The prediction with the verdict of another threshold, without evidence; one with an error stays as it is."""
     if prediction.score is None:
         return prediction
-    return replace(prediction, threshold=threshold, verdict="ID" if prediction.score >= threshold else "OOD")
+    verdict = "ID" if prediction.score >= threshold else "OOD"
+    return replace(prediction, threshold=threshold, verdict=verdict, evidence={})
 
 
 def score_line(store: Store, path: str, name: str, classes: str, tpr: float) -> dict[str, Any]:

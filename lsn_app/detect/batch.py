@@ -26,6 +26,8 @@ COLUMNS = (
     "calibrated",
     "p_value",
     "predicted_class",
+    "score_name",
+    "evidence",
     "positive",
     "negative",
     "error",
@@ -49,7 +51,7 @@ class BatchAnswer:
     tpr: float
 
     def at(self, tpr: float) -> BatchAnswer:
-        """The same answer at another wanted true positive rate; nothing is read or encoded for it."""
+        """The same answer at another wanted true positive rate, without evidence; nothing is read or encoded for it."""
         threshold = self.detector.threshold(tpr)
         return replace(self, predictions=[at_threshold(one, threshold) for one in self.predictions], tpr=tpr)
 

@@ -89,8 +89,8 @@ def test_a_removed_photo_takes_its_verdict_along(page: Page) -> None:
 def test_a_mistake_in_the_class_list_is_told_by_the_class_list(page: Page) -> None:
     pick_example(page, "cat")
     page.wait_for_selector("#lsn-positive .js-plotly-plot")
-    ask(page, "dog")
-    expect(page.locator("#lsn-message-classes")).to_contain_text("At least two classes are needed")
+    ask(page, "dog, Dog")
+    expect(page.locator("#lsn-message-classes")).to_contain_text("is given twice")
     ask(page, "dog, cat")
     expect(page.locator("#lsn-message-classes")).to_be_hidden()
     assert set(bar_labels(page, "#lsn-positive")) == {"dog", "cat"}

@@ -8,6 +8,7 @@ import io
 import json
 import re
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -188,7 +189,8 @@ def test_another_rate_gives_the_verdicts_that_asking_again_would(
     detector = Detector.zero_shot(tiny_backbone, ["dog", "cat"])
     detector = detector.calibrate(torch.cat(list(features.values())))
     low, high = (predict_batch(batch, detector, features, rate) for rate in (0.4, 0.8))
-    assert low.at(0.8) == high and high.at(0.4) == low
+    for moved, asked in ((low.at(0.8), high), (high.at(0.4), low)):
+        assert moved.predictions == [replace(one, evidence={}) for one in asked.predictions] and moved.tpr == asked.tpr
     assert [one.verdict for one in low.predictions] != [one.verdict for one in high.predictions]
     kept: BatchAnswer = low.without_reasons()
     assert rows(kept.predictions) == rows(low.predictions) and not any(one.positive for one in kept.predictions)
