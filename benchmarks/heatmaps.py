@@ -118,7 +118,9 @@ def faithfulness(name: str, data: Path, count: int, seed: int) -> list[dict[str,
         pixels = backbone.preprocess(image)[None]
         curves = Curves(model, pixels)
         for method in (*fitting_methods(view), RANDOM):
-            relevance = enlarge(one_map(method, view, targets, detector.positive, rng)[0], pixels.shape[2:])
+            relevance = enlarge(
+                one_map(method, view, targets, detector.positive, rng)[0], (pixels.shape[2], pixels.shape[3])
+            )
             deletion, insertion = curves.areas(relevance)
             with torch.no_grad():
                 filled = road(pixels, relevance[None].numpy(), [lambda value: value], model)

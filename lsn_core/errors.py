@@ -1,4 +1,4 @@
-"""The one exception type for everything a user can cause and can put right."""
+"""The exception for everything a user can cause and can put right, and its kind for pictures."""
 
 
 class UserError(ValueError):
@@ -14,3 +14,7 @@ class UserError(ValueError):
         ...     print(error)
         No preset is called 'slow'. Known presets: paper, reference, fast.
     """
+
+
+class ImageError(UserError):
+    """A picture that cannot be used: missing, too large, damaged or in another format. The message names the file."""

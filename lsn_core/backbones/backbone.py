@@ -21,6 +21,9 @@ from lsn_core.errors import UserError
 
 log = logging.getLogger(__name__)
 
+_THIN = 16  # aspect ratio above which the unseen ends are cut off before resizing
+_LONG = 1024  # how many times the tower's side the longer side of a picture may be before it is averaged
+
 
 class Backbone:
     """A frozen CLIP: pictures and texts to L2-normalised fp32 features of one space.
@@ -53,7 +56,7 @@ class Backbone:
         # Convolutions run about twice as fast on a CPU with channels last.
         self.model.visual.to(memory_format=torch.channels_last)
         self.tokenizer = tokenizer
-        self.preprocess = image_transform_v2(PreprocessCfg(**self.model.visual.preprocess_cfg), is_train=False)
+        self._transform = image_transform_v2(PreprocessCfg(**self.model.visual.preprocess_cfg), is_train=False)
         # CustomTextCLIP keeps its text tower under .text, CLIP keeps the parts on the model itself.
         self._text: Any = getattr(model, "text", model)
         self.context_length = int(getattr(model, "context_length", 77))
@@ -90,6 +93,10 @@ class Backbone:
         """SHA-256 (hex) over weights and preprocessing: equal fingerprints give equal image features."""
         settings = sorted(self.model.visual.preprocess_cfg.items())
         return hashlib.sha256(f"{self.weights_hash}{settings}".encode()).hexdigest()
+
+    def preprocess(self, image: Image.Image) -> Tensor:
+        """An upright RGB picture as the image tower takes it: resized, cropped and normalised, shape (3, H, W)."""
+        return self._transform(_bounded(image, self.model.visual.preprocess_cfg))
 
     @torch.no_grad()
     def encode_images(self, images: Sequence[Image.Image], batch_size: int = 32) -> Tensor:
@@ -244,6 +251,29 @@ class Backbone:
     def _require_promptable(self) -> None:
         if self._refusal:
             raise UserError(f"The text tower of {self.name} cannot take learned prompts: {self._refusal}")
+
+
+def _bounded(image: Image.Image, settings: dict[str, Any]) -> Image.Image:
+    """A very long and thin picture made shorter, so that no step of its preprocessing fills the memory.
+
+    Where the shorter side is resized to the tower's and the middle cut out, 1 x 60,000 pixels would become 224 x 13
+    million first: the ends, which are not seen, are cut off before. Where the longer side is resized, the table of its
+    filter grows with it. Other pictures are left as they are.
+    """
+    short, long = sorted(image.size)
+    wide = image.width > image.height
+    size = settings.get("size", 224)
+    side = min(size) if isinstance(size, Sequence) else size
+    mode = settings.get("resize_mode") or "shortest"
+    if mode == "shortest":
+        cut = max(0, long - _THIN * short) // 2
+        return image.crop((cut, 0, long - cut, short) if wide else (0, cut, short, long - cut)) if cut else image
+    factor = long // (side * _LONG)
+    if factor > 1:
+        image = image.reduce((factor, 1) if wide else (1, factor))
+    if mode == "longest" and short * side < long:  # less than a pixel would be left of the shorter side
+        return image.resize((side, 1) if wide else (1, side), Image.Resampling.BICUBIC)
+    return image
 
 
 def _why_not_promptable(text: Any) -> str | None:

@@ -1,18 +1,19 @@
 """The one place that opens untrusted image bytes: an upright RGB picture or an ImageError comes out."""
 
-import io
 import logging
 import os
 import stat
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError
 
-from lsn_core.errors import UserError
+from lsn_core.data.decoding_cost import CountedReads, TooManyPieces, check_cost, check_pieces, too_many_pieces
+from lsn_core.data.upright_rgb import upright_rgb
+from lsn_core.errors import ImageError, UserError
 
 logger = logging.getLogger(__name__)
 
@@ -22,24 +23,9 @@ IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", "
 # security: Pillow knows some forty formats; some start other programs (EPS), others have rarely exercised parsers.
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "DIB", "GIF", "TIFF")
 _FORMATS_IN_WORDS = "JPEG, PNG, WebP, BMP, GIF or TIFF"
-_ORIENTATION_TAG = 0x0112
 _TILE_TAGS = (322, 323)  # TIFF TileWidth, TileLength
-_UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-_SIXTEEN_TO_EIGHT = ((np.arange(65536) * 255 + 32767) // 65535).astype(np.uint8)
 
 ImageSource = bytes | str | os.PathLike[str] | Image.Image | np.ndarray
-
-
-class ImageError(UserError):
-    """A picture that cannot be used: missing, too large, damaged or in another format. The message names the file."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +36,7 @@ class ImageLimits:
         max_bytes: largest encoded size in bytes, at least 1; default 32 MiB.
         max_pixels: largest width x height, at least 1; default 50 million. Pillow refuses anything above twice
             `PIL.Image.MAX_IMAGE_PIXELS` (179 million) whatever is set here.
+        max_memory: most bytes that decoding may take by what the header tells, at least 1; default 400 MiB.
 
     Raises:
         UserError: a limit is not a positive whole number.
@@ -57,11 +44,13 @@ class ImageLimits:
 
     max_bytes: int = 32 * 2**20
     max_pixels: int = 50_000_000
+    max_memory: int = 400 * 2**20
 
     def __post_init__(self) -> None:
-        for field, value in (("max_bytes", self.max_bytes), ("max_pixels", self.max_pixels)):
+        for limit in fields(self):
+            value = getattr(self, limit.name)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise UserError(f"ImageLimits.{field} must be a whole number of at least 1, not {value!r}.")
+                raise UserError(f"ImageLimits.{limit.name} must be a whole number of at least 1, not {value!r}.")
 
 
 _DEFAULT_LIMITS = ImageLimits()
@@ -101,10 +90,16 @@ def open_image(source: ImageSource, *, name: str | None = None, limits: ImageLim
             else read_image_file(source, name, limits)
         )
         _check_bytes(len(data), name, limits)
+        check_pieces(data, name)
         with _open_header(data, name, limits) as image:
+            _check_pixels(*image.size, name, limits)
+            check_cost(image, data, name, limits.max_memory)
+            del data  # Pillow lets its own go once it is decoded
             return _normalise(image, name, limits, owned=True)
     except UserError:
         raise
+    except TooManyPieces as error:
+        raise too_many_pieces(name) from error
     except MemoryError as error:
         raise ImageError(f"{name}: not enough memory to decode this image. Make it smaller and try again.") from error
     except Exception as error:
@@ -203,7 +198,7 @@ def _open_header(data: bytes, name: str, limits: ImageLimits) -> ImageFile.Image
     # take warnings.catch_warnings, which changes process-wide state and is not thread safe. Its DecompressionBombError
     # (179 million) is raised while opening, so it is caught here.
     try:
-        image = Image.open(io.BytesIO(data), formats=_FORMATS)
+        image = Image.open(CountedReads(data), formats=_FORMATS)
     except UnidentifiedImageError as error:
         markup = data[:512].lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<")
         raise ImageError(
@@ -242,64 +237,4 @@ def _normalise(image: Image.Image, name: str, limits: ImageLimits, owned: bool) 
     sixteen_bit_colour = any("RGB;16" in str(tile[3]) for tile in getattr(image, "tile", []))
     image = image if owned else image.copy()
     image.load()
-    rotation = _UPRIGHT.get(_orientation(image, name))  # after load(): Pillow turns TIFF upright itself while loading
-    rgb = _to_rgb(image, name, sixteen_bit_colour)
-    rgb = rgb.transpose(rotation) if rotation is not None else rgb.copy() if rgb is image else rgb
-    rgb.info.clear()  # an orientation left here would be applied again, by us or by whoever gets the picture
-    return rgb
-
-
-def _orientation(image: Image.Image, name: str) -> int:
-    try:
-        value = image.getexif().get(_ORIENTATION_TAG, 1)
-        return value if isinstance(value, int) else 1
-    except Exception:  # broken metadata takes nothing away from the picture itself
-        logger.debug("%s: unreadable EXIF data, the picture is taken as upright", name, exc_info=True)
-        return 1
-
-
-def _to_rgb(image: Image.Image, name: str, sixteen_bit_colour: bool) -> Image.Image:
-    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        return Image.fromarray(_grey_levels(image, name)).convert("RGB")
-    if image.mode in ("La", "RGBa"):  # premultiplied alpha
-        image = image.convert("LA" if image.mode == "La" else "RGBA")
-    if not image.has_transparency_data:
-        return image if image.mode == "RGB" else image.convert("RGB")
-    key = image.info.get("transparency")
-    if sixteen_bit_colour and isinstance(key, tuple):  # Pillow keeps the high byte of each sample, but the whole key
-        image = image.copy()
-        image.info["transparency"] = tuple(value >> 8 for value in key)
-    picture = image.convert("RGBA")
-    white = Image.new("RGBA", picture.size, "white")
-    return Image.alpha_composite(white, picture).convert("RGB")
-
-
-def _grey_levels(image: Image.Image, name: str) -> np.ndarray:
-    values = np.asarray(image)
-    key = image.info.get("transparency")
-    if image.mode == "F":
-        levels = _float_levels(values, name)
-    elif image.mode.startswith("I;16"):
-        levels = _SIXTEEN_TO_EIGHT[values]
-    elif values.min() >= 0 and values.max() <= 255:
-        levels = values.astype(np.uint8)
-    elif values.min() >= 0 and values.max() <= 65535:
-        levels = _SIXTEEN_TO_EIGHT[values]
-    else:
-        levels = _float_levels(values.astype(np.float64), name)
-    if isinstance(key, int):
-        levels = np.where(values == key, np.uint8(255), levels)
-    return levels
-
-
-def _float_levels(values: np.ndarray, name: str) -> np.ndarray:
-    finite = np.isfinite(values)
-    if not finite.any():
-        raise ImageError(f"{name}: every pixel of this floating point image is NaN or infinite. Export it again.")
-    low, high = float(values.min(where=finite, initial=np.inf)), float(values.max(where=finite, initial=-np.inf))
-    if low >= 0 and high <= 1:
-        low, high = 0.0, 1.0
-    if high == low:
-        return np.zeros(values.shape, np.uint8)
-    scaled = (np.where(finite, values, low).astype(np.float64) - low) / (high - low)
-    return np.where(finite, np.rint(scaled * 255), 0).astype(np.uint8)
+    return upright_rgb(image, name, sixteen_bit_colour)  # after load(): Pillow turns TIFF upright itself while loading

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
+import numpy as np
 import open_clip
 import pytest
 import torch
 import torch.nn.functional as F
+from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 from safetensors.torch import save_file
-from support import random_backbone
+from support import REPO, random_backbone
 
 from lsn_core import Backbone, UserError, load_backbone
 from lsn_core.backbones.loading import EMBEDDED_DIR, list_pairs, resolve_device
@@ -83,6 +88,55 @@ def test_images_are_encoded_as_open_clip_does(tiny_backbone: Backbone, examples:
     assert torch.allclose(tiny_backbone.encode_images(pictures, batch_size=2), expected, atol=1e-6)
     assert tiny_backbone.encode_images([]).shape == (0, 64)
     assert tiny_backbone.encode_texts([]).shape == (0, 64)
+
+
+def stripes(width: int, height: int) -> Image.Image:
+    """A picture that differs from place to place."""
+    y, x = np.mgrid[:height, :width]
+    return Image.fromarray(np.stack([x * 7 % 256, y * 5 % 256, (x + y) * 3 % 256], axis=-1).astype(np.uint8))
+
+
+def resizing(mode: str, size: int = 32) -> Backbone:
+    """A tiny backbone that prepares pictures in this way."""
+    vision = {"image_size": size, "layers": 1, "width": 32, "head_width": 16, "patch_size": 16}
+    text = {"vocab_size": 49408, "width": 32, "heads": 2, "layers": 1}
+    model = open_clip.CLIP(embed_dim=32, vision_cfg=vision, text_cfg=text)
+    model.visual.preprocess_cfg = {"size": size, "interpolation": "bicubic", "resize_mode": mode}
+    return Backbone(model, f"resizing {mode}", open_clip.tokenize)
+
+
+@pytest.mark.parametrize("size", [(20, 2000), (2000, 20), (16, 16 * 17 + 1), (64, 30), (7, 112)])
+@pytest.mark.parametrize("mode", ["shortest", "longest", "squash"])
+def test_thin_pictures_are_prepared_as_if_resized_whole(size: tuple[int, int], mode: str) -> None:
+    backbone = resizing(mode)
+    whole = image_transform_v2(PreprocessCfg(**backbone.model.visual.preprocess_cfg), is_train=False)
+    picture = stripes(*size)
+    if mode == "longest" and max(size) > 64 * min(size):  # open_clip fails where less than half a pixel is left
+        expected = whole(picture.resize((1, 32) if size[0] < size[1] else (32, 1)))
+    else:
+        expected = whole(picture)
+    found = backbone.preprocess(picture)
+    assert found.shape == (3, 32, 32)
+    assert float((found - expected).abs().max()) < 0.05 * float(expected.max() - expected.min())
+
+
+def test_the_longest_pictures_take_little_memory() -> None:
+    script = (
+        "import resource\nfrom PIL import Image\nfrom test_backbone import resizing\n"
+        "backbones = [resizing(mode, 224) for mode in ('shortest', 'longest', 'squash')]\n"
+        "pictures = [Image.new('RGB', size) for size in ((1, 60_000), (60_000, 1), (9_000_000, 1), (2, 1_000_000))]\n"
+        "backbones[0].encode_images([Image.new('RGB', (300, 200))] * len(pictures))\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "assert all(backbone.encode_images(pictures).isfinite().all() for backbone in backbones)\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)"
+    )
+    paths = os.pathsep.join(map(str, (REPO, REPO / "tests", Path(__file__).parent)))
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, env=os.environ | {"PYTHONPATH": paths}
+    )
+    assert done.returncode == 0, done.stderr
+    kilobytes = int(done.stdout) // (1024 if sys.platform == "darwin" else 1)
+    assert kilobytes < 100_000  # resized whole, the first would be 224 x 13 million pixels
 
 
 def test_a_text_that_does_not_fit_is_refused(tiny_backbone: Backbone) -> None:

@@ -1,0 +1,188 @@
+"""Small files that ask for much time or memory are refused at once; large honest ones are decoded within the bound."""
+
+from __future__ import annotations
+
+import io
+import struct
+import subprocess
+import sys
+import time
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lsn_core.data.decoding_cost import MAX_SCANS
+from lsn_core.data.images import ImageError, ImageLimits, open_image
+
+PIECES = 2_000_000
+
+
+def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def png(width: int, height: int, depth: int, colour: int, *between: bytes) -> bytes:
+    """A black PNG, with chunks before its pixels."""
+    row = b"\0" * (1 + width * {0: 1, 2: 3, 6: 4}[colour] * depth // 8)
+    rows = max(1, min(height, 2**20 // len(row)))
+    deflate = zlib.compressobj(6)
+    packed = [deflate.compress(row * rows) for _ in range(height // rows)]
+    packed += [deflate.compress(row * (height % rows)), deflate.flush()]
+    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
+    parts = [chunk(b"IHDR", header), *between, chunk(b"IDAT", b"".join(packed)), chunk(b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+def with_scans(count: int, size: tuple[int, int] = (400, 400)) -> bytes:
+    """A progressive JPEG whose last scan is repeated until it has so many."""
+    data = encoded(Image.new("RGB", size, (90, 160, 30)), "JPEG", progressive=True)
+    scan = data[data.rindex(b"\xff\xda") : -2]
+    return data[:-2] + scan * (count - data.count(b"\xff\xda")) + data[-2:]
+
+
+def with_segments(count: int) -> bytes:
+    data = encoded(Image.new("RGB", (8, 8)), "JPEG")
+    return data[:2] + b"\xff\xfe\0\2" * count + data[2:]
+
+
+def with_extensions(count: int) -> bytes:
+    data = encoded(Image.new("P", (8, 8)), "GIF")
+    at = data.index(b"\x2c")
+    return data[:at] + b"\x21\xfe\1a\0" * count + data[at:]
+
+
+def with_strips(count: int, order: str = "<") -> bytes:
+    """A TIFF one pixel wide, one strip a row."""
+    tags = [(256, 1, 1), (257, 1, count), (258, 1, 8), (259, 1, 1), (262, 1, 1), (277, 1, 1), (278, 1, 1)]
+    tags += [(273, count, 200), (279, count, 200)]
+    entries = b"".join(struct.pack(f"{order}HHII", tag, 4, number, value) for tag, number, value in sorted(tags))
+    head = (b"II" if order == "<" else b"MM") + struct.pack(f"{order}HIH", 42, 8, len(tags))
+    return (head + entries + b"\0" * 4).ljust(200, b"\0") + struct.pack(f"{order}I", 1) * count
+
+
+SLOW: dict[str, Callable[[], bytes]] = {
+    "JPEG of 2,000 scans": lambda: with_scans(2000),
+    "JPEG of 2,000 scans after rubbish": lambda: with_scans(2000).replace(b"\xff\xdb", b"\0\0\0\xff\xff\xdb", 1),
+    "JPEG of many segments": lambda: with_segments(PIECES),
+    "PNG of many chunks": lambda: png(8, 8, 8, 2, chunk(b"teSt", b"") * PIECES),
+    "PNG of many empty parts": lambda: png(8, 8, 8, 2, chunk(b"IDAT", b"") * PIECES),
+    "GIF of many extensions": lambda: with_extensions(PIECES),
+    "TIFF of many strips": lambda: with_strips(PIECES),
+    "TIFF of many strips, other byte order": lambda: with_strips(PIECES, ">"),
+}
+
+
+@pytest.mark.parametrize("case", SLOW)
+def test_what_would_take_long_is_refused_at_once(case: str) -> None:
+    data = SLOW[case]()
+    begun = time.process_time()
+    with pytest.raises(ImageError, match=r"^slow.jpg: .*(scans|pieces).*Save it again"):
+        open_image(data, name="slow.jpg")
+    assert time.process_time() - begun < (0.05 if "scans" in case else 1.0)
+
+
+def test_many_scans_of_a_large_picture_are_refused_and_of_a_small_one_read() -> None:
+    assert open_image(with_scans(MAX_SCANS)).size == (400, 400)
+    with pytest.raises(ImageError, match="baseline"):
+        open_image(with_scans(MAX_SCANS, (5000, 4000)))
+
+
+def test_a_jpeg_with_an_embedded_preview_counts_its_own_scans() -> None:
+    preview = encoded(Image.new("RGB", (8, 8)), "JPEG")  # cameras put one into a segment
+    data = encoded(Image.new("RGB", (16, 8), "red"), "JPEG")
+    inside = preview * (60_000 // len(preview))
+    data = data[:2] + b"".join(b"\xff\xec" + struct.pack(">H", len(inside) + 2) + inside for _ in range(3)) + data[2:]
+    assert data.count(b"\xff\xda") > MAX_SCANS
+    assert open_image(data).size == (16, 8)
+
+
+VAST = {
+    "tall": lambda: png(1, 49_999_999, 8, 0),
+    "wide": lambda: png(49_999_999, 1, 8, 0),
+    "deep": lambda: png(7000, 7000, 16, 6),
+    "grey": lambda: png(7000, 7000, 16, 0),
+    "turned": lambda: encoded(Image.new("RGB", (7000, 7000)), "JPEG", exif=_turned()),
+    "progressive": lambda: encoded(Image.new("RGB", (7000, 7000)), "JPEG", progressive=True),
+    "full colour, progressive": lambda: encoded(
+        Image.new("RGB", (7000, 7000)), "JPEG", progressive=True, subsampling="4:4:4"
+    ),
+    "cmyk": lambda: encoded(Image.new("CMYK", (7000, 7000)), "JPEG", progressive=True),
+    "one strip": lambda: encoded(
+        Image.new("RGBA", (7000, 7000)), "TIFF", compression="tiff_adobe_deflate", strip_size=2**30
+    ),
+    "webp": lambda: encoded(Image.new("RGB", (7000, 7000)), "WEBP", quality=1, method=0),
+    "gif": lambda: encoded(Image.new("P", (7000, 7000)), "GIF"),
+    "clear palette": lambda: encoded(Image.new("P", (7000, 7000)), "PNG", transparency=0),
+}
+
+
+def _turned() -> Image.Exif:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    return exif
+
+
+@pytest.mark.parametrize("case", VAST)
+def test_no_picture_takes_more_memory_than_the_limit(case: str, tmp_path: Path) -> None:
+    path = tmp_path / "vast"
+    path.write_bytes(VAST[case]())
+    script = (
+        "import resource, sys, warnings\nwarnings.simplefilter('ignore')\n"
+        "from lsn_core.data.images import ImageError, open_image\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "try:\n    print(open_image(sys.argv[1]).size)\n"
+        "except ImageError as error:\n    assert 'memory' in str(error), error\n    print('refused')\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(path)], capture_output=True, text=True, cwd=Path(__file__).parents[3]
+    )
+    assert done.returncode == 0, done.stderr
+    outcome, kilobytes = done.stdout.splitlines()
+    refused = {"tall", "wide", "full colour, progressive", "cmyk", "webp"}
+    assert (outcome == "refused") == (case in refused)
+    assert int(kilobytes) // (1024 if sys.platform == "darwin" else 1) < 400 * 1024
+
+
+def test_the_memory_limit_can_be_set() -> None:
+    data = png(1000, 1000, 8, 2)
+    with pytest.raises(ImageError, match="memory"):
+        open_image(data, limits=ImageLimits(max_memory=2**20))
+    assert open_image(data, limits=ImageLimits(max_memory=2**24)).size == (1000, 1000)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "P", "I;16", "CMYK"])
+def test_strips_of_a_large_picture_join_without_a_seam(orientation: int, mode: str) -> None:
+    rng = np.random.default_rng(orientation)
+    small = Image.fromarray(rng.integers(0, 256, (700, 900, 3), dtype=np.uint8))
+    image = (
+        Image.fromarray(rng.integers(0, 65536, (700, 900), dtype=np.uint16)) if mode == "I;16" else small.convert(mode)
+    )
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    kind = "TIFF" if mode in ("CMYK", "I;16") else "PNG"
+    whole = open_image(encoded(image, kind, exif=exif))
+    turned = {
+        1: lambda a: a,
+        2: lambda a: a[:, ::-1],
+        3: lambda a: a[::-1, ::-1],
+        4: lambda a: a[::-1],
+        5: lambda a: a.transpose(1, 0, 2),
+        6: lambda a: a[::-1].transpose(1, 0, 2),
+        7: lambda a: a[::-1, ::-1].transpose(1, 0, 2),
+        8: lambda a: a.transpose(1, 0, 2)[::-1],
+    }[orientation]
+    # Row by row, each a picture small enough to be turned in one piece.
+    rows = [np.asarray(open_image(image.crop((0, y, 900, y + 1)))) for y in range(700)]
+    np.testing.assert_array_equal(np.asarray(whole), turned(np.concatenate(rows)))
