@@ -21,7 +21,7 @@ from lsn_core.data.images import open_image
 from lsn_core.heatmaps.maps import explain, heat_maps
 from lsn_core.heatmaps.methods import METHODS, fitting_methods
 from lsn_core.heatmaps.targets import TARGETS, ImagePrompts, Target, prompt_targets, score_target
-from lsn_core.scores import lsn
+from lsn_core.scores.lsn import lsn
 
 TEXT = {"context_length": 77, "vocab_size": 49408, "width": 64, "heads": 4, "layers": 2}
 KINDS = ("vit", "vit-avg", "resnet", "efficientnet", "convnext")
@@ -283,12 +283,12 @@ def test_a_class_has_its_positive_and_each_negative_prompt(detector: Detector, d
 
 
 def test_the_scores_direction_is_its_gradient(detector: Detector, dog_view: View) -> None:
-    (target,) = score_target(ImagePrompts.of(detector, dog_view))
+    (target,) = score_target(ImagePrompts.of(detector.with_score("lsn"), dog_view))
+    own = detector.backbone.temperature
 
     def score(feature: torch.Tensor) -> float:
-        return float(
-            lsn(*(x[None] for x in (detector.positive.double() @ feature, detector.negative.double() @ feature)))
-        )
+        cosines = [(x.double() @ feature)[None] for x in (detector.positive, detector.negative)]
+        return float(lsn(*cosines, 100 * own, 500 * own))
 
     feature = dog_view.feature.double()
     assert target.value == pytest.approx(score(feature), abs=1e-6)
