@@ -1,6 +1,6 @@
 """Writes the pages of docs/ that are drawn from the code, or checks that they still fit it.
 
-python -m scripts.docs            # docs/cli.md and docs/architecture.svg
+python -m scripts.docs            # docs/cli.md, docs/scores.md and docs/architecture.svg
 python -m scripts.docs --check    # exits with 1 where one of them is out of date
 """
 
@@ -18,6 +18,7 @@ import click
 import typer
 
 from lsn_core.cli.app import build
+from lsn_core.scores.registry import SCORES
 
 REPO = Path(__file__).resolve().parents[1]
 DOCS = REPO / "docs"
@@ -42,7 +43,8 @@ def main() -> None:
     parser.add_argument("--check", action="store_true", help="write nothing")
     options = parser.parse_args()
     stale = []
-    for path, text in {DOCS / "cli.md": command_line(), DOCS / "architecture.svg": architecture()}.items():
+    pages = {"cli.md": command_line(), "scores.md": scores(), "architecture.svg": architecture()}
+    for path, text in ((DOCS / name, text) for name, text in pages.items()):
         if not options.check:
             path.write_text(text)
         elif not path.is_file() or path.read_text() != text:
@@ -63,6 +65,22 @@ def command_line() -> str:
         if rows:
             parts.append("\n".join(["| option | default | meaning |", "| --- | --- | --- |", *rows]) + "\n")
     return "\n".join(parts)
+
+
+def scores() -> str:
+    """docs/scores.md: every registered score, its source and what it needs."""
+    parts = [
+        "# Scores\n\nMade from the registry in `lsn_core/scores/registry.py` by `python -m scripts.docs`. Every score is "
+        "higher for images of the known\nclasses, and an image's does not depend on the others it is scored with. All need "
+        "class names; a sum adds up scores in units of\ntheir spread over photos of known classes. `--score NAME` takes them "
+        "on the command line, `Detector.with_score` in Python.\n",
+        "| score | what it is | source | needs besides | fewest classes |\n| --- | --- | --- | --- | --- |",
+    ]
+    for name, score in SCORES.items():
+        about = score.about + (f" (`{'` + `'.join(score.sum_of)}`)" if score.sum_of else "")
+        needs = ", ".join(sorted(score.needs)) or "-"
+        parts.append(f"| `{name}` | {about} | {score.source} | {needs} | {score.min_classes} |")
+    return "\n".join(parts) + "\n"
 
 
 def _commands(name: str, command: click.Command) -> Iterator[tuple[str, click.Command]]:
