@@ -174,6 +174,18 @@ class Detector(PromptScorer):
             batch.clear()  # before the next picture is decoded
         return predictions
 
+    def reconsider(self, prediction: Prediction, tpr: float) -> Prediction:
+        """One of its own predictions at the threshold for another `tpr`, without a look at the image."""
+        if prediction.score is None or prediction.threshold is None:
+            return prediction
+        threshold = self.threshold(check_tpr(tpr))
+        before, after = self._at_threshold(prediction.threshold), self._at_threshold(threshold)
+        reasons = {}
+        if before and after:
+            reasons = {name: value + before[name] - after[name] for name, value in prediction.evidence.items()}
+        verdict = "ID" if prediction.score >= threshold else "OOD"
+        return replace(prediction, verdict=verdict, threshold=threshold, evidence=reasons)
+
     # -- calibration --------------------------------------------------------------------------------------------------
 
     def calibrate(self, features: Tensor) -> Detector:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +51,16 @@ def test_verdict_follows_the_threshold_and_the_positive_prompts(detector: Detect
             assert (prediction.p_value <= 1 - tpr + 1e-9) == (prediction.verdict == "OOD")
             assert prediction.predicted_class == max(prediction.positive, key=prediction.positive.__getitem__)
             assert list(prediction.negative) == NAMES and all(len(v) == 1 for v in prediction.negative.values())
+
+
+def test_another_tpr_is_considered_without_the_image(detector: Detector) -> None:
+    calibrated, features = detector.calibrate(_features(99, seed=1)), _features(4, seed=2)
+    for before, wanted in zip(
+        calibrated.predict_features(features, 0.95), calibrated.predict_features(features, 0.6), strict=True
+    ):
+        again = calibrated.reconsider(before, 0.6)
+        assert again.evidence == pytest.approx(wanted.evidence)
+        assert replace(again, evidence={}) == replace(wanted, evidence={})
 
 
 def test_without_calibration_the_verdict_says_so(detector: Detector) -> None:
