@@ -71,10 +71,10 @@ def scores() -> str:
     """docs/scores.md: every registered score, its source and what it needs."""
     parts = [
         "# Scores\n",
-        "Made from the registry in `lsn_core/scores/registry.py` by `python -m scripts.docs`. Every score is higher for\n"
-        "images of the known classes, and an image's does not depend on the others it is scored with. All need class\n"
-        "names; a sum adds up scores in units of their spread over photos of known classes. `--score NAME` takes them on\n"
-        "the command line, `Detector.with_score` in Python.\n",
+        "Made from the registry in `lsn_core/scores/registry.py` by `python -m scripts.docs`. Every score is higher\n"
+        "for images of the known classes, and an image's does not depend on the others it is scored with. All need\n"
+        "class names; a sum adds up scores in units of their spread over photos of known classes. `--score NAME`\n"
+        "takes them on the command line, `Detector.with_score` in Python.\n",
         "| score | what it is | source | needs besides | fewest classes |\n| --- | --- | --- | --- | --- |",
     ]
     for name, score in SCORES.items():
