@@ -44,11 +44,7 @@ check: $(VENV)/.installed-dev
 # The shipped detectors, from the training files of the image sets in DATA.
 DATA ?= ../shared/data
 detectors: setup
-	mkdir -p checkpoints/detectors build/features
-	for set in imagenette cifar10; do \
-		$(BIN)/python -m lsn_core train $(DATA)/$$set/train.parquet --preset fast --shots 128 --seed 0 \
-			--cache build/features --out checkpoints/detectors/$$set.safetensors || exit 1; \
-	done
+	$(BIN)/python -m scripts.shipped_detectors --data $(DATA)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

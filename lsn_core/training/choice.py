@@ -82,7 +82,7 @@ def choose_score(folds: Sequence[tuple[Fold, Detector]], class_names: Sequence[s
         folds: each with a detector that learned from its `shots`, and keeps them as photos.
         class_names: the C classes.
     """
-    measured = Measured.of([_fold_scores(*fold, seed) for seed, fold in enumerate(folds)])
+    measured = Measured.of([fold_scores(*fold, seed) for seed, fold in enumerate(folds)])
     names = [name for name in CANDIDATES if name in measured.draws]
     table = {name: measured.row(name) for name in names}
     chosen = best = names[0]
@@ -151,7 +151,13 @@ class Measured:
         return {key: round(value, 5) for key, value in values.items()}
 
 
-def _fold_scores(fold: Fold, detector: Detector, seed: int) -> FoldScores:
+def fold_scores(fold: Fold, detector: Detector, seed: int) -> FoldScores:
+    """Every score that can serve, on held-out photos of the known classes against those of the hidden ones.
+
+    Args:
+        detector: learned from the fold's shots, which it keeps as photos.
+        seed: of the draws of photos.
+    """
     known, unknown = (detector.inputs(_some(x)) for x in (fold.shots.held_out, fold.unknown))
     found: FoldScores = {}
     units: dict[str, dict[str, Spread]] = {}

@@ -1,0 +1,134 @@
+"""How settings of `fast` and every score do on folds of hidden known classes, in training images alone.
+
+    python -m benchmarks.folds --data DIR --vary updates          # how long to learn from 4, 16 and 64 photos a class
+    python -m benchmarks.folds --data DIR --vary scores           # every registered score, at --shots photos a class
+    python -m benchmarks.folds --data DIR --vary temperature      # of the negative prompts, in units of the backbone's
+
+What the library fixes was chosen by these tables: the updates of `fast`, the temperature of its negative prompts, the
+candidates of `lsn_core.training.choice` and the score from names alone. No test image is opened: the known classes of
+the first split of each small-scale set are halved, prompts are learned for one half, and the other half is unknown.
+Photos that were not drawn measure.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchmarks.harness.measure import write_table
+from benchmarks.harness.options import add_options, data_folder, open_bench, show_progress
+from benchmarks.harness.protocols import ZOC, zoc_splits
+from lsn_core import extract_features, get_preset, train
+from lsn_core.backbones.backbone import Backbone
+from lsn_core.data.sampling import draw
+from lsn_core.detector.fit import Fit
+from lsn_core.scores.photos import KnownPhotos
+from lsn_core.training.choice import Fold, Measured, fold_scores, make_folds
+from lsn_core.training.config import TrainConfig
+from lsn_core.training.shots import Shots
+
+SHOTS = (4, 16, 64)
+UPDATES = ((15, 20), (50, 60), (100, 120), (200, 240))
+TEMPERATURES = (1.0, 2.0, 5.0, 10.0)
+
+
+def variants(vary: str, shots: int) -> Iterator[tuple[dict[str, object], TrainConfig]]:
+    """What is varied, and the config with it."""
+    config = replace(get_preset("fast", shots=shots), choose_score=False, calibration_share=0.0)
+    if vary == "scores":
+        yield {"shots": shots}, config
+    for temperature in TEMPERATURES if vary == "temperature" else ():
+        negative = replace(config.negative, relative_temperature=temperature)
+        yield {"shots": shots, "relative_temperature": temperature}, replace(config, negative=negative)
+    for few in SHOTS if vary == "updates" else ():
+        for positive, negative in UPDATES:
+            longer = replace(
+                config,
+                shots=few,
+                positive=replace(config.positive, updates=positive),
+                negative=replace(config.negative, updates=negative),
+            )
+            yield {"shots": few, "updates": f"{positive} + {negative}"}, longer
+
+
+def measured_folds(
+    features: Tensor, labels: np.ndarray, names: tuple[str, ...], backbone: Backbone, config: TrainConfig
+) -> Measured:
+    """Both halves of the classes in turn: learned from the drawn photos, measured on the others.
+
+    Args:
+        features: of all training photos of the C known classes, shape (N, D).
+        labels: class indices, shape (N,).
+    """
+    drawn = np.isin(np.arange(len(labels)), draw(labels, names, config.shots, config.seed))
+    rest = ~drawn if not drawn.all() else drawn
+    y = torch.from_numpy(labels)
+    found = []
+    for fold in make_folds(Shots(features, y, features[:0], y[:0]), len(names), config.seed):
+        known = torch.isin(y, torch.tensor(fold.known))
+        inside = torch.searchsorted(torch.tensor(fold.known), y)
+        learn, held = (known & torch.from_numpy(part) for part in (drawn, rest))
+        shots = Shots(features[learn], inside[learn], features[held], inside[held])
+        measuring = Fold(fold.known, fold.hidden, shots, features[~known])
+        trained = train(shots.features, shots.labels, [names[i] for i in fold.known], backbone, config)
+        photos = KnownPhotos(shots.features, shots.labels, len(fold.known))
+        found.append(fold_scores(measuring, trained.with_fit(Fit(photos=photos), trained.score_name), config.seed))
+    return Measured.of(found)
+
+
+def main() -> None:
+    """Writes benchmarks/results/folds_VARY.json and .csv: a line for each variant and score, averaged over the sets."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_options(parser)
+    parser.add_argument("--vary", choices=("updates", "scores", "temperature"), default="scores")
+    parser.add_argument("--repeats", type=int, default=2, help="draws of photos and classes, seeds from --seed on")
+    options = parser.parse_args()
+    show_progress()
+    data, bench, begun = data_folder(options), open_bench(options), time.process_time()
+    found: dict[tuple[object, ...], list[tuple[float, float]]] = {}
+    heads: dict[tuple[object, ...], dict[str, object]] = {}
+    # CIFAR+50 has the known classes of CIFAR+10.
+    for protocol in (name for name in ZOC if name != "CIFAR+50"):
+        images = zoc_splits(data, protocol)[0].train
+        cache = Path(bench.folder) / "features"
+        features = extract_features(bench.backbone, images, cache=cache, progress=False).features
+        for about, config in variants(options.vary, options.shots):
+            for seed in range(options.seed, options.seed + options.repeats):
+                measured = measured_folds(
+                    features, images.labels, images.class_names, bench.backbone, replace(config, seed=seed)
+                )
+                for score, metrics in measured.metrics.items():
+                    for where in (protocol, "average"):
+                        key = (where, *about.values(), score)
+                        heads[key] = {"protocol": where, **about, "score": score}
+                        found.setdefault(key, []).append(metrics)
+    rows = []
+    for key, values in found.items():
+        auroc, fpr95 = 100 * np.mean(values, axis=0)
+        spread = 100 * float(np.std([value[0] for value in values]))
+        rows.append(heads[key] | {"auroc": round(auroc, 2), "fpr95": round(fpr95, 2), "auroc_spread": round(spread, 2)})
+    rows.sort(key=lambda row: row["protocol"] != "average")
+    write_table(
+        f"folds_{options.vary}",
+        f"Folds of hidden known classes in training images: {options.vary}",
+        f"python -m benchmarks.folds --vary {options.vary} --repeats {options.repeats} {bench.arguments}",
+        rows,
+        backbone=bench.backbone,
+        seed=options.seed,
+        seconds={"all": time.process_time() - begun},
+        folder=options.out,
+    )
+    for row in rows:
+        if row["protocol"] == "average":
+            print(row)
+
+
+if __name__ == "__main__":
+    main()
