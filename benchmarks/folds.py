@@ -45,8 +45,8 @@ def variants(vary: str, shots: int) -> Iterator[tuple[dict[str, object], TrainCo
     if vary == "scores":
         yield {"shots": shots}, config
     for temperature in TEMPERATURES if vary == "temperature" else ():
-        negative = replace(config.negative, relative_temperature=temperature)
-        yield {"shots": shots, "relative_temperature": temperature}, replace(config, negative=negative)
+        prompts = replace(config.negative, relative_temperature=temperature)
+        yield {"shots": shots, "relative_temperature": temperature}, replace(config, negative=prompts)
     for few in SHOTS if vary == "updates" else ():
         for positive, negative in UPDATES:
             longer = replace(

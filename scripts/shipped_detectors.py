@@ -54,7 +54,7 @@ EVERYDAY = {
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a detector learns from: a file below --data, and its classes, each of one or more of those there; None: all."""
+    """What a detector learns from: a file below --data, and its classes, each of one or more of its own; None: all."""
 
     file: str
     classes: Mapping[str, tuple[str, ...]] | None = None
