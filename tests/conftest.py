@@ -32,6 +32,8 @@ LONGEST_FIRST = (
 
 # With several processes of tests, and processes that they start, more threads would be in each other's way.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Text features of nouns are kept there, so that a backbone of the tests encodes them once and not in each process.
+os.environ.setdefault("TORCH_HOME", str(REPO / ".pytest_cache" / "torch"))
 
 
 SESSION = "LSN_TEST_SESSION"

@@ -17,11 +17,14 @@ from pathlib import Path
 
 import open_clip
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from typer.testing import CliRunner
 
 from lsn_core.backbones.backbone import Backbone
 from lsn_core.cli.app import build
+from lsn_core.prompts.nouns import _features as noun_cache
+from lsn_core.prompts.nouns import nouns as noun_list
 
 WNIDS = ("n02123597", "n02389026", "n03095699")  # of ImageNet-10
 REPO = Path(__file__).resolve().parent.parent
@@ -109,6 +112,25 @@ def random_backbone(arch: str, seed: int = 0, **options: object) -> Backbone:
     torch.manual_seed(seed)
     model = open_clip.create_model(arch, pretrained=None, **options)
     return Backbone(model, f"{arch} (random weights)", open_clip.get_tokenizer(arch))
+
+
+def unit_vectors(count: int, seed: int, dim: int = 16) -> torch.Tensor:
+    """Random directions, shape (count, dim)."""
+    return F.normalize(torch.randn(count, dim, generator=torch.Generator().manual_seed(seed)), dim=-1)
+
+
+class MadeUpBackbone:
+    """What scores of features need of a backbone: its texts are random directions of 16 dimensions, nouns too."""
+
+    name, temperature, weights_hash, dim = "made up", 0.05, "0" * 64, 16
+
+    def __init__(self, nouns: bool = True) -> None:
+        if nouns:
+            noun_cache[self] = unit_vectors(len(noun_list()), 1)  # type: ignore[index]
+
+    def encode_texts(self, texts: Sequence[str]) -> torch.Tensor:
+        assert len(texts) < 100, "nouns are encoded"
+        return unit_vectors(len(texts), 2)
 
 
 def make_folders(root: Path, wnids: tuple[str, ...] = WNIDS, per_class: int = 2) -> tuple[Path, Path]:

@@ -41,5 +41,5 @@ class Choice:
             folds = {str(k): {str(m): float(v) for m, v in row.items()} for k, row in values["folds"].items()}
             hidden = tuple(tuple(map(str, names)) for names in values["hidden"])
             return Choice(str(values["score"]), folds, hidden, bool(values["learning_helps"]), str(values["reason"]))
-        except (TypeError, KeyError, ValueError, AttributeError) as error:
+        except (TypeError, KeyError, ValueError, AttributeError, OverflowError) as error:
             raise UserError(f"the table of its folds is damaged ({error!r})") from error

@@ -27,6 +27,7 @@ from lsn_core.detector.prediction import Prediction
 from lsn_core.detector.scorer import PromptScorer
 from lsn_core.detector.uncalibrated import just_convincing, normal_threshold, typical_profile
 from lsn_core.errors import UserError
+from lsn_core.prompts.nouns import unlike
 from lsn_core.prompts.written import NEGATIVE_TEMPLATE, POSITIVE_TEMPLATE, fill
 from lsn_core.scores.registry import spreads, total
 
@@ -231,14 +232,17 @@ class Detector(PromptScorer):
     @cached_property
     def _just_convincing(self) -> dict[str, float]:
         unit = self.backbone.temperature
-        sizes = len(self.class_names), len(self.negative), len(self._nouns)
+        sizes = len(self.class_names), len(self.negative), len(unlike(self.class_names))
         parts = just_convincing(self.score_name, *sizes, unit, self.fit.test_unit or unit)
         if parts is None:
             raise UserError(f"The score {self.score_name!r} has no threshold yet: calibrate the detector with photos.")
         return parts
 
     def _at_threshold(self, threshold: float) -> Mapping[str, float]:
-        return self._just_convincing if self.fit.profile is None else at_threshold(self.fit.profile, threshold)
+        profile = self.fit.profile
+        if profile is None:  # a calibrated detector of version 0.1 has none, either
+            profile = {name: (value, 0.0) for name, value in self._just_convincing.items()}
+        return at_threshold(profile, threshold)
 
     def _copy(self, **changes: Any) -> Detector:
         settings: dict[str, Any] = {

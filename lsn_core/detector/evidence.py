@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+from lsn_core.errors import UserError
 from lsn_core.scores.registry import WHOLE, Parts, Spread
 
 
@@ -17,10 +18,15 @@ def evidence(parts: Parts, reference: Mapping[str, float]) -> list[dict[str, flo
 
     Returns:
         N rows; each row's values add up to score - threshold.
+
+    Raises:
+        UserError: the reference is of another score.
     """
     count = len(next(iter(parts.values())))
     if not reference:
         return [{} for _ in range(count)]
+    if parts.keys() != reference.keys():
+        raise UserError("What the detector was fitted to belongs to another score. Train or calibrate it again.")
     columns = {name: (values.double() - reference[name]).tolist() for name, values in parts.items()}
     return [{name: values[i] for name, values in columns.items()} for i in range(count)]
 

@@ -36,7 +36,7 @@ def read_detector_file(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     try:
         metadata = json.loads(header)
         schema = metadata["schema"]
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:  # a number of 5,000 digits is a ValueError
         raise UserError(f"{path.name} has damaged metadata. Get it again, or train it again.") from error
     if schema == 1:
         metadata["fit"] = {"test_unit": PAPER_UNIT}

@@ -13,7 +13,7 @@ from torch import Tensor
 from lsn_core.detector.choice import Choice
 from lsn_core.errors import UserError
 from lsn_core.scores.photos import KnownPhotos
-from lsn_core.scores.registry import Spread, Units
+from lsn_core.scores.registry import TERMS, WHOLE, Spread, Units
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Fit:
         }
 
     def tensors(self) -> dict[str, Tensor]:
-        """The photos, in half precision."""
+        """The photos, in half precision: see `KnownPhotos.rounded`."""
         if self.photos is None:
             return {}
         return {"photos.features": self.photos.features.half(), "photos.labels": self.photos.labels.to(torch.int32)}
@@ -57,7 +57,7 @@ class Fit:
             units = {str(name): _spreads(parts) for name, parts in (values.get("units") or {}).items()}
             profile = None if values.get("profile") is None else _spreads(values["profile"])
             unit = None if values.get("test_unit") is None else float(values["test_unit"])
-        except (TypeError, ValueError, AttributeError) as error:
+        except (TypeError, ValueError, AttributeError, OverflowError) as error:
             raise UserError(f"what it was fitted to is damaged ({error})") from error
         if unit is not None and not 0 < unit < math.inf:
             raise UserError(f"its test temperatures are multiples of {unit}, which is no temperature")
@@ -69,6 +69,8 @@ def _spreads(values: Mapping[str, Any]) -> dict[str, Spread]:
     found = {str(part): (float(mean), float(spread)) for part, (mean, spread) in values.items()}
     if not all(map(math.isfinite, (number for pair in found.values() for number in pair))):
         raise ValueError("a number is not finite")
+    if WHOLE not in found or not found.keys() <= {WHOLE, *TERMS}:
+        raise ValueError(f"its parts are {', '.join(found) or 'missing'}")
     return found
 
 
@@ -82,12 +84,11 @@ def _photos(kept: Any, tensors: Mapping[str, Tensor], classes: int) -> KnownPhot
         or features is None
         or labels is None
         or features.ndim != 2
+        or not len(features)
         or features.shape != (len(labels), width)
         or labels.ndim != 1
         or labels.is_floating_point()
         or bool(((labels < 0) | (labels >= classes)).any())
     ):
         raise UserError("the features of its photos are missing or damaged")
-    return KnownPhotos(
-        torch.nn.functional.normalize(features.float(), dim=-1), labels.long(), classes, complete=kept == "all"
-    )
+    return KnownPhotos(features.float(), labels.long(), classes, complete=kept == "all")

@@ -20,6 +20,7 @@ from lsn_core.scores.registry import (
     NEGATIVES,
     NOUNS,
     PHOTOS,
+    UNITS,
     Parts,
     Prompts,
     ScoreInputs,
@@ -117,7 +118,7 @@ class PromptScorer:
             units: of the terms of a sum; None is the detector's own.
         """
         name = score or self.score_name
-        check_usable(name, len(self.class_names), self.has)
+        check_usable(name, len(self.class_names), self.has if units is None else self.has | {UNITS})
         return score_parts(name, inputs, self.fit.units if units is None else units)
 
     @property
@@ -128,6 +129,8 @@ class PromptScorer:
             has.add(NEGATIVES)
         if self.fit.photos is not None:
             has |= {MEANS, PHOTOS} if self.fit.photos.complete else {MEANS}
+        if self.fit.units:
+            has.add(UNITS)
         return frozenset(has)
 
     @cached_property

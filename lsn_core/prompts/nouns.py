@@ -107,10 +107,14 @@ def _read(path: Path, backbone: Backbone) -> Tensor | None:
             about = file.metadata() or {}
             if (about.get("weights_hash"), about.get("list")) != (backbone.weights_hash, _list_hash()):
                 return None
-            return F.normalize(file.get_tensor("nouns").float(), dim=-1)
+            features = F.normalize(file.get_tensor("nouns").float(), dim=-1)
+        if features.shape == (len(nouns()), backbone.dim) and features.isfinite().all():
+            return features
+        reason = "wrong values"
     except (SafetensorError, OSError) as error:
-        log.warning("The features of the nouns in %s are damaged (%s) and are made again.", path.name, error)
-        return None
+        reason = str(error)
+    log.warning("The features of the nouns in %s are damaged (%s) and are made again.", path.name, reason)
+    return None
 
 
 @cache

@@ -6,7 +6,7 @@ pytorch-ood.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -37,6 +37,10 @@ class KnownPhotos:
         """The mean direction of each class, shape (C, D), unit length; 0 for a class without photos."""
         sums = self.features.new_zeros(self.class_count, self.features.shape[1])
         return F.normalize(sums.index_add(0, self.labels, self.features), dim=-1)
+
+    def rounded(self) -> KnownPhotos:
+        """In half precision, as a file keeps them: a detector scores the same before it is saved and after."""
+        return replace(self, features=self.features.half().float())
 
     def condensed(self) -> KnownPhotos:
         """The means alone: all that `prototypes` needs."""

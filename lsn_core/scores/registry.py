@@ -22,6 +22,7 @@ BASELINE = "zero-shot-mcm"
 """What every other score has to beat."""
 
 NEGATIVES, MEANS, PHOTOS, NOUNS = "negative prompts", "mean photos of the classes", "photos of the classes", "nouns"
+UNITS = "units from folds of training photos"
 """What scores need beside class names."""
 
 
@@ -124,7 +125,7 @@ class Score:
         about: one line on what it is.
         source: equation or paper.
         parts: inputs -> what adds up to the score; None for a sum.
-        needs: beside class names: some of NEGATIVES, PHOTOS, NOUNS.
+        needs: beside class names: some of NEGATIVES, MEANS, PHOTOS, NOUNS and UNITS.
         min_classes: fewer classes than this tell it nothing.
         sum_of: names of the scores that it adds up, each in units of its spread; empty for a single score.
     """
@@ -247,14 +248,14 @@ SCORES: dict[str, Score] = {
         "the classes against nouns, and against their learned negatives",
         "this project",
         None,
-        _LEARNED | _NOUNS,
+        _LEARNED | _NOUNS | {UNITS},
         sum_of=("neglabel", "difference"),
     ),
     "prototypes-lsn": Score(
         "the classes, as text and mean photo, against nouns, and against their learned negatives",
         "this project",
         None,
-        frozenset({NOUNS, MEANS, NEGATIVES}),
+        frozenset({NOUNS, MEANS, NEGATIVES, UNITS}),
         sum_of=("prototypes", "difference"),
     ),
 }
@@ -285,13 +286,13 @@ def score_parts(name: str, inputs: ScoreInputs, units: Units) -> Parts:
         return score.parts(inputs)
     added: Parts = {}
     for term in score.sum_of:
-        if term not in units:
+        parts = score_parts(term, inputs, units)
+        if not {WHOLE, *parts} <= set(units.get(term, ())):
             raise UserError(
-                f"The score {name!r} adds up scores in units of their spread over photos of the classes, and this "
-                f"detector was fitted to none. Train one, or use {term!r}."
+                f"The score {name!r} adds up scores in units of their spread, and that of {term!r} is missing."
             )
         spread = max(units[term][WHOLE][1], 1e-12)
-        for part, values in score_parts(term, inputs, units).items():
+        for part, values in parts.items():
             standard = (values - units[term][part][0]) / spread
             added[part] = added[part] + standard if part in added else standard
     return added
@@ -310,7 +311,7 @@ def spreads(parts: Parts) -> dict[str, Spread]:
 
 
 def usable_scores(classes: int, has: frozenset[str]) -> list[str]:
-    """Names of the scores that can serve so many classes with what there is of NEGATIVES, MEANS, PHOTOS and NOUNS."""
+    """Names of the scores that can serve so many classes with what there is of the things that scores need."""
     return [name for name, score in SCORES.items() if score.min_classes <= classes and score.needs <= has]
 
 

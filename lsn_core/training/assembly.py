@@ -45,7 +45,7 @@ def learned_detector(
         names,
         positive,
         negative,
-        score_name=config.score,
+        score_name=config.paper_score,
         config=config.to_dict(),
         contexts={f"{kind}.{key}": value for kind, phase in by_kind.items() for key, value in phase.prompts().items()},
         fit=Fit(photos=KnownPhotos(shots.features, shots.labels, len(names))),
@@ -58,22 +58,22 @@ def finish(
     """The detector with its score, the photos that this score needs, and its calibration.
 
     Args:
-        folds: what the score is chosen by; none keeps the detector's own.
+        folds: what the score is chosen by, or gets its units from where the config names one.
         seconds: training time, for the record.
     """
-    fit = detector.fit
+    fit, score = detector.fit, config.score
     if folds:
-        choice, measured = choose_score(folds, detector.class_names)
+        choice, measured = choose_score(folds, detector.class_names, config.score_name)
         fit = replace(fit, units=measured.units, profile=measured.profiles[choice.score], choice=choice)
-        detector = detector.with_fit(fit, choice.score)
-    return _calibrated(detector, shots, seconds)
+        score = choice.score
+    return _calibrated(detector.with_fit(fit, score), shots, seconds)
 
 
 def one_class_detector(backbone: Backbone, names: Sequence[str], config: TrainConfig, shots: Shots) -> Detector:
     """One class: there is no other to learn a difference from, so its written prompt is calibrated as it is."""
     reason = "One class has no other to be told from, so nothing was learned: its written prompt gives the verdicts."
     choice = Choice(config.score_name or DEFAULT_ZERO_SHOT, learning_helps=False, reason=reason)
-    detector = Detector.zero_shot(backbone, names, score_name=choice.score)
+    detector = Detector.zero_shot(backbone, names)
     photos = KnownPhotos(shots.features, shots.labels, 1)
     return _calibrated(detector.with_fit(Fit(photos=photos, choice=choice), choice.score), shots, 0.0)
 
@@ -83,6 +83,7 @@ def _calibrated(detector: Detector, shots: Shots, seconds: float) -> Detector:
     photos = detector.fit.photos
     assert photos is not None
     kept = photos if PHOTOS in needs else photos.condensed() if MEANS in needs else None
+    kept = None if kept is None else kept.rounded()
     detector = detector.with_fit(replace(detector.fit, photos=kept), detector.score_name)
     detector.metrics = {
         "train_images": len(shots.labels),

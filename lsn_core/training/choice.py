@@ -19,7 +19,7 @@ from lsn_core.data.sampling import split
 from lsn_core.detector.choice import Choice
 from lsn_core.detector.detector import Detector
 from lsn_core.metrics import bootstrap_metrics, ood_metrics
-from lsn_core.scores.registry import BASELINE, NEGATIVES, SCORES, Spread, spreads, total, usable_scores
+from lsn_core.scores.registry import BASELINE, NEGATIVES, SCORES, UNITS, Spread, spreads, total, usable_scores
 from lsn_core.training.shots import Shots
 
 CANDIDATES = ("neglabel-lsn", "prototypes-lsn", "difference", "lsn", "prototypes", "neglabel", BASELINE)
@@ -75,12 +75,15 @@ def make_folds(shots: Shots, classes: int, seed: int) -> list[Fold]:
     return folds
 
 
-def choose_score(folds: Sequence[tuple[Fold, Detector]], class_names: Sequence[str]) -> tuple[Choice, Measured]:
+def choose_score(
+    folds: Sequence[tuple[Fold, Detector]], class_names: Sequence[str], given: str | None = None
+) -> tuple[Choice, Measured]:
     """Measures the candidates in every fold and chooses.
 
     Args:
         folds: each with a detector that learned from its `shots`, and keeps them as photos.
         class_names: the C classes.
+        given: a candidate that is taken however it does; None to choose.
     """
     measured = Measured.of([fold_scores(*fold, seed) for seed, fold in enumerate(folds)])
     names = [name for name in CANDIDATES if name in measured.draws]
@@ -90,10 +93,16 @@ def choose_score(folds: Sequence[tuple[Fold, Detector]], class_names: Sequence[s
         lead = measured.draws[name] - measured.draws[chosen]
         if table[name]["auroc"] - table[chosen]["auroc"] > max(CLEAR, float(lead.std(ddof=1))):
             best = name if table[name]["auroc"] > table[best]["auroc"] else best
-    chosen = best
+    chosen = given or best
     helps = NEGATIVES in SCORES[chosen].needs
     hidden = tuple(tuple(class_names[i] for i in fold.hidden) for fold, _ in folds)
-    return Choice(chosen, table, hidden, helps, _reason(chosen, table, helps)), measured
+    return Choice(
+        chosen,
+        table,
+        hidden,
+        helps,
+        _reason(chosen, table, helps) if given is None else f"The score {given} was asked for.",
+    ), measured
 
 
 def _reason(chosen: str, table: Mapping[str, Mapping[str, float]], helps: bool) -> str:
@@ -161,8 +170,8 @@ def fold_scores(fold: Fold, detector: Detector, seed: int) -> FoldScores:
     known, unknown = (detector.inputs(_some(x)) for x in (fold.shots.held_out, fold.unknown))
     found: FoldScores = {}
     units: dict[str, dict[str, Spread]] = {}
-    # Sums after the scores that they add up.
-    for name in sorted(usable_scores(len(fold.known), detector.has), key=lambda name: bool(SCORES[name].sum_of)):
+    usable = usable_scores(len(fold.known), detector.has | {UNITS})
+    for name in sorted(usable, key=lambda name: bool(SCORES[name].sum_of)):  # sums after the scores that they add up
         known_parts, unknown_parts = (detector.parts(inputs, name, units) for inputs in (known, unknown))
         profile = spreads(known_parts)
         units[name] = profile

@@ -183,9 +183,12 @@ class TrainConfig:
 
     @property
     def score(self) -> str:
-        """Name of the detector's score."""
-        if self.score_name:
-            return self.score_name
+        """Name of the detector's score, where none is chosen."""
+        return self.score_name or self.paper_score
+
+    @property
+    def paper_score(self) -> str:
+        """Name of the paper's own score for such prompts."""
         if not self.negative.sets:
             return "mcm"
         return "lsn" if self.positive.sets else "negatives-only"

@@ -20,6 +20,7 @@ from lsn_core.backbones.backbone import Backbone
 from lsn_core.class_names import check_class_names
 from lsn_core.detector.detector import Detector
 from lsn_core.errors import UserError
+from lsn_core.scores.registry import MEANS, NEGATIVES, NOUNS, PHOTOS, UNITS, check_usable, get_score
 from lsn_core.training.assembly import finish, learned_detector, one_class_detector
 from lsn_core.training.checkpoint import read_checkpoint, write_checkpoint
 from lsn_core.training.choice import make_folds
@@ -109,7 +110,10 @@ def train(
         raise UserError("Precision 'bf16' needs a CUDA GPU. Use 'fp32'.")
     if len(names) == 1:
         return one_class_detector(backbone, names, config, shots)
-    folds = make_folds(shots, len(names), config.seed) if config.choose_score and not config.score_name else []
+    given = config.score_name
+    needs_folds = get_score(given).sum_of if given else config.choose_score
+    folds = make_folds(shots, len(names), config.seed) if needs_folds else []
+    check_usable(config.score, len(names), _offered(config, bool(folds)))  # before anything is learned
     phases = _phases(config, names, backbone, shots)
     of_folds = [
         _phases(config, [names[i] for i in fold.known], backbone, fold.shots, number)
@@ -131,6 +135,11 @@ def train(
     ]
     detector = learned_detector(backbone, names, config, shots, phases)
     return finish(detector, config, shots, in_folds, run.seconds)
+
+
+def _offered(config: TrainConfig, folds: bool) -> frozenset[str]:
+    learned = {NEGATIVES} if config.negative.sets else set()
+    return frozenset({NOUNS, MEANS, PHOTOS} | learned | ({UNITS} if folds else set()))
 
 
 def _phases(
