@@ -68,7 +68,7 @@ def predict_batch(batch: Batch, detector: Detector, features: Mapping[int, torch
         tpr: wanted true positive rate.
     """
     calibrated = detector.calibration is not None
-    predictions = [Prediction.failed(batch.errors.get(i), calibrated) for i in range(len(batch.items))]
+    predictions = [Prediction.failed(batch.errors.get(i), calibrated) for i in range(len(batch.images))]
     indices = list(features)
     for start in range(0, len(indices), _AT_ONCE):
         part = indices[start : start + _AT_ONCE]
@@ -126,8 +126,8 @@ def _trust(detector: Detector, tpr: float) -> str:
 
 def csv_link(answer: BatchAnswer) -> str:
     """A link to all verdicts as CSV, with the columns of the command line's `score --json`; dictionaries as JSON."""
-    pairs = zip(answer.batch.items, answer.predictions, strict=True)
-    lines = [{"file": item.name, **one.as_dict()} for item, one in pairs]
+    pairs = zip(answer.batch.images.names, answer.predictions, strict=True)
+    lines = [{"file": name, **one.as_dict()} for name, one in pairs]
     table = [
         [
             json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else value

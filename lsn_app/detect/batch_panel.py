@@ -20,9 +20,9 @@ from lsn_app.serving.store import Store
 from lsn_app.shared import words
 from lsn_app.shared.components import Event, EventOptions, Inputs, Updates, UpdatesOrSkip, Values
 from lsn_app.shared.examples import Example
-from lsn_app.shared.messages import Messages, counter, heading, hidden_if_empty, message, tell
+from lsn_app.shared.messages import Messages, heading, hidden_if_empty, message, progress_bar, tell
 from lsn_app.shared.photo_input import file_of
-from lsn_app.shared.uploads import MAX_PHOTOS, Batch, find_items
+from lsn_app.shared.uploads import MAX_PHOTOS, Batch, open_batch
 from lsn_core.calibration import DEFAULT_TPR
 
 _ASSETS = Path(__file__).resolve().parents[2] / "assets"
@@ -183,14 +183,14 @@ class BatchPanel:
             return self.drop()
         wanted = self.read(values).detector
         try:
-            batch = find_items(files)
+            batch = open_batch(files)
             with problem_at("batch"):
                 encoder = open_saved(self.store, wanted.label, wanted.backbone)[1]
             self._encode(batch, encoder, progress)
         except Problem as problem:
             return self.drop(words.problem(str(problem)))
         batch.finish_thumbnails()
-        photos = [{"name": item.name, "thumb": batch.thumbnails.get(i)} for i, item in enumerate(batch.items)]
+        photos = [{"name": name, "thumb": batch.thumbnails.get(i)} for i, name in enumerate(batch.images.names)]
         return {
             self.photos: batch,
             self.table: gr.update(photos=photos, value=[]),
@@ -235,12 +235,12 @@ class BatchPanel:
 
     def pick(self, batch: Batch, index: int) -> tuple[str, str, str]:
         """A photo of the table: path, name, and a line on where it is from, as HTML."""
-        item = batch.items[index]
+        name = batch.images.names[index]
         # A folder of its own, so that neither visitors nor the name of a photo can get in the way.
-        path = Path(tempfile.mkdtemp(dir=self.files.GRADIO_CACHE)) / f"photo{Path(item.name).suffix.lower()}"
-        path.write_bytes(item.read())
-        source = f"{escape(item.name)}, {index + 1} of {len(batch.items)}"
-        return str(path), item.name, f"Photo: {source}. {way_here('Back to the table')}"
+        path = Path(tempfile.mkdtemp(dir=self.files.GRADIO_CACHE)) / f"photo{Path(name).suffix.lower()}"
+        path.write_bytes(batch.images.read(index))
+        source = f"{escape(name)}, {index + 1} of {len(batch.images)}"
+        return str(path), name, f"Photo: {source}. {way_here('Back to the table')}"
 
     def write(self, values: Values, progress: gr.Progress = gr.Progress()) -> str:  # noqa: B008
         """The link to the CSV, which is made when it is asked for."""
@@ -258,4 +258,4 @@ class BatchPanel:
             return predict_batch(batch, detector, self._encode(batch, encoder, progress), request.tpr)
 
     def _encode(self, batch: Batch, encoder: Encoder, progress: gr.Progress) -> dict[int, Tensor]:
-        return batch.encode(encoder, counter(progress, len(batch.items), "Reading the photos"))
+        return batch.encode(encoder, progress_bar(progress, "Reading the photos"))

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import gradio as gr
 
-from lsn_app.serving.photos import Item, Photo, read_file
+from lsn_app.serving.photos import read_file, read_photo
 from lsn_app.serving.requests import open_saved
 from lsn_app.serving.store import Store
 from lsn_app.shared import words
 from lsn_app.shared.components import Updates, UploadedFiles
-from lsn_app.shared.messages import counter, hidden_if_empty, message
+from lsn_app.shared.messages import hidden_if_empty, message, progress_bar
 from lsn_app.shared.photo_input import file_of
 from lsn_core import UserError
 from lsn_core.calibration import DEFAULT_TPR
+from lsn_core.data.collection import ImageList
 
 MAX_PHOTOS = 500
 LOWEST, HIGHEST = 0.80, 0.99
@@ -69,14 +68,10 @@ class CalibrationPanel:
             encoder = open_saved(self.store, label, backbone)[1]
         except UserError as error:
             return {self.state: (), self.note: hidden_if_empty(words.problem(str(error)))}
-        items = [Item(name, partial(read_file, path, name)) for path, name in files]
-        features = encoder.encode_many(items, counter(progress, len(items), "Reading calibration photos"))
-        used, refused = [], []
-        for (path, name), item, feature in zip(files, items, features, strict=True):
-            if isinstance(feature, UserError):
-                refused.append(str(feature))
-            else:
-                used.append(Photo(path, name, item.sha256))
+        images = ImageList(tuple(name for _, name in files), lambda index: read_file(*files[index]))
+        encoded = encoder.encode_all(images, progress_bar(progress, "Reading calibration photos"))
+        used = [read_photo(*files[index]) for index in encoded.kept.tolist()]
+        refused = [problem for _, problem in encoded.errors]
         text = words.note(f"{len(used)} of {len(files)} photos are used for calibration.") if files else ""
         if refused:
             more = f" And {len(refused) - 3} more could not be read." if len(refused) > 3 else ""

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 from lsn_app.serving.encoder import Encoder
 from lsn_app.serving.requests import DetectorRequest, Place, Problem, problem_at
 from lsn_app.shared.examples import Example
-from lsn_app.shared.uploads import MAX_IMAGES, ImageSet, open_known, open_others
+from lsn_app.shared.uploads import MAX_IMAGES, open_known, open_others
 from lsn_core import Detector
-from lsn_core.data.features import FeatureSet, ImageEncoder, extract_features
+from lsn_core.data.collection import ImageList
+from lsn_core.data.features import FeatureSet, extract_features
 from lsn_core.evaluation import Evaluation, Method, class_targets, evaluate
 
 REPEATS, SEED = 1000, 0  # of the bootstrap
@@ -20,19 +20,19 @@ OURS, OWN_MCM, WRITTEN_MCM = "This detector", "MCM, its own prompts", "MCM, hand
 _BATCH = 16  # so that the bar moves and a stop is heard about twice a second on two cores
 
 
-def split_examples(examples: Sequence[Example], class_names: Sequence[str]) -> tuple[ImageSet | None, list[ImageSet]]:
+def split_examples(examples: Sequence[Example], class_names: Sequence[str]) -> tuple[ImageList | None, list[ImageList]]:
     """The example photos that show one of the classes, and one set of the others."""
     wanted = {name.casefold() for name in class_names}
     known = [example for example in examples if example.label.casefold() in wanted]
     other = [example for example in examples if example.label.casefold() not in wanted]
     sets = [
-        ImageSet(
-            name,
+        ImageList(
             tuple(example.path.name for example in chosen),
-            tuple(example.label for example in chosen),
             lambda index, chosen=chosen: chosen[index].path.read_bytes(),  # type: ignore[misc]
+            tuple(example.label for example in chosen),
+            title,
         )
-        for name, chosen in (("example photos of your classes", known), ("the other example photos", other))
+        for title, chosen in (("example photos of your classes", known), ("the other example photos", other))
     ]
     return (sets[0] if known else None), sets[1:] if other else []
 
@@ -53,14 +53,14 @@ class EvaluateRequest:
     others: tuple[tuple[str, str], ...] = ()
     example: bool = False
 
-    def open_sets(self, examples: Sequence[Example], detector: Detector) -> tuple[ImageSet | None, list[ImageSet]]:
+    def open_sets(self, examples: Sequence[Example], detector: Detector) -> tuple[ImageList | None, list[ImageList]]:
         """The known images (None without any) and the sets of others. Raises Problem where they are unusable."""
         if self.example:
             return split_examples(examples, detector.class_names)
         return open_known(self.known), open_others(self.others)
 
 
-def check_sets(known: ImageSet, others: Sequence[ImageSet], detector: Detector) -> None:
+def check_sets(known: ImageList, others: Sequence[ImageList], detector: Detector) -> None:
     """Raises Problem where there are too many images, or known ones of classes that the detector does not know."""
     total = len(known) + sum(len(one) for one in others)
     if total > MAX_IMAGES:
@@ -70,7 +70,7 @@ def check_sets(known: ImageSet, others: Sequence[ImageSet], detector: Detector) 
         )
     if known.classes is not None:
         with problem_at("known"):
-            class_targets(known.classes, detector, known.name)
+            class_targets(known.classes, detector, known.title)
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class Scored:
         errors: a sentence for each of the others.
     """
 
-    images: ImageSet
+    images: ImageList
     kept: list[int]
     predicted: list[str]
     errors: list[str]
@@ -112,8 +112,8 @@ def methods_for(detector: Detector, encoder: Encoder) -> list[Method]:
 def measure(
     detector: Detector,
     encoder: Encoder,
-    known: ImageSet,
-    others: Sequence[ImageSet],
+    known: ImageList,
+    others: Sequence[ImageList],
     cache: Path,
     progress: Callable[[int, int], None],
 ) -> Report:
@@ -131,7 +131,7 @@ def measure(
     scored, features = [], []
     for images in (known, *others):
         extracted = extract_features(
-            cast(ImageEncoder, encoder),
+            encoder,
             images,
             cache=cache,
             batch_size=_BATCH,
@@ -143,15 +143,15 @@ def measure(
         features.append(extracted.features)
     targets = None
     if known.classes is not None:
-        targets = class_targets([known.classes[i] for i in scored[0].kept], detector, known.name)
-    by_name = {images.name: rows for images, rows in zip(others, features[1:], strict=True)}
+        targets = class_targets([known.classes[i] for i in scored[0].kept], detector, known.title)
+    by_name = {images.title: rows for images, rows in zip(others, features[1:], strict=True)}
     evaluation = evaluate(methods_for(detector, encoder), features[0], targets, by_name, repeats=REPEATS, seed=SEED)
     return Report(evaluation, detector, scored[0], scored[1:])
 
 
-def _scored(images: ImageSet, extracted: FeatureSet, detector: Detector, place: Place) -> Scored:
+def _scored(images: ImageList, extracted: FeatureSet, detector: Detector, place: Place) -> Scored:
     errors = [problem for _, problem in extracted.errors]
     if not len(extracted.features):
-        raise Problem(place, " ".join([f"{images.name}: none of the images could be read.", *errors[:3]]))
+        raise Problem(place, " ".join([f"{images.title}: none of the images could be read.", *errors[:3]]))
     predicted = [detector.class_names[i] for i in detector.classify_features(extracted.features).tolist()]
     return Scored(images, extracted.kept.tolist(), predicted, errors)

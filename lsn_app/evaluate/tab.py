@@ -158,7 +158,7 @@ class _EvaluateTab:
             images = open_known(request.known)
         except Problem:
             return {}  # the inspection that follows says why
-        names = list(images.counts) if images and request.detector.label == ZERO_SHOT else []
+        names = list(dict.fromkeys(images.classes or ())) if images and request.detector.label == ZERO_SHOT else []
         return {self.steps.classes: join_class_names(names)} if len(names) > 1 else {}
 
     def take_example(self) -> Updates:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from html import escape
 
 from lsn_app.evaluate.answer import REPEATS, SEED, WRITTEN_MCM, Report
 from lsn_app.shared.csv_links import csv_text, download_link
-from lsn_app.shared.uploads import OPENED, ImageSet
+from lsn_app.shared.uploads import OPENED
 from lsn_app.shared.words import note, percent, problem
+from lsn_core.data.collection import ImageList, unreadable
 from lsn_core.evaluation import AVERAGE, Row
 from lsn_core.metrics import OODMetrics
 
@@ -44,7 +46,7 @@ def failed() -> str:
     )
 
 
-def contents(known: ImageSet | None, others: Sequence[ImageSet]) -> str:
+def contents(known: ImageList | None, others: Sequence[ImageList]) -> str:
     """What the uploaded files hold, before anything starts: counts, classes, photos that cannot be read."""
     if known is None and not others:
         return note("Give photos first, or try it with the examples.")
@@ -53,23 +55,23 @@ def contents(known: ImageSet | None, others: Sequence[ImageSet]) -> str:
     return f'<section class="lsn-found" role="status">{"".join(parts)}</section>'
 
 
-def _set_contents(kind: str, images: ImageSet) -> str:
+def _set_contents(kind: str, images: ImageList) -> str:
     sentences = [f"{_photos(len(images))}."]
-    if images.counts and kind == "Known":
-        ranked = sorted(images.counts.items(), key=lambda item: -item[1])
+    if images.classes and kind == "Known":
+        ranked = Counter(images.classes).most_common()
         listed = ", ".join(f"{name} ({count:,})" for name, count in ranked[:_CLASSES])
         more = f" and {len(ranked) - _CLASSES} more" if len(ranked) > _CLASSES else ""
         sentences.append(f"{_count(len(ranked), 'class', 'classes')}: {listed}{more}.")
     elif kind == "Known":
         sentences.append("Their classes are not known, so the share of right classes cannot be told.")
-    bad = images.unreadable()
+    bad = unreadable(images, OPENED)
     body = "".join(f"<p>{escape(sentence)}</p>" for sentence in sentences)
     if bad:
         opened = min(len(images), OPENED)
         body += problem(
             f"{len(bad)} of {opened} that were opened cannot be read and will be left out. {' '.join(bad[:3])}"
         )
-    return f"<h4>{kind}: {escape(images.name)}</h4>{body}"
+    return f"<h4>{kind}: {escape(images.title)}</h4>{body}"
 
 
 def result_card(report: Report, name: str) -> str:
@@ -177,12 +179,12 @@ def _image_csv(report: Report) -> str:
     methods = list(evaluation.known)
     rows = []
     sets = [(report.known, "ID", evaluation.known)]
-    sets += [(one, "OOD", evaluation.others[one.images.name]) for one in report.others]
+    sets += [(one, "OOD", evaluation.others[one.images.title]) for one in report.others]
     for one, side, scores in sets:
         for row, index in enumerate(one.kept):
             label = one.images.classes[index] if one.images.classes else None
             values = [float(scores[method][row]) for method in methods]
-            rows.append((one.images.name, side, one.images.names[index], label, one.predicted[row], *values))
+            rows.append((one.images.title, side, one.images.names[index], label, one.predicted[row], *values))
     header = ("set", "side", "image", "class", "predicted", *(f"score: {method}" for method in methods))
     return csv_text(header, rows)
 

@@ -6,15 +6,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-import torch
-from torch import Tensor
-
 from lsn_app.serving.encoder import Encoder
-from lsn_app.serving.photos import Item, Photo, read_photo
+from lsn_app.serving.photos import Photo, read_photo
 from lsn_app.serving.requests import DetectorRequest, Problem, open_saved, parse_classes, problem_at
 from lsn_app.serving.store import Store
 from lsn_app.shared.uploads import MAX_PHOTOS
 from lsn_core import Backbone, Detector, UserError
+from lsn_core.data.collection import ImageList
 from lsn_core.negation import Choice, NotCount, choose, count_not, written_prompts
 from lsn_core.prompts.written import negate
 
@@ -90,26 +88,23 @@ def count_photos(
     encoder: Encoder,
     written: Detector,
     learned: Detector | None,
-    items: Sequence[Item],
-    on_done: Callable[[int], object] = lambda count: None,
+    images: ImageList,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Counts:
     """Asks every photo about every class; those met before come from the cache. Raises Problem where none is usable.
 
     Args:
-        on_done: called with the number of photos done since it was called last.
+        progress: called with (photos done, photos in all).
     """
-    encoded = encoder.encode_many(items, on_done)
-    features = [feature for feature in encoded if isinstance(feature, Tensor)]
-    truths = [item.truth for item, feature in zip(items, encoded, strict=True) if isinstance(feature, Tensor)]
-    errors = [str(error) for error in encoded if isinstance(error, UserError)]
-    if not features:
+    encoded = encoder.encode_all(images, progress)
+    errors = [problem for _, problem in encoded.errors]
+    if not len(encoded.kept):
         raise Problem("files", " ".join(["None of the photos could be read.", *errors[:3]]))
-    known = [truth for truth in truths if truth is not None]
-    stacked, labels = torch.cat(features), known or None
+    truths = None if images.classes is None else images.subset(encoded.kept.tolist()).classes
     return Counts(
-        len(features),
-        count_not(written, stacked, labels),
-        count_not(learned, stacked, labels) if learned is not None else [],
+        len(encoded.kept),
+        count_not(written, encoded.features, truths),
+        count_not(learned, encoded.features, truths) if learned is not None else [],
         errors,
     )
 

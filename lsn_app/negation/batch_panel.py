@@ -13,9 +13,9 @@ from lsn_app.serving.requests import ZERO_SHOT, Problem
 from lsn_app.serving.store import Store
 from lsn_app.shared import words
 from lsn_app.shared.components import Event, EventOptions, Inputs, Updates, UpdatesOrSkip, UploadedFiles, Values
-from lsn_app.shared.messages import counter, hidden_if_empty, message, plot_title
+from lsn_app.shared.messages import hidden_if_empty, message, plot_title, progress_bar
 from lsn_app.shared.photo_input import file_of
-from lsn_app.shared.uploads import find_photos
+from lsn_app.shared.uploads import open_photos
 from lsn_core.class_names import join_class_names
 from lsn_core.prompts.written import NEGATIVE_TEMPLATE
 
@@ -77,10 +77,10 @@ class ManyPhotos:
     def take_files(self, values: Values) -> str | UpdatesOrSkip:
         """The class list for uploaded files: the folders of a zip, or else the one that stands there."""
         try:
-            items = find_photos([file_of(item) for item in values[self.files] or ()])
+            images = open_photos([file_of(item) for item in values[self.files] or ()])
         except Problem:
             return gr.skip()  # the count that follows says why
-        names = list(dict.fromkeys(item.truth for item in items if item.truth is not None))
+        names = list(dict.fromkeys(images.classes or ()))
         if self.read(values).detector.label != ZERO_SHOT or len(names) < 2:
             return gr.skip()
         return join_class_names(names)
@@ -93,9 +93,9 @@ class ManyPhotos:
         if not files:
             return blank
         try:
-            items = find_photos([file_of(item) for item in files])
+            images = open_photos([file_of(item) for item in files])
             written, learned, encoder = open_prompts(self.store, self.read(values).detector)
-            counts = count_photos(encoder, written, learned, items, counter(progress, len(items), "Asking the photos"))
+            counts = count_photos(encoder, written, learned, images, progress_bar(progress, "Asking the photos"))
         except Problem as problem:
             # The table, asked before, tells of the class list and the model where they stand; files are told of here.
             return {**blank, self.message: hidden_if_empty(words.problem(str(problem)))}

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from lsn_app.serving import accelerator
 from lsn_app.serving.lru import _VIEWS, LRU
-from lsn_app.serving.photos import Item, Photo, read_file
-from lsn_core import Backbone, Detector, UserError
+from lsn_app.serving.photos import Photo, read_file
+from lsn_core import Backbone, Detector
 from lsn_core.backbones.image_tower import View, view_image
 from lsn_core.data.collection import ImageCollection, ImageList
 from lsn_core.data.features import FeatureSet, extract_features
@@ -98,31 +98,6 @@ class Encoder:
             on_error="skip",
             on_picture=on_picture,
         )
-
-    def encode_many(
-        self,
-        items: Sequence[Item],
-        on_done: Callable[[int], object] = lambda count: None,
-        on_picture: Callable[[int, Image.Image], object] = lambda place, picture: None,
-    ) -> list[Tensor | UserError]:
-        """Features of many photos, each of shape (1, D), or why there is none; those not met before go in batches.
-
-        Args:
-            on_done: called with the number of photos done since it was called last.
-            on_picture: called with place and picture of each photo that had to be decoded.
-        """
-        before = 0
-
-        def advance(done: int, total: int) -> None:
-            nonlocal before
-            on_done(done - before)
-            before = done
-
-        images = ImageList(tuple(item.name for item in items), lambda index: items[index].read())
-        encoded = self.encode_all(images, advance, on_picture)
-        features = {i: row[None] for i, row in zip(encoded.kept.tolist(), encoded.features, strict=True)}
-        problems = iter(encoded.errors)
-        return [features[i] if i in features else UserError(next(problems)[1]) for i in range(len(items))]
 
     def view_image(self, photo: Photo) -> tuple[View, Image.Image]:
         """What heat maps of a photo need, and the photo. Raises ImageError for one that cannot be read."""

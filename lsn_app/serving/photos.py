@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 from lsn_core import UserError
@@ -36,23 +34,3 @@ def read_file(path: str, name: str) -> bytes:
         return Path(path).read_bytes()
     except OSError as error:
         raise UserError(f"{name}: the photo is no longer on the server. Upload it again.") from error
-
-
-@dataclass(frozen=True)
-class Item:
-    """One of many photos.
-
-    Attributes:
-        name: what to call it.
-        read: gives its bytes; raises UserError where they cannot be had.
-        truth: what it shows, None where that is not known.
-    """
-
-    name: str
-    read: Callable[[], bytes]
-    truth: str | None = None
-
-    @cached_property
-    def sha256(self) -> str:
-        """SHA-256 of its bytes. Raises as `read` does."""
-        return hashlib.sha256(self.read()).hexdigest()

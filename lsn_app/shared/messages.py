@@ -47,13 +47,6 @@ def hidden_if_empty(html: str) -> Any:
     return gr.update(value=html, visible=bool(html))
 
 
-def counter(progress: gr.Progress, total: int, doing: str) -> Callable[[int], None]:
-    """A function that moves the progress bar on by so many photos of `total`."""
-    done = 0
-
-    def advance(count: int) -> None:
-        nonlocal done
-        done += count
-        progress((done, total), desc=doing, unit="photos")
-
-    return advance
+def progress_bar(progress: gr.Progress, doing: str) -> Callable[[int, int], None]:
+    """A function that shows how many photos are done, of how many."""
+    return lambda done, total: progress((done, total), desc=doing, unit="photos")

@@ -7,19 +7,18 @@ import io
 import mimetypes
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import numpy as np
 import torch
 from PIL import Image
 
 from lsn_app.serving.encoder import Encoder
-from lsn_app.serving.photos import Item, read_file, read_photo
+from lsn_app.serving.photos import read_file
 from lsn_app.serving.requests import Problem, problem_at
 from lsn_core import UserError
 from lsn_core.data.archive import ZipSource
+from lsn_core.data.collection import ImageList, join
 from lsn_core.data.images import IMAGE_SUFFIXES, is_clutter, open_image
 from lsn_core.data.labelled import LabelledImages, load_data
 from lsn_core.data.sources import DataLimits
@@ -41,38 +40,37 @@ class Batch:
     """Many photos, read once; what they are asked may change.
 
     Attributes:
-        items: the photos.
+        images: the photos.
         left_out: names of files beside them that are no pictures.
-        thumbnails: by place, as data links; none where a photo cannot be read.
-        errors: by place, why a photo cannot be read.
+        thumbnails: by index of the photo, as data links; none where it cannot be read.
+        errors: by index, why a photo cannot be read.
     """
 
-    items: list[Item]
+    images: ImageList
     left_out: list[str] = field(default_factory=list)
     thumbnails: dict[int, str] = field(default_factory=dict)
     errors: dict[int, str] = field(default_factory=dict)
 
-    def encode(
-        self, encoder: Encoder, on_done: Callable[[int], object] = lambda count: None
-    ) -> dict[int, torch.Tensor]:
-        """Features, each of shape (1, D), by the place of their photo; from the cache where it has them."""
-        places = [place for place in range(len(self.items)) if place not in self.errors]
-        found = encoder.encode_many(
-            [self.items[place] for place in places],
-            on_done,
-            lambda i, picture: self.thumbnails.setdefault(places[i], thumbnail(picture)),
+    def encode(self, encoder: Encoder, progress: Callable[[int, int], None] | None = None) -> dict[int, torch.Tensor]:
+        """Features, each of shape (1, D), by the index of their photo; from the cache where it has them."""
+        readable = [index for index in range(len(self.images)) if index not in self.errors]
+        encoded = encoder.encode_all(
+            self.images.subset(readable),
+            progress,
+            lambda i, picture: self.thumbnails.setdefault(readable[i], thumbnail(picture)),
         )
-        self.errors |= {p: str(error) for p, error in zip(places, found, strict=True) if isinstance(error, UserError)}
-        return {p: feature for p, feature in zip(places, found, strict=True) if isinstance(feature, torch.Tensor)}
+        for i, (_, problem) in zip(encoded.left_out.tolist(), encoded.errors, strict=True):
+            self.errors[readable[i]] = problem
+        return {readable[i]: row[None] for i, row in zip(encoded.kept.tolist(), encoded.features, strict=True)}
 
     def finish_thumbnails(self) -> None:
         """Makes those of photos whose features were cached, so that they were not decoded."""
-        for place in set(range(len(self.items))) - self.thumbnails.keys() - self.errors.keys():
+        for index in set(range(len(self.images))) - self.thumbnails.keys() - self.errors.keys():
             try:
-                item = self.items[place]
-                self.thumbnails[place] = thumbnail(open_image(item.read(), name=item.name))
+                picture = open_image(self.images.read(index), name=self.images.names[index])
+                self.thumbnails[index] = thumbnail(picture)
             except UserError as error:
-                self.errors[place] = str(error)
+                self.errors[index] = str(error)
 
 
 def thumbnail(picture: Image.Image) -> str:
@@ -84,7 +82,7 @@ def thumbnail(picture: Image.Image) -> str:
     return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
-def find_items(files: Sequence[tuple[str, str]]) -> Batch:
+def open_batch(files: Sequence[tuple[str, str]]) -> Batch:
     """The photos that uploaded files stand for.
 
     Args:
@@ -93,28 +91,20 @@ def find_items(files: Sequence[tuple[str, str]]) -> Batch:
     Raises:
         Problem: a zip cannot be read, there are no pictures, or too many.
     """
-    found = Batch([])
     if sum(Path(path).stat().st_size for path, _ in files if Path(path).is_file()) > MAX_BYTES:
         raise Problem("batch", f"The files have more than {MAX_BYTES / 2**30:.3g} GiB together. Give fewer.")
+    parts = []
     for path, name in files:
-        if name.lower().endswith(".zip"):
-            try:
-                source = ZipSource(Path(path), ZIP_LIMITS)
-            except UserError as error:
-                raise Problem("batch", str(error).replace(path, name)) from error
-            inside = [(entry, partial(source.read, place)) for place, entry in enumerate(source.files)]
-        else:
-            inside = [(name, partial(read_file, path, name))]
-        for entry, read in inside:
-            if _is_picture(entry):
-                found.items.append(Item(entry, read))
-            elif not is_clutter(entry):
-                found.left_out.append(entry)
-    if not found.items:
+        with problem_at("batch"), calling(Path(path), name):
+            parts.append(_zipped(Path(path), ZIP_LIMITS) if name.lower().endswith(".zip") else _loose([(path, name)]))
+    everything = join(parts)
+    pictures = [index for index, name in enumerate(everything.names) if _is_picture(name)]
+    if not pictures:
         raise Problem("batch", "There are no pictures in what was given. Give photos, or a folder or zip of photos.")
-    if len(found.items) > MAX_PHOTOS:
-        raise Problem("batch", f"{len(found.items):,} photos were given; at most {MAX_PHOTOS:,} are taken. Give fewer.")
-    return found
+    if len(pictures) > MAX_PHOTOS:
+        raise Problem("batch", f"{len(pictures):,} photos were given; at most {MAX_PHOTOS:,} are taken. Give fewer.")
+    others = [name for name in everything.names if not _is_picture(name) and not is_clutter(name)]
+    return Batch(everything.subset(pictures), others)
 
 
 def _is_picture(name: str) -> bool:
@@ -122,8 +112,8 @@ def _is_picture(name: str) -> bool:
     return Path(name).suffix.lower() in IMAGE_SUFFIXES or str(mimetypes.guess_type(name)[0]).startswith("image/")
 
 
-def find_photos(files: Sequence[tuple[str, str]]) -> list[Item]:
-    """The photos that uploaded files stand for.
+def open_photos(files: Sequence[tuple[str, str]]) -> ImageList:
+    """The photos that uploaded files stand for, with their classes where they are given.
 
     Args:
         files: path and name of each: photos, or one zip of class folders.
@@ -134,56 +124,17 @@ def find_photos(files: Sequence[tuple[str, str]]) -> list[Item]:
     zips = [file for file in files if file[1].lower().endswith(".zip")]
     if zips and len(files) > 1:
         raise Problem("files", "Give either photos or one zip of class folders, not both.")
+    images = _loose(files)
     if zips:
         path, name = zips[0]
-        try:
-            data = load_data(path, ZIP_LIMITS)
-        except UserError as error:
-            raise Problem("files", str(error).replace(path, name)) from error
-        items = [Item(data.names[i], partial(data.read, i), data.class_names[data.labels[i]]) for i in range(len(data))]
-    else:
-        items = [Item(name, partial(read_file, path, name)) for path, name in files]
-    if len(items) > MAX_PHOTOS:
-        raise Problem("files", f"{len(items):,} photos were given; at most {MAX_PHOTOS:,} are taken. Give fewer.")
-    return items
+        with problem_at("files"), calling(Path(path), name):
+            images = _labelled(load_data(path, ZIP_LIMITS))
+    if len(images) > MAX_PHOTOS:
+        raise Problem("files", f"{len(images):,} photos were given; at most {MAX_PHOTOS:,} are taken. Give fewer.")
+    return images
 
 
-@dataclass(frozen=True)
-class ImageSet:
-    """Images of an evaluation, read one by one.
-
-    Attributes:
-        name: what to call the set.
-        names: what to call each image, shape (N,).
-        classes: the class of each image, shape (N,), or None where that is not known.
-        read: encoded bytes of one image by its index. Raises UserError where they cannot be had.
-    """
-
-    name: str
-    names: tuple[str, ...]
-    classes: tuple[str, ...] | None
-    read: Callable[[int], bytes]
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-    @property
-    def counts(self) -> dict[str, int]:
-        """Class name -> number of images; empty where classes are not known."""
-        return dict(Counter(self.classes or ()))
-
-    def unreadable(self) -> list[str]:
-        """What is wrong with those of up to OPENED images, evenly spread, that cannot be read."""
-        found = []
-        for index in np.unique(np.linspace(0, len(self) - 1, min(OPENED, len(self))).round().astype(int)).tolist():
-            try:
-                open_image(self.read(index), name=self.names[index])
-            except UserError as error:
-                found.append(str(error))
-        return found
-
-
-def open_known(files: Sequence[tuple[str, str]]) -> ImageSet | None:
+def open_known(files: Sequence[tuple[str, str]]) -> ImageList | None:
     """The in-distribution images that uploaded files stand for, None for no files.
 
     Args:
@@ -203,7 +154,7 @@ def open_known(files: Sequence[tuple[str, str]]) -> ImageSet | None:
         return _open_archive(*archives[0], labelled=True) if archives else _loose(files)
 
 
-def open_others(files: Sequence[tuple[str, str]]) -> list[ImageSet]:
+def open_others(files: Sequence[tuple[str, str]]) -> list[ImageList]:
     """The out-of-distribution sets: each zip or Parquet file is one, photos by themselves make another.
 
     Args:
@@ -226,36 +177,38 @@ def _is_archive(file: tuple[str, str]) -> bool:
     return file[1].lower().endswith(_ARCHIVES)
 
 
-def _open_archive(path: str, name: str, labelled: bool) -> ImageSet:
-    source, stem = Path(path), Path(name).stem
+def _open_archive(path: str, name: str, labelled: bool) -> ImageList:
+    source, title = Path(path), Path(name).stem
     with calling(source, name):
         if name.lower().endswith(".zip"):
-            packed = ZipSource(source, _LIMITS)
-            chosen = [i for i, file in enumerate(packed.files) if Path(file).suffix.lower() in IMAGE_SUFFIXES]
-            if not chosen:
+            packed = _zipped(source, _LIMITS)
+            pictures = [i for i, file in enumerate(packed.names) if Path(file).suffix.lower() in IMAGE_SUFFIXES]
+            if not pictures:
                 raise UserError(f"{name}: there are no image files in it.")
-            if not labelled or not any("/" in packed.files[i] for i in chosen):
-                names = tuple(packed.files[i] for i in chosen)
-                return ImageSet(stem, names, None, lambda index: packed.read(chosen[index]))
-        data: LabelledImages = load_data(source, _LIMITS)
-        classes = tuple(data.class_names[label] for label in data.labels) if labelled else None
-        return ImageSet(stem, data.names, classes, data.read)
+            if not labelled or not any("/" in packed.names[i] for i in pictures):
+                return replace(packed.subset(pictures), title=title)
+        images = _labelled(load_data(source, _LIMITS))
+        return replace(images, title=title, classes=images.classes if labelled else None)
 
 
-def _loose(files: Sequence[tuple[str, str]]) -> ImageSet:
-    def read(index: int) -> bytes:
-        path, name = files[index]
-        read_photo(path, name)  # refuses a file that is too large or gone
-        return Path(path).read_bytes()
-
-    return ImageSet("photos", tuple(name for _, name in files), None, read)
+def _zipped(path: Path, limits: DataLimits) -> ImageList:
+    archive = ZipSource(path, limits)
+    return ImageList(tuple(archive.files), archive.read)
 
 
-def _told_apart(sets: list[ImageSet]) -> list[ImageSet]:
-    seen: Counter[str] = Counter()
-    found = []
-    for one in sets:
-        seen[one.name] += 1
-        name = one.name if seen[one.name] == 1 else f"{one.name} ({seen[one.name]})"
-        found.append(ImageSet(name, one.names, one.classes, one.read))
-    return found
+def _labelled(data: LabelledImages) -> ImageList:
+    return ImageList(data.names, data.read, tuple(data.class_names[label] for label in data.labels))
+
+
+def _loose(files: Sequence[tuple[str, str]]) -> ImageList:
+    return ImageList(tuple(name for _, name in files), lambda index: read_file(*files[index]), title="photos")
+
+
+def _told_apart(sets: list[ImageList]) -> list[ImageList]:
+    counts: Counter[str] = Counter()
+    renamed = []
+    for images in sets:
+        counts[images.title] += 1
+        count = counts[images.title]
+        renamed.append(images if count == 1 else replace(images, title=f"{images.title} ({count})"))
+    return renamed

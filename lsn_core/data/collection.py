@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
@@ -48,6 +48,12 @@ class ImageList:
     def read(self, index: int) -> bytes:
         """Encoded bytes of image `index` in [0, N). Raises UserError when they cannot be had."""
         return self.reader(index)
+
+    def subset(self, indices: Sequence[int]) -> ImageList:
+        """The images at these indices, in this order."""
+        classes = None if self.classes is None else tuple(self.classes[index] for index in indices)
+        names = tuple(self.names[index] for index in indices)
+        return replace(self, names=names, reader=lambda index: self.reader(indices[index]), classes=classes)
 
 
 def list_files(paths: Sequence[str | os.PathLike[str]]) -> ImageList:

@@ -50,11 +50,13 @@ class FeatureSet:
         features: float32, shape (M, D), L2-normalised, on the CPU.
         kept: int64, shape (M,), increasing: which image each row belongs to.
         errors: name and message of each of the N - M images left out.
+        left_out: int64, shape (N - M,), increasing: which image each error is about.
     """
 
     features: torch.Tensor
     kept: np.ndarray
     errors: list[tuple[str, str]] = field(default_factory=list)
+    left_out: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
 
 
 def picture_batches(pictures: Iterable[tuple[Key, Image.Image]], most: int) -> Iterator[list[tuple[Key, Image.Image]]]:
@@ -136,9 +138,10 @@ def extract_features(
     kept = np.array(sorted(run.rows), dtype=np.int64)
     rows = [run.rows[index] for index in kept.tolist()]
     features = torch.from_numpy(np.stack(rows)) if rows else torch.zeros(0, backbone.dim)
-    errors = [(data.names[index], run.errors[index]) for index in sorted(run.errors)]
+    left_out = np.array(sorted(run.errors), dtype=np.int64)
+    errors = [(data.names[index], run.errors[index]) for index in left_out.tolist()]
     logger.info("%d features: %d encoded, %d images left out.", len(kept), run.encoded, len(errors))
-    return FeatureSet(features, kept, errors)
+    return FeatureSet(features, kept, errors, left_out)
 
 
 class _Extraction:

@@ -18,10 +18,10 @@ from PIL import Image
 from lsn_app.detect.batch import COLUMNS, BatchAnswer, csv_link, predict_batch, rows, summary
 from lsn_app.serving.encoder import Encoder
 from lsn_app.serving.lru import LRU
-from lsn_app.serving.photos import Item
 from lsn_app.serving.requests import Problem
-from lsn_app.shared.uploads import MAX_PHOTOS, Batch, find_items
-from lsn_core import Backbone, Detector, UserError
+from lsn_app.shared.uploads import MAX_PHOTOS, Batch, open_batch
+from lsn_core import Backbone, Detector
+from lsn_core.data.collection import ImageList
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def test_verdicts_stand_in_order_and_equal_the_library(
     encoder: Encoder, tiny_backbone: Backbone, examples: Path, tmp_path: Path
 ) -> None:
     given = mixed(examples, tmp_path)
-    batch, detector = find_items(given), Detector.zero_shot(tiny_backbone, ["dog", "cat"])
+    batch, detector = open_batch(given), Detector.zero_shot(tiny_backbone, ["dog", "cat"])
     found = predict_batch(batch, detector, batch.encode(encoder), 0.95).predictions
     expected = detector.predict([path for path, _ in given])
     assert [one.verdict for one in found] == [one.verdict for one in expected]
@@ -72,10 +72,12 @@ def test_verdicts_stand_in_order_and_equal_the_library(
 def test_photos_go_through_the_tower_in_batches_and_once(
     encoder: Encoder, examples: Path, tmp_path: Path, calls: list[int]
 ) -> None:
-    batch = find_items([*mixed(examples, tmp_path), *files(examples, "dog")])
-    done: list[int] = []
-    first = batch.encode(encoder, done.append)
-    assert calls == [3] and sum(done) == len(batch.items) == 5  # the dog is there twice, the note is no picture
+    batch = open_batch([*mixed(examples, tmp_path), *files(examples, "dog")])
+    done: list[tuple[int, int]] = []
+    first = batch.encode(encoder, lambda count, total: done.append((count, total)))
+    assert (
+        calls == [3] and done[-1] == (5, 5) and len(batch.images) == 5
+    )  # the dog is there twice, the note is no picture
     assert set(first) == {0, 1, 3, 4} and first[0].equal(first[4])
     again = batch.encode(encoder)
     assert calls == [3] and all(again[place].equal(first[place]) for place in first)
@@ -87,16 +89,16 @@ def test_large_batches_are_cut(tiny_backbone: Backbone, calls: list[int]) -> Non
         Image.new("L", (8, 8), shade).save(file, "PNG")
         return file.getvalue()
 
-    items = [Item(f"{shade}.png", lambda shade=shade: read(shade)) for shade in range(70)]  # type: ignore[misc]
-    found = Encoder(tiny_backbone, LRU(100), LRU(100)).encode_many(items)
-    assert calls == [32, 32, 6] and not any(isinstance(one, UserError) for one in found)
+    images = ImageList(tuple(f"{shade}.png" for shade in range(70)), read)
+    encoded = Encoder(tiny_backbone, LRU(100), LRU(100)).encode_all(images)
+    assert calls == [32, 32, 6] and len(encoded.kept) == 70 and not encoded.errors
 
 
 def test_thumbnails_are_small_and_those_of_known_photos_are_made_too(
     encoder: Encoder, examples: Path, tmp_path: Path
 ) -> None:
     for _ in range(2):  # the second time, features come from the cache
-        batch = find_items(mixed(examples, tmp_path))
+        batch = open_batch(mixed(examples, tmp_path))
         batch.encode(encoder)
         batch.finish_thumbnails()
         assert set(batch.thumbnails) == {0, 1, 3}
@@ -115,9 +117,9 @@ def test_a_zip_of_any_layout_is_read_and_other_files_are_named(examples: Path, t
         "__MACOSX/1.jpg": b"x",
         ".hidden.jpg": b"x",
     }
-    batch = find_items([zipped(tmp_path / "set.zip", entries), *files(examples, "cat")])
-    assert [item.name for item in batch.items] == ["a/b/1.jpg", "2.JPEG", "photo.heic", "cat.jpg"]
-    assert batch.items[0].read() == dog and batch.left_out == ["readme.txt"]
+    batch = open_batch([zipped(tmp_path / "set.zip", entries), *files(examples, "cat")])
+    assert batch.images.names == ("a/b/1.jpg", "2.JPEG", "photo.heic", "cat.jpg")
+    assert batch.images.read(0) == dog and batch.left_out == ["readme.txt"]
 
 
 def test_harmful_and_useless_files_are_refused_without_paths(examples: Path, tmp_path: Path) -> None:
@@ -136,15 +138,15 @@ def test_harmful_and_useless_files_are_refused_without_paths(examples: Path, tmp
     }
     for words, given in cases.items():
         with pytest.raises(Problem, match=words) as caught:
-            find_items(given)
+            open_batch(given)
         assert caught.value.place == "batch" and str(tmp_path) not in str(caught.value)
 
 
 def test_the_csv_has_the_columns_of_the_command_line(
     encoder: Encoder, tiny_backbone: Backbone, examples: Path, tmp_path: Path
 ) -> None:
-    batch, detector = find_items(mixed(examples, tmp_path)), Detector.zero_shot(tiny_backbone, ["dog", "cat"])
-    batch.items[0] = Item("=1+1.jpg", batch.items[0].read)
+    batch, detector = open_batch(mixed(examples, tmp_path)), Detector.zero_shot(tiny_backbone, ["dog", "cat"])
+    batch.images = replace(batch.images, names=("=1+1.jpg", *batch.images.names[1:]))
     answer = predict_batch(batch, detector, batch.encode(encoder), 0.95)
     predictions = answer.predictions
     assert set(COLUMNS) == {"file", *predictions[0].as_dict()}
@@ -158,7 +160,7 @@ def test_the_csv_has_the_columns_of_the_command_line(
 def test_the_summary_counts_and_says_how_far_to_trust(
     encoder: Encoder, tiny_backbone: Backbone, examples: Path, tmp_path: Path
 ) -> None:
-    batch = find_items(mixed(examples, tmp_path))
+    batch = open_batch(mixed(examples, tmp_path))
     batch.left_out.append("<b>.txt")
     features = batch.encode(encoder)
     detector = Detector.zero_shot(tiny_backbone, ["dog", "cat"])
@@ -176,7 +178,7 @@ def test_the_summary_counts_and_says_how_far_to_trust(
 
 def test_nothing_readable_is_still_a_batch(encoder: Encoder, tiny_backbone: Backbone, tmp_path: Path) -> None:
     (tmp_path / "note.jpg").write_text("no picture")
-    batch: Batch = find_items([(str(tmp_path / "note.jpg"), "note.jpg"), (str(tmp_path / "gone.jpg"), "gone.jpg")])
+    batch: Batch = open_batch([(str(tmp_path / "note.jpg"), "note.jpg"), (str(tmp_path / "gone.jpg"), "gone.jpg")])
     answer = predict_batch(batch, Detector.zero_shot(tiny_backbone, ["dog", "cat"]), batch.encode(encoder), 0.95)
     assert all(one.error for one in answer.predictions)
 
@@ -184,7 +186,7 @@ def test_nothing_readable_is_still_a_batch(encoder: Encoder, tiny_backbone: Back
 def test_another_rate_gives_the_verdicts_that_asking_again_would(
     encoder: Encoder, tiny_backbone: Backbone, examples: Path, tmp_path: Path
 ) -> None:
-    batch = find_items([*mixed(examples, tmp_path), *files(examples, "church", "guitar", "turtle")])
+    batch = open_batch([*mixed(examples, tmp_path), *files(examples, "church", "guitar", "turtle")])
     features = batch.encode(encoder)
     detector = Detector.zero_shot(tiny_backbone, ["dog", "cat"])
     detector = detector.calibrate(torch.cat(list(features.values())))

@@ -8,6 +8,7 @@ import io
 import json
 import re
 import zipfile
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,6 +31,7 @@ from lsn_app.serving.requests import Problem
 from lsn_app.shared.examples import load_examples
 from lsn_app.shared.uploads import open_known, open_others
 from lsn_core import Backbone, Detector
+from lsn_core.data.collection import unreadable
 
 KNOWN = ("cat", "elephant", "zebra")
 OTHER = ("church", "guitar", "school_bus", "sailing_boat")
@@ -90,12 +92,12 @@ def report(
 
 def test_files_become_sets_whatever_they_are(files: dict[str, tuple[str, str]], examples: Path) -> None:
     known = open_known([files["known"]])
-    assert known is not None and known.name == "animals"
-    assert known.counts == {"cat": 5, "elephant": 4, "zebra": 4}
-    assert [problem.split(":")[0] for problem in known.unreadable()] == ["cat/broken.jpg"]
+    assert known is not None and known.title == "animals"
+    assert Counter(known.classes) == {"cat": 5, "elephant": 4, "zebra": 4}
+    assert [problem.split(":")[0] for problem in unreadable(known)] == ["cat/broken.jpg"]
     photos = [(str(examples / f"{name}.jpg"), f"{name}.jpg") for name in ("dog", "cat")]
     sets = open_others([files["others"], files["parquet"], *photos])
-    assert [(one.name, len(one)) for one in sets] == [("things", 4), ("things (2)", 4), ("photos", 2)]
+    assert [(one.title, len(one)) for one in sets] == [("things", 4), ("things (2)", 4), ("photos", 2)]
     assert sets[2].read(1) == (examples / "cat.jpg").read_bytes()
     loose, flat = open_known(photos), open_known([files["others"]])
     assert loose is not None and flat is not None and loose.classes is flat.classes is None
@@ -186,7 +188,7 @@ def test_what_is_said_names_the_lead_and_how_unsure_few_photos_are(report: Repor
     assert "4 photos are too few for firm numbers" in card
     table = evaluate_words.table(report)
     assert table.count("<tr>") == 1 + 3 + 6 and "cat/broken.jpg" in table
-    found = evaluate_words.contents(replace(report.known.images, name="<b>"), [])
+    found = evaluate_words.contents(replace(report.known.images, title="<b>"), [])
     assert "&lt;b&gt;" in found and "13 photos" in found and "cat (5)" in found and "still missing" in found
     assert "1 of 13 that were opened cannot be read" in found
 

@@ -19,7 +19,7 @@ from lsn_app.serving.photos import read_photo
 from lsn_app.serving.requests import ZERO_SHOT, DetectorRequest, Problem
 from lsn_app.serving.store import Store
 from lsn_app.shared.csv_links import csv_text, download_link
-from lsn_app.shared.uploads import find_photos
+from lsn_app.shared.uploads import open_photos
 from lsn_core import Backbone
 from lsn_core.data.images import open_image
 from lsn_core.negation import NotCount, choose, count_not, negation_table, written_prompts
@@ -91,16 +91,16 @@ def test_many_photos_and_a_zip_are_counted_as_by_the_library(
 ) -> None:
     photos = {name: (examples / f"{name}.jpg").read_bytes() for name in ("dog", "cat", "zebra")}
     file = zipped(tmp_path / "set.zip", {f"{name}/1.jpg": data for name, data in photos.items()} | {"cat/2.jpg": b"no"})
-    items = find_photos([file])
-    assert [item.truth for item in items] == ["cat", "cat", "dog", "zebra"]
+    images = open_photos([file])
+    assert images.classes == ("cat", "cat", "dog", "zebra")
     written, learned, encoder = open_prompts(store, DetectorRequest("dog, cat", backbone="embedded"))
-    counts = count_photos(encoder, written, learned, items)
+    counts = count_photos(encoder, written, learned, images)
     assert counts.photos == 3 and len(counts.errors) == 1 and "cat/2.jpg" in counts.errors[0] and not counts.learned
     features = tiny_backbone.encode_images([open_image(photos[name]) for name in ("cat", "dog", "zebra")])
     expected = count_not(written_prompts(tiny_backbone, ["dog", "cat"]), features, ["cat", "dog", "zebra"])
     assert counts.written == expected
-    loose = find_photos([(str(examples / f"{name}.jpg"), f"{name}.jpg") for name in photos])
-    assert [item.truth for item in loose] == [None] * 3
+    loose = open_photos([(str(examples / f"{name}.jpg"), f"{name}.jpg") for name in photos])
+    assert loose.classes is None
     assert count_photos(encoder, written, None, loose).written[0].images_of_class is None
 
 
@@ -115,12 +115,12 @@ def test_unusable_files_are_told_by_the_files(store: Store, examples: Path, tmp_
         ([dog] * 1001, "at most 1,000"),
     ):
         with pytest.raises(Problem, match=words) as caught:
-            find_photos(files)
+            open_photos(files)
         assert caught.value.place == "files" and str(tmp_path) not in str(caught.value)
     written, _, encoder = open_prompts(store, DetectorRequest("dog, cat", backbone="embedded"))
     (tmp_path / "note.jpg").write_text("no picture")
     with pytest.raises(Problem, match="None of the photos"):
-        count_photos(encoder, written, None, find_photos([(str(tmp_path / "note.jpg"), "note.jpg")]))
+        count_photos(encoder, written, None, open_photos([(str(tmp_path / "note.jpg"), "note.jpg")]))
 
 
 def test_mistakes_belong_to_their_inputs(store: Store) -> None:
@@ -181,7 +181,7 @@ def test_bars_show_the_share_that_chose_not() -> None:
 
 def test_the_csv_of_counts_holds_every_wording(store: Store, examples: Path) -> None:
     written, _, encoder = open_prompts(store, DetectorRequest("=dog, cat", backbone="embedded"))
-    counts = count_photos(encoder, written, None, find_photos([(str(examples / "dog.jpg"), "dog.jpg")]))
+    counts = count_photos(encoder, written, None, open_photos([(str(examples / "dog.jpg"), "dog.jpg")]))
     data = base64.b64decode(re.search('base64,([^"]+)', counts_link(counts))[1]).decode("utf-8-sig")  # type: ignore[index]
     rows = list(csv.DictReader(io.StringIO(data)))
     assert len(rows) == 4 * 2 and {row["class"] for row in rows} == {"'=dog", "cat"}

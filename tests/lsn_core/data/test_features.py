@@ -115,7 +115,7 @@ def test_bad_images_are_named_or_left_out(tmp_path: Path, caplog: pytest.LogCapt
             extract_features(backbone, collection, cache=tmp_path, progress=False)
     found = extract(backbone, items, tmp_path, on_error="skip")
     np.testing.assert_allclose(found.features.numpy(), EXPECTED[:2], atol=1e-6)
-    assert found.kept.tolist() == [0, 2]
+    assert found.kept.tolist() == [0, 2] and found.left_out.tolist() == [1, 3, 4]
     assert [name for name, _ in found.errors] == ["picture 1", "picture 3", "picture 4"]
     assert [message.split(":")[0] for _, message in found.errors] == ["picture 1", "picture 3", "picture 4"]
     assert "picture 4" in caplog.text
