@@ -28,6 +28,28 @@ def test_score_prints_the_contract(examples: Path, embedded: Backbone) -> None:
         assert line["score"] == pytest.approx(expected.score, abs=1e-6)
         assert line["error"] is None and line["p_value"] is None and not line["calibrated"]
         assert set(line["positive"]) == set(line["negative"]) == {"dog", "cat", "elephant"}
+        assert line["score_name"] == "neglabel" and set(line["evidence"]) == {"match", "world"}
+        assert sum(line["evidence"].values()) == pytest.approx(line["score"] - line["threshold"], abs=1e-4)
+
+
+@pytest.mark.parametrize("classes", ["dog,zebra", "dog"])
+def test_any_score_that_can_serve_gives_the_verdicts(classes: str, examples: Path, embedded: Backbone) -> None:
+    photos = [examples / "dog.jpg", examples / "church.jpg"]
+    done = run_inside("score", "--classes", classes, "--score", "max-cosine", "--json", *photos)
+    assert done.returncode == 0, done.stderr
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    detector = Detector.zero_shot(embedded, classes.split(","))
+    expected = detector.score_features(embedded.encode_images([_open(path) for path in photos]), "max-cosine")
+    assert [line["score"] for line in lines] == pytest.approx(expected.tolist(), abs=1e-5)
+    assert lines[0]["score"] > lines[1]["score"] and {line["score_name"] for line in lines} == {"max-cosine"}
+    for line in lines:
+        assert sum(line["evidence"].values()) == pytest.approx(line["score"] - line["threshold"], abs=1e-5)
+
+
+def test_one_class_is_enough(examples: Path) -> None:
+    done = run_inside("score", "--classes", "dog", "--json", examples / "dog.jpg", examples / "church.jpg")
+    assert done.returncode == 0, done.stderr
+    assert [json.loads(line)["verdict"] for line in done.stdout.splitlines()] == ["ID", "OOD"]
 
 
 def test_a_bad_file_gets_its_own_line(examples: Path, tmp_path: Path) -> None:
@@ -78,6 +100,10 @@ def _open(path: Path):
         (["--classes", "a,b", "--backbone", "ViT-B-61:openai"], "Did you mean"),
         (["--classes", "a,b", "--tpr", "1.5"], "between 0 and 1"),
         (["--classes", "a,b", "--device", "toaster"], "toaster"),
+        (["--classes", "a,b", "--score", "mcn"], "Known scores: zero-shot-mcm"),
+        (["--classes", "a,b", "--score", "knn"], "needs photos of the classes"),
+        (["--classes", "a,b", "--score", "neglabel-lsn"], "needs units"),
+        (["--classes", "a", "--score", "mcm"], "only one. Scores that can serve: max-cosine"),
     ],
 )
 def test_mistakes_are_sentences(examples: Path, arguments: list[str], words: str) -> None:

@@ -40,6 +40,10 @@ def test_train_ends_with_the_contracts_line(trained: tuple[Path, dict[str, objec
     assert detector.negative.shape == (3, 3, embedded.dim)  # K = 3 sets
     assert detector.calibration is not None
     assert line["train_images"] + line["calibration_images"] == 24  # type: ignore[operator]
+    choice = detector.fit.choice
+    assert choice is not None and line["score"] == choice.score == detector.score_name
+    assert line["folds"] == choice.folds and {"zero-shot-mcm", choice.score} <= set(choice.folds)
+    assert sorted(choice.hidden) == [("cat",), ("elephant",), ("zebra",)]
 
 
 def test_evaluate_agrees_with_metrics_computed_apart(
@@ -71,10 +75,42 @@ def test_evaluate_agrees_with_metrics_computed_apart(
         assert line["id_accuracy"] == pytest.approx(1.0)
 
 
+def test_evaluate_takes_class_names_and_scores(photos: Path) -> None:
+    arguments = ("--id", photos / "known", "--ood", f"other={photos / 'other'}", "--json", "--score", "max-cosine")
+    done = run_inside("evaluate", "--classes", "zebra, cat, elephant", *arguments)
+    assert done.returncode == 0, done.stderr
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [(line["score"], line["default"]) for line in lines] == [
+        ("neglabel", True),
+        ("max-cosine", False),
+        ("zero-shot-mcm", False),
+    ]
+    assert all(line["auroc"] > 0.9 and line["n_id"] == 24 for line in lines)
+    refused = run_inside("evaluate", "--classes", "zebra, cat, elephant", *arguments[:-1], "prototypes")
+    assert refused.returncode == 2 and "needs mean photos" in refused.stderr
+
+
+def test_one_folder_makes_a_detector_of_one_class(photos: Path, tmp_path: Path, embedded: Backbone) -> None:
+    crops(tmp_path / "data", ("zebra",), 24)
+    out = tmp_path / "d.safetensors"
+    for score, expected in ((None, "neglabel"), ("knn", "knn")):
+        chosen = [] if score is None else ["--score", score]
+        done = run_inside("train", tmp_path / "data", "--out", out, "--json", *chosen)
+        assert done.returncode == 0, done.stderr
+        line = json.loads(done.stdout.splitlines()[-1])
+        assert (line["score"], line["folds"], line["train_images"]) == (expected, {}, 19)
+        detector = Detector.load(out, embedded)
+        verdicts = [p.verdict for p in detector.predict(sorted((photos / "other").rglob("*.png")), tpr=0.8)]
+        assert verdicts == ["OOD"] * 12
+        assert (detector.fit.photos is None) == (score is None)
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
         (["--preset", "slow"], "Known presets"),
+        (["--score", "largest"], "Known scores"),
+        (["--score", "lsn", "--ablation", "no-negative"], "needs negative prompts"),
         (["--ablation", "nothing"], "Known ones"),
         (["--out", "d.pt"], ".safetensors"),
         (["--out", "/no/such/folder/d.safetensors"], "exists"),
