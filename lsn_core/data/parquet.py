@@ -3,7 +3,8 @@
 import json
 import logging
 import threading
-from collections import OrderedDict
+from collections import OrderedDict, deque
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +12,28 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from lsn_core.data.parquet_pages import ChunkSize, PageError, chunk_size
 from lsn_core.data.sources import DataError, DataLimits, bounded, too_many
 from lsn_core.errors import UserError
 
 logger = logging.getLogger(__name__)
 
-
-_ROW_GROUPS_KEPT_BYTES = 256 * 2**20
+_KEPT_BYTES = 256 * 2**20  # of image bytes that were read
+_BATCH_BYTES = 32 * 2**20  # of image bytes that are read at a time
+_TEXT_BYTES = 256 * 2**20  # of labels and names together
+_MOST_CHUNKS = 1_000_000
+_FOOTER_STRINGS, _FOOTER_LISTS = 16 * 2**20, 500_000
+_LONGEST_NAME = 4096
+_MOST_CLASSES = 100_000
+_TEXTS = ("label", "label_name")
 
 
 class ParquetSource:
-    """The rows of a Parquet file: labels in memory, image bytes read by row group and the recent groups kept.
+    """The rows of a Parquet file: labels in memory, image bytes read in batches and the recent ones kept.
+
+    Nothing is unpacked before the headers of its pages have been read. Labels stay in dictionaries, where a text that a
+    million rows share is there once; images and their names are read so many rows at a time that even copies of the
+    largest value fit in memory.
 
     Attributes:
         class_names: class names as the file has them, shape (C,).
@@ -32,21 +44,30 @@ class ParquetSource:
     def __init__(self, path: Path, limits: DataLimits) -> None:
         self.limits, self._path = limits, path
         self._lock = threading.Lock()  # a ParquetFile is not safe to share between threads
-        self._groups: OrderedDict[int, pa.ChunkedArray] = OrderedDict()
+        self._groups: OrderedDict[int, _GroupReader] = OrderedDict()
         try:
-            self._file = pq.ParquetFile(path)
+            self._file = self._open()
             self._check_schema()
-            columns = [name for name in ("label", "label_name", "image.path") if self._has(name)]
-            table = self._file.read(columns=columns)
-        except (pa.ArrowException, OSError, ValueError, KeyError) as error:
-            if isinstance(error, UserError):
+            self._rows = self._check_pages()
+            table = self._file.read(columns=[name for name in _TEXTS if self._has(name)])
+            self.class_names, self.labels = self._read_labels(table)
+            self.names = self._read_names() if self._has("image.path") else self._numbered(0, table.num_rows)
+        except (pa.ArrowException, OSError, ValueError, KeyError, MemoryError) as error:
+            if isinstance(error, UserError) and not isinstance(error, PageError):
                 raise
             raise DataError(f"{path}: the Parquet file is damaged ({error}). Write it again.") from error
-        self.class_names, self.labels = self._read_labels(table)
-        paths = table["image"].to_pylist() if "image" in table.column_names else [None] * table.num_rows
-        self.names = [_shown_path(row and row["path"], f"{path.name} row {i}") for i, row in enumerate(paths)]
         counts = [self._file.metadata.row_group(i).num_rows for i in range(self._file.num_row_groups)]
         self._starts = np.concatenate(([0], np.cumsum(counts)))
+
+    def _open(self) -> pq.ParquetFile:
+        options: dict[str, Any] = {
+            "thrift_string_size_limit": _FOOTER_STRINGS,
+            "thrift_container_size_limit": _FOOTER_LISTS,
+        }
+        schema = pq.ParquetFile(self._path, **options).schema
+        columns = [schema.column(i) for i in range(len(schema))]
+        texts = [column.path for column in columns if column.physical_type == "BYTE_ARRAY"]
+        return pq.ParquetFile(self._path, read_dictionary=[path for path in texts if path in _TEXTS], **options)
 
     def _has(self, name: str) -> bool:
         top, _, inner = name.partition(".")
@@ -56,23 +77,69 @@ class ParquetSource:
         kind = schema.field(top).type
         return not inner or (pa.types.is_struct(kind) and kind.get_field_index(inner) >= 0)
 
+    @property
+    def _image_column(self) -> str:
+        return "image.bytes" if self._has("image.bytes") else "image"
+
+    def _kind(self, name: str) -> pa.DataType:
+        top, _, inner = name.partition(".")
+        kind = self._file.schema_arrow.field(top).type
+        kind = kind.field(inner).type if inner else kind
+        return kind.value_type if pa.types.is_dictionary(kind) else kind
+
     def _check_schema(self) -> None:
-        metadata, schema = self._file.metadata, self._file.schema_arrow
+        metadata = self._file.metadata
         if not (self._has("image") and self._has("label")):
-            raise DataError(f"{self._path}: columns `image` and `label` are needed; it has {', '.join(schema.names)}.")
-        kind = schema.field("image").type
-        kind = kind.field("bytes").type if self._has("image.bytes") else kind
+            names = ", ".join(self._file.schema_arrow.names[:20])
+            raise DataError(f"{self._path}: columns `image` and `label` are needed; it has {names}.")
+        kind = self._kind(self._image_column)
         if not (pa.types.is_binary(kind) or pa.types.is_large_binary(kind)):
             raise DataError(f"{self._path}: the column `image` holds {kind}; it must hold the bytes of image files.")
+        for name in ("label_name", "image.path"):
+            if self._has(name) and not _is_text(self._kind(name)):
+                raise DataError(f"{self._path}: the column `{name}` holds {self._kind(name)}; it must hold text.")
         if metadata.num_rows == 0:
             raise DataError(f"{self._path}: it has no rows. Write it again with images.")
         if metadata.num_rows > self.limits.max_entries:
             raise too_many(self._path, self.limits)
-        groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
-        chunks = [group.column(i) for group in groups for i in range(group.num_columns)]
-        if sum(chunk.total_uncompressed_size for chunk in chunks) > self.limits.max_total_bytes:
-            limit = f"{self.limits.max_total_bytes / 2**30:.3g} GiB"
-            raise DataError(f"{self._path}: it unpacks to more than {limit}. Use fewer images, or raise the limit.")
+        if metadata.num_row_groups * metadata.num_columns > _MOST_CHUNKS:
+            raise DataError(f"{self._path}: it has too many columns and row groups. Write it again with fewer.")
+
+    def _check_pages(self) -> dict[str, list[int]]:
+        """Rows to read at a time, for each column and row group. What would unpack to too much is refused."""
+        metadata, schema = self._file.metadata, self._file.schema
+        places = {schema.column(i).path: i for i in range(len(schema))}
+        wanted = [name for name in (*_TEXTS, "image.path", self._image_column) if name in places]
+        sizes = {name: self._chunk_sizes(name, places[name]) for name in wanted}
+        total = {name: sum(size.unpacked for size in column) for name, column in sizes.items()}
+        texts = sum(total.values()) - total[self._image_column]
+        for bytes_needed, limit in ((sum(total.values()), self.limits.max_total_bytes), (texts, _TEXT_BYTES)):
+            if bytes_needed > limit:
+                raise DataError(
+                    f"{self._path}: it unpacks to more than {limit / 2**30:.3g} GiB"
+                    f"{' of labels and names' if limit == _TEXT_BYTES else ''}. Use fewer images, or raise the limit."
+                )
+        counts = [metadata.row_group(number).num_rows for number in range(metadata.num_row_groups)]
+        return {
+            name: [_rows_at_a_time(rows, size) for rows, size in zip(counts, column, strict=True)]
+            for name, column in sizes.items()
+        }
+
+    def _chunk_sizes(self, name: str, place: int) -> list[ChunkSize]:
+        sizes = []
+        with open(self._path, "rb") as file:
+            for number in range(self._file.num_row_groups):
+                group = self._file.metadata.row_group(number)
+                if group.column(place).num_values != group.num_rows:
+                    raise PageError(f"the column `{name}` has not one value a row")
+                size = chunk_size(file, group.column(place), self.limits.max_entries)
+                if size.worst_ratio > self.limits.max_ratio:
+                    raise DataError(
+                        f"{self._path}: a page of the column `{name}` unpacks to more than {self.limits.max_ratio} "
+                        "times its size. Write the file again without it."
+                    )
+                sizes.append(size)
+        return sizes
 
     def _read_labels(self, table: pa.Table) -> tuple[list[str], np.ndarray]:
         column = table["label"]
@@ -80,9 +147,10 @@ class ParquetSource:
             row = column.is_null().to_pylist().index(True)
             raise DataError(f"{self._path}: row {row} has no label. Give it one or remove the row.")
         kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
-        if pa.types.is_string(kind) or pa.types.is_large_string(kind):
-            texts, labels = np.unique(np.array(column.to_pylist(), dtype=object), return_inverse=True)
-            return list(texts), labels.astype(np.int64)
+        if _is_text(kind):
+            values, labels = _values(column)
+            texts, order = np.unique(np.array([_short(value) for value in values], dtype=object), return_inverse=True)
+            return list(texts), order[labels].astype(np.int64)
         if not pa.types.is_integer(kind):
             raise DataError(f"{self._path}: the column `label` holds {kind}; it must hold whole numbers or text.")
         labels = np.array(column.to_pylist(), dtype=np.int64)
@@ -97,21 +165,45 @@ class ParquetSource:
         if "label_name" not in table.column_names:
             logger.warning("%s: its classes have no names, so they are called by their numbers.", self._path)
             return [f"class {label}" for label in ids], compact.astype(np.int64)
+        values, named = _values(table["label_name"])
         names: dict[int, str] = {}
-        for row, (label, name) in enumerate(zip(labels.tolist(), table["label_name"].to_pylist(), strict=True)):
-            if not isinstance(name, str) or names.setdefault(label, name) != name:
+        for row, (label, index) in enumerate(zip(labels.tolist(), named.tolist(), strict=True)):
+            name = values[index] if index >= 0 else None
+            if name is None or names.setdefault(label, name) != name:
                 raise DataError(
                     f"{self._path}: row {row} has label {label} and name {name!r}, unlike the rows before it."
                 )
-        return [names[label] for label in ids.tolist()], compact.astype(np.int64)
+        return [_short(names[label]) for label in ids.tolist()], compact.astype(np.int64)
 
     def _declared_names(self) -> list[str]:
         try:
             metadata: Any = json.loads((self._file.schema_arrow.metadata or {})[b"huggingface"])
             names = metadata["info"]["features"]["label"]["names"]
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, RecursionError):
             return []
-        return names if isinstance(names, list) and all(isinstance(name, str) for name in names) else []
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            return []
+        if len(names) > _MOST_CLASSES:
+            raise DataError(f"{self._path}: it declares {len(names):,} classes, more than {_MOST_CLASSES:,}.")
+        return [_short(name) for name in names]
+
+    def _read_names(self) -> list[str]:
+        names: list[str] = []
+        length = 0
+        for group, rows in enumerate(self._rows["image.path"]):
+            for batch in self._file.iter_batches(rows, [group], ["image.path"]):
+                paths = batch.column(0).field("path")
+                length += paths.nbytes
+                if length > _TEXT_BYTES:
+                    raise DataError(f"{self._path}: the names of its images are too long. Write it again without them.")
+                names += [
+                    _shown_path(path) or otherwise
+                    for path, otherwise in zip(paths.to_pylist(), self._numbered(len(names), len(paths)), strict=True)
+                ]
+        return names
+
+    def _numbered(self, first: int, count: int) -> list[str]:
+        return [f"{self._path.name} row {row}" for row in range(first, first + count)]
 
     def read(self, position: int) -> bytes:
         """The bytes of the image in this row. Raises UserError when they cannot be had."""
@@ -119,25 +211,82 @@ class ParquetSource:
         name = self.names[position]
         try:
             with self._lock:
-                value = self._group(group)[position - int(self._starts[group])].as_py()
-        except (pa.ArrowException, OSError, ValueError, IndexError) as error:
+                data = self._group(group).value(position - int(self._starts[group]))
+        except (pa.ArrowException, OSError, ValueError, IndexError, MemoryError) as error:
             raise DataError(f"{name}: damaged in {self._path.name} ({error}). Write the file again.") from error
-        data = value.get("bytes") if isinstance(value, dict) else value
         if data is None:
             raise DataError(f"{name}: row {position} of {self._path.name} has no image bytes. Remove the row.")
         return bounded(data, name, self.limits)
 
-    def _group(self, group: int) -> pa.ChunkedArray:
+    def _group(self, group: int) -> "_GroupReader":
         if group not in self._groups:
-            columns = ["image.bytes"] if self._has("image.bytes") else ["image"]
-            self._groups[group] = self._file.read_row_group(group, columns=columns)["image"]
-            while len(self._groups) > 1 and sum(c.nbytes for c in self._groups.values()) > _ROW_GROUPS_KEPT_BYTES:
-                self._groups.popitem(last=False)
+            column = self._image_column
+            self._groups[group] = _GroupReader(self._file, group, column, self._rows[column][group])
         self._groups.move_to_end(group)
+        while len(self._groups) > 1 and sum(reader.nbytes for reader in self._groups.values()) > _KEPT_BYTES:
+            self._groups.popitem(last=False)
         return self._groups[group]
 
 
-def _shown_path(path: str | None, otherwise: str) -> str:
-    parts = [part for part in (path or "").replace("\\", "/").split("/") if part not in ("", ".", "..")]
-    absolute = (path or "").startswith(("/", "\\")) or (path or "")[1:2] == ":"
-    return "/".join(parts[-1:] if absolute else parts) or otherwise
+class _GroupReader:
+    """The images of a row group, read in batches as they are asked for; batches are kept as long as there is room."""
+
+    def __init__(self, file: pq.ParquetFile, group: int, column: str, rows: int) -> None:
+        self._file, self._group, self._column, self._rows = file, group, column, rows
+        self._parts: deque[tuple[int, pa.Array]] = deque()  # first row and values
+        self._batches: Iterator[pa.RecordBatch] = iter(())
+        self._next = 0
+
+    @property
+    def nbytes(self) -> int:
+        return sum(part.nbytes for _, part in self._parts)
+
+    def value(self, row: int) -> bytes | None:
+        """The bytes in this row, or None."""
+        if not self._parts or row < self._parts[0][0]:
+            self._parts.clear()
+            self._next = 0
+            self._batches = self._file.iter_batches(self._rows, [self._group], [self._column])
+        while row >= self._next:
+            batch = next(self._batches, None)
+            if batch is None:
+                raise IndexError("rows are missing")
+            values = batch.column(0)
+            values = values.field("bytes") if pa.types.is_struct(values.type) else values
+            self._parts.append((self._next, values))
+            self._next += len(values)
+            while len(self._parts) > 1 and self.nbytes > _KEPT_BYTES:
+                self._parts.popleft()
+        start, part = next((start, part) for start, part in reversed(self._parts) if start <= row)
+        return part[row - start].as_py()
+
+
+def _rows_at_a_time(rows: int, size: ChunkSize) -> int:
+    """Rows of which the values fit in a batch, even if all of them were the whole dictionary."""
+    return max(1, min(rows * _BATCH_BYTES // max(1, size.unpacked), 4 * _BATCH_BYTES // max(1, size.dictionary), rows))
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
+
+
+def _values(column: pa.ChunkedArray) -> tuple[list[str], np.ndarray]:
+    """The different texts of a column, and which of them each row has; -1 where it has none."""
+    if not pa.types.is_dictionary(column.type):
+        column = column.dictionary_encode()
+    array = column.unify_dictionaries().combine_chunks()
+    array = array.chunk(0) if isinstance(array, pa.ChunkedArray) else array
+    return array.dictionary.to_pylist(), array.indices.fill_null(-1).to_numpy(zero_copy_only=False)
+
+
+def _short(name: str) -> str:
+    if len(name) > _LONGEST_NAME:
+        raise DataError(f"A class has a name of {len(name):,} letters ({name[:40]!r}...). Shorten it.")
+    return name
+
+
+def _shown_path(path: str | None) -> str:
+    path = (path or "")[-_LONGEST_NAME:].replace("\\", "/")
+    parts = [part for part in path.split("/") if part not in ("", ".", "..")]
+    absolute = path.startswith("/") or path[1:2] == ":"
+    return "/".join(parts[-1:] if absolute else parts)
