@@ -137,7 +137,8 @@ class TrainConfig:
         precision: "fp32", or "bf16" for the text tower on a GPU that has it; the loss is in fp32 always.
         memory_gib: for the text tower's activations; above it, classes are run in chunks.
         score_name: score of the detector; None for the paper's own for such prompts, or the chosen one.
-        choose_score: choose the score on folds of hidden classes (`training.choice`) where `score_name` is None.
+        choose_score: choose the score on folds of hidden classes (`training.choice`) where `score_name` is None. With
+            too few classes or photos for folds it is that of names alone.
 
     Example:
         >>> from dataclasses import replace

@@ -255,17 +255,21 @@ def test_few_classes(classes: int, tiny_backbone: Backbone) -> None:
     choice = detector.fit.choice
     assert detector.calibration is not None and len(detector.calibration) == classes * 2
     if classes == 2:
-        assert choice is None and detector.score_name == "lsn"
+        assert choice is not None and choice.score == detector.score_name == "neglabel"
+        assert not choice.learning_helps and not choice.folds and "too few classes" in choice.reason
+        assert set(detector.contexts) == {"positive.contexts", "negative.contexts"}  # learned, for other scores
     else:
         assert choice is not None and sorted(choice.hidden) == [("cat",), ("dog",), ("hen",)]
         assert detector.score_name == choice.score
 
 
-@pytest.mark.parametrize("per_class", [1, 2])
+@pytest.mark.parametrize("per_class", [1, 2, 4])
 def test_few_photos(per_class: int, tiny_backbone: Backbone) -> None:
     x, y = clouds(4, per_class)
     detector = train(x, y, NAMES[:4], tiny_backbone, short())
     assert (detector.calibration is None) == (per_class == 1)
+    choice = detector.fit.choice
+    assert choice is not None and bool(choice.folds) == (per_class == 4)
     verdicts = detector.predict_features(x)
     assert all(p.score is not None and p.verdict is not None for p in verdicts)
 
