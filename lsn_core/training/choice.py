@@ -19,7 +19,7 @@ from lsn_core.data.sampling import split
 from lsn_core.detector.choice import Choice
 from lsn_core.detector.detector import Detector
 from lsn_core.metrics import bootstrap_metrics, ood_metrics
-from lsn_core.scores.registry import BASELINE, NEGATIVES, SCORES, UNITS, Spread, spreads, total, usable_scores
+from lsn_core.scores.registry import BASELINE, MEANS, NEGATIVES, SCORES, UNITS, Spread, spreads, total, usable_scores
 from lsn_core.training.shots import Shots
 
 CANDIDATES = ("neglabel-lsn", "prototypes-lsn", "difference", "lsn", "prototypes", "neglabel", BASELINE)
@@ -111,7 +111,8 @@ def _reason(chosen: str, table: Mapping[str, Mapping[str, float]], helps: bool) 
     if not helps:
         learned = [name for name in table if NEGATIVES in SCORES[name].needs]
         beside = f", and nothing learned did better ({listed(learned)})" if learned else ""
-        return f"Hand-written prompts give the verdicts: {chosen} told hidden classes best ({gain}){beside}."
+        photos = " and the mean photo of each class" if MEANS in SCORES[chosen].needs else ""
+        return f"Hand-written prompts{photos} give the verdicts: {chosen} told hidden classes best ({gain}){beside}."
     if row["lead_low"] > 0:
         return f"Learning helps: {chosen} told hidden classes better, {gain}."
     return f"{chosen} gives the verdicts; with so few photos its lead is not certain ({gain})."
