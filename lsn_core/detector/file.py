@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
@@ -14,6 +15,7 @@ from lsn_core.errors import UserError
 
 HEADER = "lsn"
 SCHEMA = 2
+DTYPES = (torch.float16, torch.float32, torch.float64, torch.int32, torch.int64)
 PAPER_UNIT = 0.01  # of the test temperatures, as files of schema 1 have them whatever their backbone
 
 
@@ -56,9 +58,15 @@ def read_detector_file(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     for key, kind in {"method": str, "positive": dict, "negative": dict}.items():
         wrong += [f"config.{key}"] if not isinstance(config.get(key, kind()), kind) else []
     missing = [name for name in ("positive", "negative") if name not in tensors]
+    wrong += [name for name, tensor in tensors.items() if not _as_written(name, tensor)]
     if wrong or missing or any(not tensor.isfinite().all() for tensor in tensors.values()):
         raise UserError(f"{path.name} is damaged: {', '.join(wrong + missing) or 'values'} wrong or missing.")
     return metadata, tensors
+
+
+def _as_written(name: str, tensor: Tensor) -> bool:
+    dimensions = {"positive": 2, "negative": 3, "calibration": 1}
+    return tensor.dtype in DTYPES and tensor.ndim == dimensions.get(name, tensor.ndim)
 
 
 def write_detector_file(path: Path, metadata: dict[str, Any], tensors: dict[str, Tensor]) -> None:

@@ -129,6 +129,25 @@ def test_damaged_values_are_refused_in_a_sentence(
         Detector.load(_changed(tmp_path / "d.safetensors", change), fitted.backbone)
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("positive", torch.tensor(1.0)),
+        ("positive", torch.ones(3, 16).to(torch.float8_e4m3fn)),
+        ("negative", torch.ones(1, 3, 16, dtype=torch.complex64)),
+        ("negative", torch.ones(3, 16)),
+        ("calibration", torch.ones(4, dtype=torch.bfloat16)),
+        ("calibration", torch.ones(2, 2)),
+        ("contexts.positive.contexts", torch.ones(3, dtype=torch.bool)),
+    ],
+)
+def test_tensors_of_another_kind_are_refused(name: str, value: Tensor, fitted: Detector, tmp_path: Path) -> None:
+    fitted.save(tmp_path / "d.safetensors")
+    path = _changed(tmp_path / "d.safetensors", lambda metadata, tensors: tensors.update({name: value}))
+    with pytest.raises(UserError, match=f"damaged: {name} wrong"):
+        Detector.load(path, fitted.backbone)
+
+
 def test_a_profile_of_another_score_is_told_of(fitted: Detector, tmp_path: Path) -> None:
     fitted.save(tmp_path / "d.safetensors")
     path = _changed(tmp_path / "d.safetensors", _fit(profile={WHOLE: [0.0, 1.0], "match": [0.0, 1.0]}))
