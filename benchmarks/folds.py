@@ -22,9 +22,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.harness.measure import write_table
 from benchmarks.harness.options import add_options, data_folder, open_bench, show_progress
 from benchmarks.harness.protocols import ZOC, zoc_splits
+from benchmarks.harness.report import write_table
 from lsn_core import extract_features, get_preset, train
 from lsn_core.backbones.backbone import Backbone
 from lsn_core.data.sampling import draw
@@ -88,7 +88,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_options(parser)
     parser.add_argument("--vary", choices=("updates", "scores", "temperature"), default="scores")
-    parser.add_argument("--repeats", type=int, default=2, help="draws of photos and classes, seeds from --seed on")
     options = parser.parse_args()
     show_progress()
     data, bench, begun = data_folder(options), open_bench(options), time.process_time()
@@ -100,7 +99,7 @@ def main() -> None:
         cache = Path(bench.folder) / "features"
         features = extract_features(bench.backbone, images, cache=cache, progress=False).features
         for about, config in variants(options.vary, options.shots):
-            for seed in range(options.seed, options.seed + options.repeats):
+            for seed in bench.seeds:
                 measured = measured_folds(
                     features, images.labels, images.class_names, bench.backbone, replace(config, seed=seed)
                 )
@@ -118,10 +117,10 @@ def main() -> None:
     write_table(
         f"folds_{options.vary}",
         f"Folds of hidden known classes in training images: {options.vary}",
-        f"python -m benchmarks.folds --vary {options.vary} --repeats {options.repeats} {bench.arguments}",
+        f"python -m benchmarks.folds --vary {options.vary} {bench.arguments}",
         rows,
-        backbone=bench.backbone,
-        seed=options.seed,
+        seeds=bench.seeds,
+        facts=bench.facts,
         seconds={"all": time.process_time() - begun},
         folder=options.out,
     )

@@ -7,19 +7,21 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from benchmarks.harness.measure import Row
 from benchmarks.harness.protocols import FILES
-from benchmarks.harness.report import PAGE, RESULTS, markdown_table, replace_section
+from benchmarks.harness.report import PAGE, RESULTS, replace_section
 from benchmarks.tables.figure7 import figure7_section
 from benchmarks.tables.figures9_12 import figures9_12_section
 from benchmarks.tables.table1 import table1_section
-from benchmarks.tables.table3 import headline_section, table3_section
-from benchmarks.tables.table4_5 import OF_TABLE4, OF_TABLE5, ablation_section
+from benchmarks.tables.table3 import headline_section, seeds_section, table3_section
+from benchmarks.tables.table4_5 import TABLE4, TABLE5, ablation_section
+from benchmarks.tables.table7 import table7_section
+from benchmarks.tables.table11 import table11_section
 
 README = PAGE.parents[1] / "README.md"
+NOT_YET = "Not measured yet with this version."
 
 
 def main() -> None:
@@ -31,28 +33,27 @@ def main() -> None:
 
 
 def sections(folder: Path = RESULTS) -> list[tuple[Path, str, str]]:
-    """Page, marker and Markdown of every table, from the results in a folder."""
+    """Page, marker and Markdown of every table, from the results in a folder; `NOT_YET` for one that is not there."""
     paper = json.loads((FILES / "paper.json").read_text())
-    rows = {
-        name: json.loads((folder / f"{name}.json").read_text())["rows"]
-        for name in ("table1", "table3", "table4", "table5", "figure7", "figures9-12", "combination")
-    }
-    return [
-        (PAGE, "table3", table3_section(rows["table3"], paper["Table 3"])),
-        (PAGE, "table1", table1_section(rows["table1"], paper["Table 11"])),
-        (PAGE, "table4", ablation_section(rows["table4"], paper["Table 4"], OF_TABLE4)),
-        (PAGE, "table5", ablation_section(rows["table5"], paper["Table 5"], OF_TABLE5)),
-        (PAGE, "figure7", figure7_section(rows["figure7"])),
-        (PAGE, "figures9-12", figures9_12_section(rows["figures9-12"])),
-        (PAGE, "combination", combination(rows["combination"])),
-        (README, "headline", headline_section(rows["table3"], paper["Table 3"])),
+
+    def rows(name: str, part: str = "rows") -> list[dict[str, Any]]:
+        path = folder / f"{name}.json"
+        found: list[dict[str, Any]] = json.loads(path.read_text()).get(part, []) if path.is_file() else []
+        return found
+
+    made = [
+        (PAGE, "table3", rows("table3"), lambda found: table3_section(found, paper["Table 3"])),
+        (PAGE, "table3-seeds", rows("table3", "by_seed"), seeds_section),
+        (PAGE, "table1", rows("table1"), lambda found: table1_section(found, paper["Table 11"])),
+        (PAGE, "table4", rows("table4"), lambda found: ablation_section(found, paper["Table 4"], TABLE4)),
+        (PAGE, "table5", rows("table5"), lambda found: ablation_section(found, paper["Table 5"], TABLE5)),
+        (PAGE, "table7", rows("table7"), lambda found: table7_section(found, paper["Table 7"])),
+        (PAGE, "table11", rows("table11"), table11_section),
+        (PAGE, "figure7", rows("figure7"), figure7_section),
+        (PAGE, "figures9-12", rows("figures9-12"), figures9_12_section),
+        (README, "headline", rows("table3"), lambda found: headline_section(found, paper["Table 3"])),
     ]
-
-
-def combination(summary: Sequence[Row]) -> str:
-    """How the combination grew."""
-    lines = [[row["scores"], f"{row['hidden_auroc']:.2f}"] for row in summary]
-    return markdown_table(["sum of", "AUROC, hidden classes"], lines)
+    return [(page, marker, section(found) if found else NOT_YET) for page, marker, found, section in made]
 
 
 if __name__ == "__main__":

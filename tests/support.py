@@ -13,6 +13,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import open_clip
@@ -25,6 +26,7 @@ from lsn_core.backbones.backbone import Backbone
 from lsn_core.cli.app import build
 from lsn_core.prompts.nouns import _features as noun_cache
 from lsn_core.prompts.nouns import nouns as noun_list
+from lsn_core.training.config import TrainConfig
 
 WNIDS = ("n02123597", "n02389026", "n03095699")  # of ImageNet-10
 REPO = Path(__file__).resolve().parent.parent
@@ -36,6 +38,15 @@ _PROCESSES = multiprocessing.get_context("forkserver")
 _PROCESSES.set_forkserver_preload(
     ["lsn_core.detector.detector", "lsn_core.training.loop", "lsn_core.cli.probe", "lsn_core.cli.heatmap"]
 )
+
+
+def fewer_updates(config: TrainConfig, positive: int, negative: int) -> TrainConfig:
+    """The same config with so many updates of positive and of negative prompts."""
+    return replace(
+        config,
+        positive=replace(config.positive, updates=positive),
+        negative=replace(config.negative, updates=negative),
+    )
 
 
 def run_command(*arguments: str | Path) -> subprocess.CompletedProcess[str]:

@@ -1,4 +1,4 @@
-"""Cells of the page's tables: a measure, with the paper's figure in brackets."""
+"""Cells of the page's tables: a measure, its spread over seeds, its lead over MCM, the paper's figure in brackets."""
 
 from __future__ import annotations
 
@@ -7,9 +7,31 @@ from typing import Any
 from benchmarks.harness.measure import Row
 from benchmarks.harness.protocols import ZOC
 
+NOT_ALL = "*"
+"""Stands behind a method that was not measured on all test images."""
 
-def cell(row: Row, measure: str, theirs: dict[str, float] | None) -> str:
-    return with_paper(f"{row[measure]:.2f}", theirs[measure] if theirs else None)
+
+def cell(row: Row | None, measure: str, theirs: dict[str, float] | None) -> str:
+    return with_paper("-" if row is None else f"{row[measure]:.2f}", theirs[measure] if theirs else None)
+
+
+def plus_minus(row: Row, measure: str) -> str:
+    """Mean and, where there are several seeds, the standard deviation over them."""
+    spread = row.get(f"{measure}_seeds")
+    return f"{row[measure]:.2f}" + ("" if spread is None else f" ± {spread:.2f}")
+
+
+def lead(row: Row, measure: str) -> str:
+    """The difference from zero-shot MCM with its interval; empty for MCM itself and where it was not measured."""
+    ends = row.get(f"{measure}_low"), row.get(f"{measure}_high")
+    if None in ends or ends == (0, 0):
+        return ""
+    return f"{row[f'{measure}_lead']:+.2f} [{ends[0]:+.2f}, {ends[1]:+.2f}]"
+
+
+def marked(row: Row) -> str:
+    """The method's name, marked where not all test images were used."""
+    return f"{row['method']} {NOT_ALL}" if row.get("sampled") else str(row["method"])
 
 
 def both(row: Row) -> str:

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from open_clip.timm_model import TimmModel
-from open_clip.transformer import VisionTransformer
 from PIL import Image
 from torch import Tensor
 
-from lsn_core import Detector
+from lsn_core import Detector, UserError
 from lsn_core.backbones.backbone import Backbone
 from lsn_core.backbones.image_tower import view_image
 from lsn_core.data.features import extract_features
@@ -61,11 +57,13 @@ class Images:
     def penultimate(self) -> Tensor:
         """Image features before the projection to the space of the texts, shape (N, P), not normalised.
 
-        Where the tower has no plain projection, the embedding.
+        The embedding, where the tower does not keep the two apart.
         """
-        if _before_projection(self.backbone) is None:
+        try:
+            encoder = _Penultimate(self.backbone)
+        except UserError:
             return self.embedding
-        rows = extract_features(_Penultimate(self.backbone), self.data, cache=self.cache, progress=False).features
+        rows = extract_features(encoder, self.data, cache=self.cache, progress=False).features
         return rows[:, :-1] / rows[:, -1:]
 
     @cached_property
@@ -93,19 +91,10 @@ class _Penultimate:
 
     def __init__(self, backbone: Backbone) -> None:
         self.backbone, self.fingerprint = backbone, f"{backbone.fingerprint}:penultimate"
-        self.tower = _before_projection(backbone)
+        self.dim = self.encode_images([Image.new("RGB", (224, 224))]).shape[1]
 
-    @cached_property
-    def dim(self) -> int:
-        size = self.backbone.model.visual.preprocess_cfg.get("size", 224)
-        height, width = (size, size) if isinstance(size, int) else size
-        return self.encode_images([Image.new("RGB", (width, height))]).shape[1]
-
-    @torch.no_grad()
     def encode_images(self, images: list[Image.Image]) -> Tensor:
-        assert self.tower is not None
-        pixels = torch.stack([self.backbone.preprocess(image) for image in images]).to(self.backbone.device)
-        features = self.tower(pixels).float().cpu()
+        features = self.backbone.encode_images_before_projection(images).cpu()
         return torch.cat([features, torch.ones(len(features), 1)], dim=1)
 
 
@@ -127,14 +116,3 @@ class _Local:
                 raise ValueError(f"the image tower of {self.backbone.name} has no features of single places")
             rows.append(F.normalize(places.flatten(0, 1), dim=-1).flatten().cpu())
         return torch.stack(rows)
-
-
-def _before_projection(backbone: Backbone) -> Any:
-    visual = backbone.model.visual
-    if isinstance(visual, TimmModel) and not hasattr(visual.head, "pool"):
-        return visual.trunk
-    if isinstance(visual, VisionTransformer) and visual.proj is not None:
-        bare = copy.copy(visual)  # shares every weight but the projection
-        bare._parameters = {**visual._parameters, "proj": None}
-        return bare
-    return None

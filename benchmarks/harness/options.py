@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import argparse
 import logging
-from collections import Counter
-from dataclasses import dataclass, field
+from collections import defaultdict
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from benchmarks.harness.protocols import Split
 from benchmarks.harness.report import RESULTS
-from benchmarks.harness.setting import COCOOP_IMAGES, Setting
+from benchmarks.harness.setting import Setting
 from lsn_core import UserError, get_preset, load_backbone
 from lsn_core.backbones.backbone import Backbone
 from lsn_core.training.config import TrainConfig
+
+DRAWS = 300
 
 
 @dataclass(frozen=True)
@@ -21,19 +24,46 @@ class Bench:
     """What a table is made with.
 
     Attributes:
-        arguments: the command line that says the same, but for where images are.
+        config: how prompts are trained, for the first seed.
+        seeds: each draws its own images and trains its own prompts.
+        draws: bootstrap draws behind each interval.
         clock: seconds of training, of all settings.
     """
 
     backbone: Backbone
     config: TrainConfig
+    seeds: tuple[int, ...]
     folder: Path
-    cocoop_images: int
-    arguments: str
-    clock: Counter[str] = field(default_factory=Counter)
+    cocoop_images: int | None
+    draws: int
+    clock: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
 
-    def setting(self, split: Split) -> Setting:
-        return Setting(self.backbone, split, self.config, self.folder, self.cocoop_images, self.clock)
+    def setting(self, split: Split, seed: int | None = None) -> Setting:
+        """A split for one seed; None is the first."""
+        config = replace(self.config, seed=self.seeds[0] if seed is None else seed)
+        return Setting(self.backbone, split, config, self.folder, self.cocoop_images, self.clock)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What numbers depend on, beside the images and the method."""
+        return {
+            "backbone": self.backbone.name,
+            "weights_hash": self.backbone.weights_hash,
+            "preset": self.config.preset,
+            "shots": self.config.shots,
+            "seeds": list(self.seeds),
+            "draws": self.draws,
+        }
+
+    @property
+    def arguments(self) -> str:
+        """The command line that says the same, but for where images are."""
+        seeds = ",".join(map(str, self.seeds))
+        given = {"backbone": self.backbone.name, "preset": self.config.preset, "shots": self.config.shots}
+        given |= {"seeds": seeds, "draws": self.draws}
+        if self.cocoop_images is not None:
+            given["cocoop-images"] = self.cocoop_images
+        return " ".join(["--data DIR", *(f"--{name} {value}" for name, value in given.items())])
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -43,15 +73,16 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--preset", default="fast", help="how prompts are trained: fast, reference or paper")
     parser.add_argument("--shots", type=int, default=128, help="labelled images per class")
-    parser.add_argument(
-        "--cocoop-images",
-        type=int,
-        default=COCOOP_IMAGES,
-        help="most images that CoCoOp learns from, and most of either side that it is measured on",
-    )
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seeds", type=whole_numbers, default=(0, 1, 2), help="comma-separated, for example 0,1,2")
+    parser.add_argument("--draws", type=int, default=DRAWS, help="bootstrap draws behind each interval")
+    parser.add_argument("--cocoop-images", type=int, help="most test images of either side that CoCoOp is measured on")
     parser.add_argument("--cache", type=Path, default=Path("build"), help="image features and trained detectors")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
+
+
+def whole_numbers(text: str) -> tuple[int, ...]:
+    """Comma-separated numbers of a command line."""
+    return tuple(int(part) for part in text.split(","))
 
 
 def data_folder(options: argparse.Namespace) -> Path:
@@ -70,14 +101,6 @@ def show_progress() -> None:
 
 def open_bench(options: argparse.Namespace) -> Bench:
     """Loads the backbone. Raises UserError for a name, preset or weights that cannot be had."""
-    config = get_preset(options.preset, shots=options.shots, seed=options.seed)
+    config = get_preset(options.preset, shots=options.shots, seed=options.seeds[0])
     backbone = load_backbone(options.backbone, options.device)
-    settings = {
-        "backbone": backbone.name,
-        "preset": config.preset,
-        "shots": config.shots,
-        "cocoop-images": options.cocoop_images,
-        "seed": config.seed,
-    }
-    arguments = " ".join(["--data DIR", *(f"--{name} {value}" for name, value in settings.items())])
-    return Bench(backbone, config, options.cache, options.cocoop_images, arguments)
+    return Bench(backbone, config, options.seeds, options.cache, options.cocoop_images, options.draws)

@@ -14,11 +14,11 @@ from matplotlib import pyplot
 
 Row = dict[str, Any]
 # Okabe and Ito's colours, which colour-blind readers can tell apart.
-BLUE, ORANGE, GREEN = "#0072B2", "#D55E00", "#009E73"
+COLOURS = BLUE, ORANGE, *_ = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9"
 
 
 def methods_by_protocol(summary: Sequence[Row], panel: str, path: Path, title: str) -> None:
-    """AUROC and FPR95 of each method, two panels for each value of `panel`; whiskers are standard deviations."""
+    """AUROC and FPR95 of each method, two panels for each value of `panel`; whiskers are deviations over seeds."""
     panels = list(dict.fromkeys(row[panel] for row in summary))
     methods = list(dict.fromkeys(row["method"] for row in summary))
     size = (2.4 * len(panels) + 2, 0.24 * len(methods) * 2 + 1.6)
@@ -28,7 +28,7 @@ def methods_by_protocol(summary: Sequence[Row], panel: str, path: Path, title: s
             members = {row["method"]: row for row in summary if row[panel] == name}
             shown = [i for i, method in enumerate(methods) if method in members]
             values = [members[methods[i]][measure] for i in shown]
-            spread = [members[methods[i]][f"{measure}_std"] or 0 for i in shown]
+            spread = [members[methods[i]][f"{measure}_seeds"] or 0 for i in shown]
             axis.barh(shown, values, xerr=spread, color=colour, height=0.7, error_kw={"elinewidth": 0.8})
             axis.set_yticks(range(len(methods)), methods, fontsize=8)
             axis.set_xlim(min(50, min(values) - 2) if measure == "auroc" else 0, 100)
@@ -44,9 +44,9 @@ def by_shots(summary: Sequence[Row], path: Path) -> None:
     """AUROC by the number of labelled images per class, a line for each kind of prompts."""
     figure, axis = pyplot.subplots(figsize=(5, 3.4), layout="constrained")
     kinds = dict.fromkeys(row["method"] for row in summary)
-    for kind, colour, marker in zip(kinds, (BLUE, ORANGE, GREEN), "os^", strict=False):
+    for kind, colour, marker in zip(kinds, COLOURS, "os^vD", strict=False):
         members = [row for row in summary if row["method"] == kind]
-        shots, values, spread = ([row[key] for row in members] for key in ("shots", "auroc", "auroc_std"))
+        shots, values, spread = ([row[key] for row in members] for key in ("shots", "auroc", "auroc_seeds"))
         axis.errorbar(shots, values, yerr=[s or 0 for s in spread], label=kind, color=colour, marker=marker, capsize=2)
     axis.set_xscale("log", base=2)
     ticks = sorted({row["shots"] for row in summary})

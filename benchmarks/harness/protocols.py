@@ -59,9 +59,9 @@ def zoc_splits(data: Path, protocol: str) -> list[Split]:
         protocol: one of `ZOC`.
     """
     found = json.loads((FILES / "zoc_splits.json").read_text())[protocol]
-    train = load_data(find_set(data / found["id_set"], _TRAIN))
-    known = load_data(find_set(data / found["id_set"], _TEST))
-    unknown = known if found["ood_set"] == found["id_set"] else load_data(find_set(data / found["ood_set"], _TEST))
+    train = load_data(find_train(data / found["id_set"]))
+    known = load_data(find_test(data / found["id_set"]))
+    unknown = known if found["ood_set"] == found["id_set"] else load_data(find_test(data / found["ood_set"]))
     return [
         Split(
             protocol,
@@ -85,7 +85,7 @@ def imagenet_split(id_root: Path, ood_root: Path, protocol: str) -> Split:
         protocol: one of `IMAGENET`, or any other name for all classes in `id_root`.
     """
     subsets = json.loads((FILES / "imagenet_subsets.json").read_text())
-    train, test = (load_data(find_set(id_root, names)) for names in (_TRAIN, _TEST))
+    train, test = (load_data(find(id_root)) for find in (find_train, find_test))
     wanted = subsets.get(protocol, train.class_names)
     missing = sorted({name.lower() for name in wanted} - {name.lower() for name in train.class_names})
     if missing:
@@ -109,10 +109,20 @@ def stand_in_split(data: Path) -> Split:
     return Split(
         "Imagenette",
         "imagenette",
-        load_data(find_set(data / "imagenette", _TRAIN)),
-        load_data(find_set(data / "imagenette", _TEST)),
+        load_data(find_train(data / "imagenette")),
+        load_data(find_test(data / "imagenette")),
         {name: load_data(find_set(data / path, ("",))) for path, name in STAND_INS.items()},
     )
+
+
+def find_train(folder: Path) -> Path:
+    """The training images of a set's folder. Raises UserError if there are none."""
+    return find_set(folder, _TRAIN)
+
+
+def find_test(folder: Path) -> Path:
+    """The test images of a set's folder. Raises UserError if there are none."""
+    return find_set(folder, _TEST)
 
 
 def find_set(folder: Path, names: Sequence[str]) -> Path:

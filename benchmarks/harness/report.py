@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 import importlib.metadata
 import json
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ RESULTS = Path(__file__).resolve().parents[1] / "results"
 PAGE = Path(__file__).resolve().parents[1] / "README.md"
 
 
-def environment(seed: int | None = None) -> dict[str, Any]:
+def environment(seed: int | Sequence[int] | None = None) -> dict[str, Any]:
     """Versions and machine, to stand beside measured numbers."""
     packages = ("torch", "open_clip_torch", "timm", "numpy", "pillow")
     return {
@@ -35,6 +36,40 @@ def write_results(name: str, results: dict[str, Any], folder: Path = RESULTS) ->
     path = folder / f"{name}.json"
     path.write_text(json.dumps(results, indent=2) + "\n")
     return path
+
+
+def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Writes a line for each row, a column for each key of any of them."""
+    with open(path, "w", newline="") as file:
+        writer = csv.DictWriter(file, list(dict.fromkeys(key for row in rows for key in row)), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def write_table(
+    name: str,
+    title: str,
+    command: str,
+    rows: Sequence[Mapping[str, Any]],
+    *,
+    seeds: Sequence[int],
+    facts: Mapping[str, Any],
+    seconds: Mapping[str, float],
+    details: Sequence[Mapping[str, Any]] = (),
+    folder: Path = RESULTS,
+) -> None:
+    """Writes NAME.csv (the rows), NAME.json (those, and how they were made) and NAME_details.csv.
+
+    Args:
+        facts: what the numbers depend on, beside the images.
+        seconds: part of the work -> how long it took.
+    """
+    spent = {part: round(value, 1) for part, value in seconds.items()}
+    made = {"title": title, "command": command, **environment(seeds), **facts, "seconds": spent}
+    write_results(name, made | {"rows": list(rows)}, folder)
+    for path, lines in ((folder / f"{name}.csv", rows), (folder / f"{name}_details.csv", details)):
+        if lines:
+            write_csv(path, lines)
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

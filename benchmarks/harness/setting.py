@@ -5,39 +5,26 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections import Counter
+from collections import defaultdict
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from torch import Tensor
 
 from benchmarks.harness.classifier import Classifier
-from benchmarks.harness.images import Images, Scorer
+from benchmarks.harness.images import Images
 from benchmarks.harness.protocols import Split
 from lsn_core import Detector
 from lsn_core.backbones.backbone import Backbone
 from lsn_core.data.labelled import LabelledImages
 from lsn_core.data.sampling import few_shot, split
+from lsn_core.detector.fit import Fit
+from lsn_core.scores.photos import KnownPhotos
 from lsn_core.training.config import TrainConfig
 from lsn_core.training.from_images import train_from_images
 
 log = logging.getLogger(__name__)
-
-COCOOP_IMAGES = 240
-
-
-class Standard:
-    """A score in units of its spread over known images that nothing was fitted to, their mean being 0."""
-
-    def __init__(self, scorer: Scorer, held_out: Images) -> None:
-        self.scorer = scorer
-        known = scorer(held_out).detach().double()
-        self.mean, self.spread = known.mean(), known.std().clamp_min(1e-12)
-
-    def __call__(self, images: Images) -> Tensor:
-        return (self.scorer(images).detach().double() - self.mean) / self.spread
 
 
 @dataclass
@@ -47,8 +34,8 @@ class Setting:
     Attributes:
         config: how prompts are trained; its shots, seed and calibration share also decide what other methods learn
             from, so that all see the same images.
-        cocoop_images: most labelled images that CoCoOp learns from, and most test images of either side that it is
-            measured on: it costs runs of the text tower for each image.
+        cocoop_images: most test images of either side that CoCoOp is measured on, as each costs runs of the text tower;
+            None for all.
         clock: gathers the seconds that trainings took, when they were run.
         folder: where trained detectors are kept; a later table takes them from there. Image features are beside them.
     """
@@ -57,8 +44,8 @@ class Setting:
     split: Split
     config: TrainConfig
     folder: Path
-    cocoop_images: int = COCOOP_IMAGES
-    clock: Counter[str] = field(default_factory=Counter)
+    cocoop_images: int | None = None
+    clock: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
     _detectors: dict[str, Detector] = field(default_factory=dict)
 
     @property
@@ -92,6 +79,18 @@ class Setting:
     @cached_property
     def zero_shot(self) -> Detector:
         return Detector.zero_shot(self.backbone, self.class_names)
+
+    @cached_property
+    def with_photos(self) -> Detector:
+        """The zero-shot detector beside the photos to learn from, for scores that need them."""
+        photos = KnownPhotos(self.learned.embedding, self.learned.labels, len(self.class_names))
+        return self.zero_shot.with_fit(Fit(photos=photos), self.zero_shot.score_name)
+
+    @cached_property
+    def written_positives(self) -> Detector:
+        """Hand-written positive and learned negative prompts (Table 4)."""
+        learned = self.detector()
+        return Detector(self.backbone, self.class_names, self.zero_shot.positive, learned.negative, fit=learned.fit)
 
     @cached_property
     def classifier(self) -> Classifier:

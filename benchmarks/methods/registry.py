@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch
-
 from benchmarks.harness.images import Scorer
-from benchmarks.harness.setting import Setting, Standard
-from benchmarks.methods import neglabel as nouns
+from benchmarks.harness.setting import Setting
 from benchmarks.methods import post_hoc as image_methods
-from benchmarks.methods.clipn import agreeing_to_differ, clipn, competing_to_win
-from benchmarks.methods.dualcoop import dual_coop
-from benchmarks.methods.prompts import ablation, cocoop_config, coop_config, learned
-from benchmarks.methods.zero_shot import gl_mcm, zero_shot
-from lsn_core import Detector
+from benchmarks.methods.prompts import by_prompts, by_score, cocoop, coop, gl_mcm, without_negatives, written
+from lsn_core.scores.registry import BASELINE
 
-ZERO_SHOT, CLASSIFIER, PROMPTS = "zero-shot", "image classifier", "learned prompts"
-BEYOND, COMBINED = "beyond the paper", "combination"
+ZERO_SHOT, CLASSIFIER, PROMPTS, PHOTOS = "zero-shot", "image classifier", "learned prompts", "photos and nouns"
+
+MCM, NAMES_ALONE, DEFAULT = "MCM", "names alone", "default detector"
+"""Hand-written zero-shot MCM, in every table; what `Detector.zero_shot` gives; what `train` gives."""
 
 
 @dataclass(frozen=True)
@@ -29,8 +25,8 @@ class Method:
         group: what it learns from the labelled images.
         fit: a setting -> the function that scores images, shape (N,).
         predict: a setting -> the function that gives images their classes, shape (N,); None for methods that do not.
-        per_image: whether each image costs runs of the text tower: then it learns from `Setting.cocoop_images` images
-            at most, is measured on as many of either side, and takes no part in the folds of `benchmarks.combination`.
+        per_image: whether each image costs runs of the text tower: then it is measured on at most
+            `Setting.cocoop_images` images of either side.
     """
 
     group: str
@@ -38,11 +34,10 @@ class Method:
     predict: Callable[[Setting], Scorer] | None = None
     per_image: bool = False
 
-
-def combine(names: Sequence[str], setting: Setting) -> Scorer:
-    """The sum of these scores of `METHODS`, each in units of its spread over held-out images."""
-    parts = [Standard(METHODS[name].fit(setting), setting.held_out) for name in names]
-    return lambda images: torch.stack([part(images) for part in parts]).sum(dim=0)
+    @property
+    def seeded(self) -> bool:
+        """Whether it depends on the images drawn."""
+        return self.group != ZERO_SHOT
 
 
 def by_classifier(setting: Setting) -> Scorer:
@@ -50,21 +45,28 @@ def by_classifier(setting: Setting) -> Scorer:
     return lambda images: setting.classifier.logits(images.embedding).argmax(dim=-1)
 
 
-def by_prompts(detector: Callable[[Setting], Detector]) -> Callable[[Setting], Scorer]:
-    """The class whose positive prompt fits each image best."""
-    return lambda setting: lambda images: images.cosines(detector(setting))[0].argmax(dim=-1)
+WRITTEN, COOP, COCOOP = by_prompts(written), by_prompts(coop), by_prompts(cocoop)
 
 
-WRITTEN = by_prompts(lambda setting: setting.zero_shot)
-COOP = by_prompts(lambda setting: setting.detector(coop_config(setting)))
-COCOOP = by_prompts(lambda setting: setting.detector(cocoop_config(setting)))
+def _from_names(score: str | None) -> Method:
+    return Method(ZERO_SHOT, by_score(written, score), WRITTEN)
+
+
+def _learned(score: str | None) -> Method:
+    return Method(PROMPTS, by_score(coop, score), COOP)
+
+
+def _beside_photos(score: str) -> Method:
+    return Method(PHOTOS, by_score(lambda setting: setting.with_photos, score), WRITTEN)
+
 
 METHODS: dict[str, Method] = {
-    "MCM": Method(ZERO_SHOT, zero_shot("mcm"), WRITTEN),
+    MCM: _from_names(BASELINE),
+    "max cosine": _from_names("max-cosine"),
     "GL-MCM": Method(ZERO_SHOT, gl_mcm, WRITTEN),
-    "CLIPN CTW (written)": Method(ZERO_SHOT, clipn(competing_to_win, lambda setting: setting.zero_shot), WRITTEN),
-    "CLIPN ATD (written)": Method(ZERO_SHOT, clipn(agreeing_to_differ, lambda setting: setting.zero_shot), WRITTEN),
-    "NegLabel": Method(ZERO_SHOT, nouns.neg_label, WRITTEN),
+    "CLIPN CTW (written)": _from_names("clipn-ctw"),
+    "CLIPN ATD (written)": _from_names("clipn-atd"),
+    NAMES_ALONE: _from_names(None),
     "MSP": Method(CLASSIFIER, image_methods.msp, by_classifier),
     "ODIN": Method(CLASSIFIER, image_methods.odin, by_classifier),
     "Energy": Method(CLASSIFIER, image_methods.energy, by_classifier),
@@ -75,17 +77,20 @@ METHODS: dict[str, Method] = {
     "KNN": Method(CLASSIFIER, image_methods.knn, by_classifier),
     "NNGuide": Method(CLASSIFIER, image_methods.nn_guide, by_classifier),
     "Mahalanobis": Method(CLASSIFIER, image_methods.mahalanobis, by_classifier),
-    "DualCoOp": Method(PROMPTS, dual_coop),
-    "CoOp": Method(PROMPTS, learned("mcm"), COOP),
-    "CoCoOp": Method(PROMPTS, learned("mcm", cocoop_config), COCOOP, per_image=True),
-    "negatives only": Method(PROMPTS, ablation("no-positive"), COOP),
-    "CLIPN CTW (learned)": Method(PROMPTS, clipn(competing_to_win, Setting.detector), COOP),
-    "CLIPN ATD (learned)": Method(PROMPTS, clipn(agreeing_to_differ, Setting.detector), COOP),
-    "CoOp + LSN": Method(PROMPTS, learned("lsn"), COOP),
-    "CoCoOp + LSN": Method(PROMPTS, learned("lsn", cocoop_config), COCOOP, per_image=True),
-    "NegLabel with prototypes": Method(BEYOND, nouns.prototypes),
-    "nouns as outliers": Method(BEYOND, nouns.outliers),
-    "LSN + NegLabel": Method(COMBINED, lambda setting: combine(("CoOp + LSN", "NegLabel"), setting)),
+    "ViM (written prompts)": _beside_photos("vim"),
+    "prototypes": _beside_photos("prototypes"),
+    "CoOp": _learned("mcm"),
+    "CoCoOp": Method(PROMPTS, by_score(cocoop, "mcm"), COCOOP, per_image=True),
+    "negatives only": _learned("negatives-only"),
+    "CLIPN CTW (learned)": _learned("clipn-ctw"),
+    "CLIPN ATD (learned)": _learned("clipn-atd"),
+    "CoOp + LSN": _learned("lsn"),
+    "CoOp + LSN (Eq. 9)": _learned("lsn-eq9"),
+    "CoOp + LSN (difference)": _learned("difference"),
+    "CoCoOp + LSN": Method(PROMPTS, by_score(cocoop, "lsn"), COCOOP, per_image=True),
+    "CoCoOp + LSN (difference)": Method(PROMPTS, by_score(cocoop, "difference"), COCOOP, per_image=True),
+    f"{DEFAULT} without negatives": Method(PROMPTS, without_negatives, COOP),
+    DEFAULT: _learned(None),
 }
 """By name, in the order of the tables."""
 

@@ -2,7 +2,7 @@ r"""The paper's tables and figures, each by one command.
 
     python -m benchmarks.tables table3 --data DIR          # any of the names below, or several, or all
     python -m benchmarks.tables table1 --backbone ViT-B-16:openai \
-        --id-root IMAGENET --ood-root OOD --protocol ImageNet-100
+        --id-root IMAGENET --ood-root OOD --protocols ImageNet-100
 
 Without --id-root and --ood-root, the large-scale tables use small stand-ins from --data: Imagenette against flowers,
 SUN scenes, MiniPlaces and textures. Each command writes NAME.csv, NAME_details.csv (every single measurement),
@@ -18,14 +18,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks.harness.options import add_options, show_progress
-from benchmarks.harness.protocols import IMAGENET
+from benchmarks.harness.protocols import IMAGENET, ZOC
 from benchmarks.tables.figure7 import figure7
 from benchmarks.tables.figures9_12 import figures9to12
 from benchmarks.tables.table import Maker
 from benchmarks.tables.table1 import table1
 from benchmarks.tables.table3 import table3
 from benchmarks.tables.table4_5 import table4, table5
+from benchmarks.tables.table7 import table7
 from benchmarks.tables.table9 import table9
+from benchmarks.tables.table11 import table11
 from lsn_core import UserError
 
 
@@ -36,8 +38,11 @@ def main() -> None:
     add_options(parser)
     parser.add_argument("--id-root", type=Path, help="ImageNet-like folder with train and val, each of class folders")
     parser.add_argument("--ood-root", type=Path, help="folder with one folder of images for each OOD set")
-    parser.add_argument("--protocol", action="append", help=f"of --id-root: {', '.join(IMAGENET)}; may be given again")
-    parser.add_argument("--methods", help="comma-separated; default: all")
+    parser.add_argument(
+        "--protocols",
+        help=f"comma-separated: of table3 ({', '.join(ZOC)}; default: all) or of --id-root ({', '.join(IMAGENET)})",
+    )
+    parser.add_argument("--methods", help="comma-separated; table3 keeps what an earlier run measured of the others")
     parser.add_argument("--backbones", default="", help="table9: comma-separated; default: --backbone")
     options = parser.parse_args()
     show_progress()
@@ -53,7 +58,9 @@ TABLES: dict[str, Callable[[Maker], None]] = {
     "table1": table1,
     "table4": table4,
     "table5": table5,
+    "table7": table7,
     "table9": table9,
+    "table11": table11,
     "figure7": figure7,
     "figures9-12": figures9to12,
 }
