@@ -45,13 +45,12 @@ class Bench:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What numbers depend on, beside the images and the method."""
+        """What numbers depend on, beside the images, the method and the seeds."""
         return {
             "backbone": self.backbone.name,
             "weights_hash": self.backbone.weights_hash,
             "preset": self.config.preset,
             "shots": self.config.shots,
-            "seeds": list(self.seeds),
             "draws": self.draws,
         }
 

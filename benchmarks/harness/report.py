@@ -17,7 +17,7 @@ RESULTS = Path(__file__).resolve().parents[1] / "results"
 PAGE = Path(__file__).resolve().parents[1] / "README.md"
 
 
-def environment(seed: int | Sequence[int] | None = None) -> dict[str, Any]:
+def environment(seed: int | list[int] | None = None) -> dict[str, Any]:
     """Versions and machine, to stand beside measured numbers."""
     packages = ("torch", "open_clip_torch", "timm", "numpy", "pillow")
     return {
@@ -65,7 +65,7 @@ def write_table(
         seconds: part of the work -> how long it took.
     """
     spent = {part: round(value, 1) for part, value in seconds.items()}
-    made = {"title": title, "command": command, **environment(seeds), **facts, "seconds": spent}
+    made = {"title": title, "command": command, **environment(list(seeds)), **facts, "seconds": spent}
     write_results(name, made | {"rows": list(rows)}, folder)
     for path, lines in ((folder / f"{name}.csv", rows), (folder / f"{name}_details.csv", details)):
         if lines:

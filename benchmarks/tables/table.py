@@ -89,7 +89,7 @@ class Maker:
         return self.options.out / f"{self.name}.png"
 
     def kept(self, **same: Any) -> dict[str, list[Row]]:
-        """What an earlier run, for the same `Bench.facts` and these, measured of methods that --methods leaves out.
+        """What an earlier run with the same seeds, `Bench.facts` and these measured of methods that are not run now.
 
         Returns:
             "rows", "by_seed" and "details" of those methods; empty lists where there are none.
@@ -97,7 +97,8 @@ class Maker:
         kept: dict[str, list[Row]] = {"rows": [], "by_seed": [], "details": []}
         path = self.options.out / f"{self.name}.json"
         record = json.loads(path.read_text()) if path.is_file() and self.options.methods else {}
-        if record and all(record.get(key) == value for key, value in (self.bench.facts | same).items()):
+        same |= self.bench.facts | {"seed": list(self.bench.seeds)}
+        if record and all(record.get(key) == value for key, value in same.items()):
             with open(self.options.out / f"{self.name}_details.csv", newline="") as file:
                 record["details"] = list(csv.DictReader(file))
             measured = {MCM, *self.methods}

@@ -51,7 +51,7 @@ def test_the_papers_setting_runs_on_folders_and_repeats(tmp_path: Path, monkeypa
         assert {(row["ood"], row["method"]) for row in rows} == {
             (ood, method) for ood in ("dtd", "iNaturalist", "average") for method in methods.split(",")
         }
-        assert record["seeds"] == [0, 1]
+        assert record["seed"] == [0, 1]
         assert len(record["weights_hash"]) == 64
         assert record["versions"]["torch"]
         assert record["seconds"]["all"] > 0

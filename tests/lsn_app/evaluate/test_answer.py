@@ -20,7 +20,7 @@ import pytest
 from PIL import Image
 from support import REPO, run_inside
 
-from benchmarks.harness.measure import write_table
+from benchmarks.harness.report import write_table
 from lsn_app.evaluate import plots as evaluate_plots
 from lsn_app.evaluate import words as evaluate_words
 from lsn_app.evaluate.answer import OURS, OWN_MCM, WRITTEN_MCM, Report, check_sets, measure, split_examples
@@ -239,8 +239,8 @@ def test_results_come_as_pairs_as_lists_or_not_at_all(tmp_path: Path, tiny_backb
         "Table 3: <splits>",
         "python -m x --y <z>",
         rows,
-        backbone=tiny_backbone,
-        seed=7,
+        seeds=(7,),
+        facts={"weights_hash": tiny_backbone.weights_hash},
         seconds={"all": 1.5},
         details=[{"split": 0}],
         folder=tmp_path,
