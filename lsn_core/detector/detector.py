@@ -300,8 +300,10 @@ class Detector(PromptScorer):
                 f"nothing there: load that backbone, or make the detector anew from its training images with "
                 f"`python -m lsn_core train DATA --backbone {backbone.name} --out {path.name}`."
             )
-        calibration = Calibration(tensors["calibration"].numpy()) if "calibration" in tensors else None
         try:
+            calibration = Calibration(tensors["calibration"].numpy()) if "calibration" in tensors else None
+            if tensors["positive"].shape[-1] != backbone.dim:
+                raise UserError(f"its text features have {tensors['positive'].shape[-1]} numbers, not {backbone.dim}.")
             return cls(
                 backbone,
                 metadata["class_names"],

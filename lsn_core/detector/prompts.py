@@ -74,6 +74,10 @@ class ConditionalPrompts:
         prompts = PromptSets.from_tensors(tensors).to(self.backbone.device).requires_grad_(False)
         if not prompts.conditional:
             raise UserError(f"The {side} prompts of an image-conditioned detector have no Meta-Net.")
+        _, classes, _, width = prompts.contexts.shape
+        fits = classes in (1, len(self.class_names)) and width == self.backbone.width
+        if not fits or prompts.meta_weight_1.shape[-1] != self.fixed.positive.shape[-1]:
+            raise UserError(f"The {side} prompts of an image-conditioned detector do not fit its classes or backbone.")
         with_name = bool(self.config.get(side, {}).get("with_name", True))
         names = NameTokens.of(self.backbone, self.class_names, prompts.contexts.shape[2], with_name)
         return prompts, TextTower(self.backbone, names)

@@ -129,14 +129,24 @@ class PromptSets(nn.Module):
         contexts = tensors.get("contexts")
         if contexts is None or contexts.ndim != 4:
             raise UserError("The learned contexts are missing or have the wrong shape.")
-        first = tensors.get("meta_weight_1")
-        image_dim = None if first is None else int(first.shape[-1])
         sets, classes, length, width = contexts.shape
+        first = tensors.get("meta_weight_1")
+        image_dim = None
+        wanted = {"contexts": contexts.shape}
+        if first is not None:
+            image_dim = int(first.shape[-1]) if first.ndim else 0
+            hidden = max(1, image_dim // META_NET_REDUCTION)
+            wanted |= {
+                "meta_weight_1": torch.Size((sets, hidden, image_dim)),
+                "meta_bias_1": torch.Size((sets, hidden)),
+                "meta_weight_2": torch.Size((sets, width, hidden)),
+                "meta_bias_2": torch.Size((sets, width)),
+            }
+        found = {name: tensor.shape for name, tensor in tensors.items()}
+        if found != wanted:  # security: before anything of these sizes is made
+            raise UserError("The learned contexts and Meta-Net weights do not fit together.")
         prompts = cls(sets, classes, length, width, torch.Generator(), image_dim)
-        try:
-            prompts.load_state_dict(tensors)
-        except RuntimeError as error:
-            raise UserError(f"The learned contexts and Meta-Net weights do not fit together ({error}).") from error
+        prompts.load_state_dict(tensors)
         return prompts
 
     def meta_tokens(self, features: Tensor) -> Tensor:

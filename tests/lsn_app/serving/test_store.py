@@ -56,12 +56,12 @@ def test_what_cannot_be_used_is_refused_with_its_name_and_the_reason(store: Stor
         "schema 9": changed(good, tmp_path / "new.safetensors", schema=9),
         "Its scores would mean nothing": changed(good, tmp_path / "hash.safetensors", weights_hash="0" * 64),
         "this server runs only these": changed(good, tmp_path / "path.safetensors", backbone="local-dir:/etc"),
-        "do not fit this detector": changed(good, tmp_path / "wide.safetensors", wide),
+        "9 numbers, not 64": changed(good, tmp_path / "wide.safetensors", wide),
         "do not fit": changed(good, tmp_path / "shape.safetensors", {"negative": torch.zeros(1, 3, 64)}),
         "no score is called": changed(good, tmp_path / "score.safetensors", score="magic"),
         "config.method wrong": changed(good, tmp_path / "kind.safetensors", config={"method": []}),
-        "its parts do not fit": changed(
-            good, tmp_path / "odd.safetensors", {"calibration": torch.zeros(2, dtype=torch.bfloat16)}
+        "calibration wrong": changed(
+            good, tmp_path / "odd.safetensors", {"calibration": torch.zeros(2, dtype=torch.complex64)}
         ),
     }
     for words, path in cases.items():
