@@ -6,8 +6,8 @@ import zipfile
 from io import BufferedReader, FileIO
 from pathlib import Path
 
-from lsn_core.data.images import is_clutter
-from lsn_core.data.sources import DataError, DataLimits, bounded, printable, too_many
+from lsn_core.data.images import is_clutter, printable
+from lsn_core.data.sources import DataError, DataLimits, bounded, too_many
 from lsn_core.errors import UserError
 
 _RATIO_FROM_BYTES = 2**20  # small plain pictures honestly compress a thousandfold

@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 Key = TypeVar("Key")
 
-_BATCH_PIXELS = 16_000_000  # Pillow takes 4 bytes for each; one photo may have more
+_BATCH_PIXELS = 16_000_000  # Pillow takes 4 bytes for each, and as much as 2 for each row; one photo may have more
 _DEFAULT_LIMITS = ImageLimits()
 
 
@@ -73,7 +73,7 @@ def picture_batches(pictures: Iterable[tuple[Key, Image.Image]], most: int) -> I
     pixels = 0
     for key, picture in pictures:
         batch.append((key, picture))
-        pixels += picture.width * picture.height
+        pixels += (picture.width + 2) * picture.height
         del picture
         if len(batch) >= most or pixels >= _BATCH_PIXELS:
             yield batch

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
@@ -24,6 +25,9 @@ IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", "
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "DIB", "GIF", "TIFF")
 _FORMATS_IN_WORDS = "JPEG, PNG, WebP, BMP, GIF or TIFF"
 _TILE_TAGS = (322, 323)  # TIFF TileWidth, TileLength
+
+# Control characters of terminals, line separators, and those that set the direction of what follows (Unicode TR 9).
+_STEERING = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 
 ImageSource = bytes | str | os.PathLike[str] | Image.Image | np.ndarray
 
@@ -78,7 +82,7 @@ def open_image(source: ImageSource, *, name: str | None = None, limits: ImageLim
     """
     if name is None:
         name = os.fspath(source) if isinstance(source, str | os.PathLike) else "the image"
-    name = name.encode("utf-8", "replace").decode("utf-8")
+    name = printable(name)
     try:
         if isinstance(source, Image.Image):
             return _normalise(source, name, limits, owned=False)
@@ -91,11 +95,14 @@ def open_image(source: ImageSource, *, name: str | None = None, limits: ImageLim
         )
         _check_bytes(len(data), name, limits)
         check_pieces(data, name)
-        with _open_header(data, name, limits) as image:
+        image = _open_header(data, name, limits)
+        try:
             _check_pixels(*image.size, name, limits)
             check_cost(image, data, name, limits.max_memory)
             del data  # Pillow lets its own go once it is decoded
             return _normalise(image, name, limits, owned=True)
+        finally:
+            image.close()  # at once: some of Pillow's objects hold one another until they are collected
     except UserError:
         raise
     except TooManyPieces as error:
@@ -138,6 +145,12 @@ def find_images(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
 def is_clutter(part: str) -> bool:
     """Whether a file or folder name is housekeeping of an operating system (hidden, `__MACOSX`, `Thumbs.db`, ...)."""
     return part.startswith(".") or part.lower() in {"__macosx", "thumbs.db", "desktop.ini"}
+
+
+def printable(text: str) -> str:
+    """A file name that can be shown: bytes that are not UTF-8, and what would steer a terminal or turn the order of
+    letters, become marks."""
+    return _STEERING.sub("\N{REPLACEMENT CHARACTER}", text.encode("utf-8", "replace").decode("utf-8"))
 
 
 def walk_files(folder: Path) -> Iterator[Path]:

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from lsn_core.data.images import printable
 from lsn_core.data.parquet_pages import ChunkSize, PageError, chunk_size
 from lsn_core.data.sources import DataError, DataLimits, bounded, too_many
 from lsn_core.errors import UserError
@@ -289,4 +290,4 @@ def _shown_path(path: str | None) -> str:
     path = (path or "")[-_LONGEST_NAME:].replace("\\", "/")
     parts = [part for part in path.split("/") if part not in ("", ".", "..")]
     absolute = path.startswith("/") or path[1:2] == ":"
-    return "/".join(parts[-1:] if absolute else parts)
+    return printable("/".join(parts[-1:] if absolute else parts))

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Protocol
 
-from lsn_core.data.images import is_clutter, walk_files
+from lsn_core.data.images import is_clutter, printable, walk_files
 from lsn_core.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -92,8 +92,3 @@ def bounded(data: bytes, name: str, limits: DataLimits) -> bytes:
         limit = f"{limits.max_image_bytes / 2**20:.3g} MiB"
         raise DataError(f"{name}: the file is larger than the limit of {limit}. Save it smaller, or raise the limit.")
     return data
-
-
-def printable(text: str) -> str:
-    """A file name that can be shown: it may hold bytes that are not UTF-8."""
-    return text.encode("utf-8", "replace").decode("utf-8")

@@ -257,6 +257,8 @@ def test_batches_end_by_number_or_by_pixels_and_keep_the_order() -> None:
     batches = list(picture_batches(enumerate(pictures), 3))
     assert [[key for key, _ in batch] for batch in batches] == [[0, 1, 2], [3], [4, 5], [6], [7]]
     assert all(picture is pictures[key] for batch in batches for key, picture in batch)
+    thin = [Image.new("L", (1, 3_000_000))] * 4  # their rows take more than their pixels
+    assert [len(batch) for batch in picture_batches(enumerate(thin), 9)] == [2, 2]
     assert list(picture_batches([], 3)) == []
 
 

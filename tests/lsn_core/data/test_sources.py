@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from lsn_core.data.images import open_image
 from lsn_core.data.labelled import load_data
 from lsn_core.data.sources import DataLimits
 from lsn_core.errors import UserError
@@ -146,3 +147,21 @@ def test_parquet_sizes_are_limited(tmp_path: Path) -> None:
         load_data(path, DataLimits(max_total_bytes=2**21))
     with pytest.raises(UserError, match="more than 3 entries"):
         load_data(path, DataLimits(max_entries=3))
+
+
+STEERING = "\x1b[2J\u202egpj.exe\n\x9b"
+
+
+def test_names_that_would_steer_a_terminal_are_shown_with_marks(tmp_path: Path) -> None:
+    marked = "\N{REPLACEMENT CHARACTER}[2J\N{REPLACEMENT CHARACTER}gpj.exe" + 2 * "\N{REPLACEMENT CHARACTER}"
+    (tmp_path / "set" / "cat").mkdir(parents=True)
+    (tmp_path / "set" / "cat" / f"{STEERING}.png").write_bytes(b"x")
+    with zipfile.ZipFile(tmp_path / "set.zip", "w") as file:
+        file.writestr(f"cat/{STEERING}.png", b"x")
+    images = [{"bytes": b"x", "path": f"cat/{STEERING}.png"}]
+    pq.write_table(pa.table({"image": images, "label": ["cat"]}), tmp_path / "set.parquet")
+    for name in ("set", "set.zip", "set.parquet"):
+        assert load_data(tmp_path / name).names == (f"cat/{marked}.png",)
+    with pytest.raises(UserError) as caught:
+        open_image(b"x", name=STEERING)
+    assert str(caught.value).startswith(f"{marked}: ")
