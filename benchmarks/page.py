@@ -10,8 +10,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+from benchmarks.detectors import detectors_section, examples_section
+from benchmarks.few_photos import few_photos_section, one_class_section
 from benchmarks.harness.protocols import FILES
 from benchmarks.harness.report import PAGE, RESULTS, replace_section
+from benchmarks.presets import presets_section
 from benchmarks.tables.figure7 import figure7_section
 from benchmarks.tables.figures9_12 import figures9_12_section
 from benchmarks.tables.table1 import table1_section
@@ -51,6 +54,12 @@ def sections(folder: Path = RESULTS) -> list[tuple[Path, str, str]]:
         (PAGE, "table11", rows("table11"), table11_section),
         (PAGE, "figure7", rows("figure7"), figure7_section),
         (PAGE, "figures9-12", rows("figures9-12"), figures9_12_section),
+        (PAGE, "few-photos", rows("few_photos"), few_photos_section),
+        (PAGE, "one-class", rows("one_class"), one_class_section),
+        (PAGE, "detectors", rows("detectors"), detectors_section),
+        (PAGE, "detector-examples", rows("detector_examples"), examples_section),
+        (PAGE, "presets-coop", rows("presets_coop"), presets_section),
+        (PAGE, "presets-cocoop", rows("presets_cocoop"), presets_section),
         (README, "headline", rows("table3"), lambda found: headline_section(found, paper["Table 3"])),
     ]
     return [(page, marker, section(found) if found else NOT_YET) for page, marker, found, section in made]

@@ -1,111 +1,150 @@
-"""Trains each preset on a CIFAR-10 split and measures it beside MCM: does LSN do here what the paper says?
+"""Trains by each preset, to the end of its schedule, on CIFAR10's splits: does LSN do here what the paper says?
 
-    python -m benchmarks.presets --data ../shared/data --presets fast,reference,paper
+    python -m benchmarks.presets --data DIR --preset fast,reference,paper
+    python -m benchmarks.presets --data DIR --method cocoop --preset paper --splits 1 --seeds 0
 
-Known and unknown classes are those of the ZOC repository's split. Each preset runs to the end of its schedule. MCM is
-zero-shot; "CoOp alone" is MCM on the learned positive prompts. `cpu_seconds` is the processor time of the training,
-which other work on the machine disturbs less than `seconds`; both hold positive and negative prompts.
+Known and unknown classes are those of the ZOC repository's splits, all test images are used (but see --cocoop-images),
+and zero-shot MCM stands beside. A step's time stands beside its floor: the floating-point operations of the text
+tower's linear layers, forward and backward, at the speed that a matrix product of that shape reaches here and now.
+Other work on the machine makes steps longer than their floor.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import sys
 import time
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import replace
 
-from benchmarks.harness.report import PAGE, RESULTS, environment, markdown_table, replace_section, write_results
-from lsn_core import Detector, get_preset, load_backbone, train
-from lsn_core.data.features import extract_features
-from lsn_core.data.labelled import LabelledImages, load_data
-from lsn_core.data.sampling import few_shot
-from lsn_core.metrics import accuracy, ood_metrics
+import torch
+
+from benchmarks.harness.cells import lead, marked, plus_minus
+from benchmarks.harness.measure import Meter, Row
+from benchmarks.harness.options import add_options, data_folder, open_bench, show_progress, whole_numbers
+from benchmarks.harness.protocols import zoc_splits
+from benchmarks.harness.report import markdown_table, write_table
+from benchmarks.harness.setting import Setting
+from benchmarks.harness.summary import plain, summarise
+from benchmarks.methods.prompts import by_prompts, by_score
+from benchmarks.methods.registry import MCM
+from benchmarks.methods.run import measure
+from benchmarks.speed.training_speed import gemm_flops_per_second, step_flops
+from lsn_core import Detector, UserError, get_preset
+from lsn_core.backbones.backbone import Backbone
+from lsn_core.prompts.learned import NameTokens
+from lsn_core.training.config import METHODS as KINDS
+from lsn_core.training.config import PromptConfig, TrainConfig
+
+COST = ("updates", "train_seconds", "step_seconds", "floor_seconds")
+NAMES = {"coop": "CoOp", "cocoop": "CoCoOp"}
 
 
 def main() -> None:
-    """Measures and writes benchmarks/results/faithful.json and the table in benchmarks/README.md."""
+    """Writes benchmarks/results/presets_METHOD.json, with its tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder of the image sets")
-    parser.add_argument("--backbone", default="embedded")
-    parser.add_argument("--presets", default="fast,reference,paper")
-    parser.add_argument("--split", type=int, default=0, help="which of the five CIFAR-10 splits")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--cache", type=Path, default=Path("build/features"))
+    add_options(parser)
+    parser.add_argument("--method", choices=KINDS, default=KINDS[0])
+    parser.add_argument("--splits", type=whole_numbers, default=(1,), help="of CIFAR10's five, comma-separated")
     options = parser.parse_args()
-    options.cache.mkdir(parents=True, exist_ok=True)
-    backbone = load_backbone(options.backbone)
-    known, unknown = split_classes(options)
-    training = load_data(options.data / "cifar10" / "train.parquet").select_classes(known)
-    test = load_data(options.data / "cifar10" / "test.parquet")
-    id_test, ood_test = test.select_classes(known), test.select_classes(unknown)
+    show_progress()
+    presets = options.preset.split(",")
+    options.preset = presets[0]
+    rows: list[Row] = []
+    try:
+        configs = [get_preset(name, options.method, shots=options.shots, choose_score=False) for name in presets]
+        bench, begun = open_bench(options), time.process_time()
+        splits = [zoc_splits(data_folder(options), "CIFAR10")[number - 1] for number in options.splits]
+        for split in splits:
+            for seed in bench.seeds:
+                setting = bench.setting(split, seed)
+                if seed == bench.seeds[0]:
+                    rows += measure(Meter(setting, bench.draws), MCM)
+                for config in configs:
+                    rows += of_preset(setting, replace(config, seed=seed), bench.draws)
+    except UserError as error:
+        sys.exit(str(error))
+    summary = summarise(rows, ("method",))
+    for line in summary:
+        spent = [row for row in rows if row["method"] == line["method"] and row.get("updates")]
+        for key in COST if spent else ():
+            line[key] = round(sum(row[key] for row in spent) / len(spent), 4)
+    numbers, given = ",".join(map(str, options.splits)), ",".join(presets)
+    arguments = bench.arguments.replace(f"--preset {presets[0]}", f"--preset {given}")
+    write_table(
+        f"presets_{options.method}",
+        f"{NAMES[options.method]} by each preset, CIFAR10 split {numbers}",
+        f"python -m benchmarks.presets --method {options.method} --splits {numbers} {arguments}",
+        summary,
+        seeds=bench.seeds,
+        facts=bench.facts | {"preset": given, "splits": list(options.splits)},
+        seconds={"all": time.process_time() - begun} | bench.clock,
+        details=plain(rows),
+        folder=options.out,
+    )
+    print(presets_section(summary))
 
-    def features(images: LabelledImages) -> Any:
-        return extract_features(backbone, images, cache=options.cache).features
 
-    id_features, ood_features = features(id_test), features(ood_test)
-    setting = {
-        "split": options.split,
-        "known": known,
-        "unknown": unknown,
-        "backbone": backbone.name,
-        "weights_hash": backbone.weights_hash,
-        "n_id": len(id_test),
-        "n_ood": len(ood_test),
-        **environment(options.seed),
-    }
-    rows: list[dict[str, Any]] = []
-
-    def measure(method: str, detector: Detector, score: str, seconds: float, cpu_seconds: float) -> None:
-        found = ood_metrics(
-            detector.score_features(id_features, score).numpy(), detector.score_features(ood_features, score).numpy()
+def of_preset(setting: Setting, config: TrainConfig, draws: int) -> list[Row]:
+    """Rows of positive prompts alone, and of these and negative ones by two scores, with what the training cost."""
+    detector = setting.detector(config)
+    name, meter = NAMES[config.method], Meter(setting, draws)
+    scores = {name: "mcm", f"{name} + LSN": "lsn", f"{name} + LSN (difference)": "difference"}
+    most = setting.cocoop_images if config.method == "cocoop" else None
+    cost = training_cost(setting, config, detector)
+    return [
+        row | cost
+        for label, score in scores.items()
+        for row in meter.measure(
+            f"{label}, {config.preset}",
+            by_score(lambda setting: detector, score)(setting),
+            by_prompts(lambda setting: detector)(setting),
+            most=most,
         )
-        right = accuracy(detector.classify_features(id_features).numpy(), id_test.labels)
-        row = {"method": method, "score": score, **found.as_dict(), "id_accuracy": right}
-        rows.append(row | {"seconds": seconds, "cpu_seconds": round(cpu_seconds, 2)})
-        print(rows[-1], flush=True)
-
-    measure("zero-shot", Detector.zero_shot(backbone, training.class_names), "mcm", 0.0, 0.0)
-    for preset in options.presets.split(","):
-        config = get_preset(preset, seed=options.seed)
-        images = training.subset(few_shot(training, config.shots, options.seed))
-        encoded = features(images)
-        begun = time.process_time()
-        detector = train(encoded, images.labels, images.class_names, backbone, config)
-        times = float(detector.metrics["train_seconds"]), time.process_time() - begun
-        measure(f"CoOp alone ({preset})", detector, "mcm", *times)
-        measure(f"CoOp + LSN ({preset})", detector, "lsn", *times)
-        write_results("faithful", setting | {"rows": with_earlier(setting, rows)})
-    table = [
-        [
-            r["method"],
-            r["score"],
-            *(f"{100 * r[k]:.2f}" for k in ("auroc", "fpr95", "id_accuracy")),
-            f"{r['seconds']:.1f}",
-            f"{r['cpu_seconds']:.1f}",
-        ]
-        for r in with_earlier(setting, rows)
     ]
-    shown = markdown_table(["method", "score", "AUROC", "FPR95", "ID accuracy", "training s", "CPU s"], table)
-    print(shown)
-    replace_section(PAGE, "faithful", shown)
 
 
-def with_earlier(setting: dict[str, Any], rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """These rows and those of an earlier run in the same setting that were not measured again: `paper` takes long."""
-    path = RESULTS / "faithful.json"
-    found = json.loads(path.read_text()) if path.is_file() else {}
-    if any(found.get(key) != value for key, value in setting.items()):
-        return rows
-    measured = {row["method"] for row in rows}
-    every = rows + [row for row in found["rows"] if row["method"] not in measured]
-    return sorted(every, key=lambda row: row["method"] != "zero-shot")
+def training_cost(setting: Setting, config: TrainConfig, detector: Detector) -> Row:
+    """Updates of both kinds of prompts, seconds of the training, and the mean seconds of a step and its floor."""
+    updates, floor = 0, 0.0
+    for side in (config.positive, config.negative):
+        # Sets that are trained in turn take a step each.
+        turns = side.sets if config.sets_in_turn and side is config.negative else 1
+        steps = turns * (side.updates or side.epochs * side.batches(len(setting.learned)))
+        copies = side.batch_size if config.method == "cocoop" else 1
+        updates += steps
+        floor += steps * floor_seconds(setting.backbone, setting.class_names, side, side.sets // turns * copies)
+    seconds = detector.metrics["train_seconds"]
+    return {
+        "updates": updates,
+        "train_seconds": seconds,
+        "step_seconds": seconds / updates,
+        "floor_seconds": floor / updates,
+    }
 
 
-def split_classes(options: argparse.Namespace) -> tuple[list[str], list[str]]:
-    """Names of the known and unknown classes of the split."""
-    split = json.loads((options.data / "zoc_splits.json").read_text())["CIFAR10"]["splits"][options.split]
-    return split["id_names"], split["ood_names"]
+def floor_seconds(backbone: Backbone, names: Sequence[str], side: PromptConfig, sets: int) -> float:
+    """The least time of one update of so many prompt sets, here and now."""
+    tokens = NameTokens.of(backbone, names, side.context_length, side.with_name)
+    flops = step_flops(backbone, tokens, sets, side.context_length, shared=not side.class_specific)
+    return flops / gemm_flops_per_second(backbone.device, torch.float32)
+
+
+def presets_section(summary: Sequence[Row]) -> str:
+    """AUROC, FPR95, their lead over MCM, ID accuracy, and what the training cost."""
+    leads = "lead over MCM"
+    header = ["method, preset", "AUROC", leads, "FPR95", leads, "ID accuracy", "updates", "s", "ms a step / floor"]
+    lines = []
+    for row in summary:
+        line = [marked(row)]
+        for measure_name in ("auroc", "fpr95"):
+            line += [plus_minus(row, measure_name), lead(row, measure_name)]
+        line.append(f"{row['id_accuracy']:.1f}")
+        if "updates" in row:
+            line += [f"{row['updates']:.0f}", f"{row['train_seconds']:.0f}"]
+            line.append(f"{1000 * row['step_seconds']:.0f} / {1000 * row['floor_seconds']:.0f}")
+        lines.append(line + [""] * (len(header) - len(line)))
+    return markdown_table(header, lines)
 
 
 if __name__ == "__main__":

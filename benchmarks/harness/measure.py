@@ -13,7 +13,7 @@ import numpy as np
 from benchmarks.harness.images import Images, Scorer
 from benchmarks.harness.setting import Setting
 from lsn_core.metrics import OODMetrics, accuracy, bootstrap_metrics, ood_metrics
-from lsn_core.scores.registry import BASELINE
+from lsn_core.scores.registry import BASELINE, SCORES
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +50,8 @@ class Meter:
     ) -> list[Row]:
         """One row for each OOD set: protocol, split, seed, method, ood and the metrics, as shares in [0, 1].
 
+        With one class there is no MCM, so that leads are None.
+
         Args:
             predict: gives the class index of images, for the ID accuracy.
             most: images of either side that it is measured on, evenly spaced in their order; None for all.
@@ -66,14 +68,18 @@ class Meter:
             row: Row = {"protocol": self.setting.split.protocol, "split": self.setting.split.name}
             row |= {"seed": self.setting.config.seed if seeded else None, "method": name, "ood": ood}
             row |= metrics[i].as_dict() | {"id_accuracy": right}
-            row |= {f"{key}_lead": getattr(metrics[i], key) - getattr(theirs[i], key) for key in LED}
+            row |= {
+                f"{key}_lead": getattr(metrics[i], key) - getattr(theirs[i], key) if theirs else None for key in LED
+            }
             row |= {"n_id": len(known), "n_ood": min(most, len(every))}
             row["sampled"] = len(known) < len(self.known) or min(most, len(every)) < len(every)
-            rows.append(row | {DRAWS: draws[:, i] - their_draws[:, i]})
+            rows.append(row | {DRAWS: draws[:, i] - their_draws[:, i] if theirs else None})
         log.info("%s, seed %s, %s: %.1f s", row["split"], row["seed"], name, time.process_time() - begun)
         return rows
 
     def _baseline(self, most: int) -> tuple[list[OODMetrics], np.ndarray]:
+        if len(self.setting.class_names) < SCORES[BASELINE].min_classes:
+            return [], np.zeros(0)
         if most not in self._baselines:
             written = self.setting.zero_shot
             self._baselines[most] = self._metrics(lambda x: written.score_features(x.embedding, BASELINE), most)

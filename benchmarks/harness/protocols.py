@@ -11,9 +11,11 @@ from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 from open_clip.zero_shot_metadata import IMAGENET_CLASSNAMES
 from timm.data import ImageNetInfo
 
+from lsn_core.class_names import fold_name
 from lsn_core.data.labelled import LabelledImages, load_data
 from lsn_core.errors import UserError
 
@@ -27,6 +29,7 @@ STAND_INS = {
     "miniplaces/val": "Places (MiniPlaces, 128 px)",
     "textures/test": "Textures (10 of 47)",
 }
+TEST_SETS = ("imagenette", "cifar10", "caltech101", "tinyimagenet", "cifar100", "imagenet1k")
 _TRAIN, _TEST = ("train",), ("test", "val", "validation")
 _SUFFIXES = ("", ".parquet", ".zip")
 
@@ -111,8 +114,48 @@ def stand_in_split(data: Path) -> Split:
         "imagenette",
         load_data(find_train(data / "imagenette")),
         load_data(find_test(data / "imagenette")),
-        {name: load_data(find_set(data / path, ("",))) for path, name in STAND_INS.items()},
+        far_sets(data),
     )
+
+
+def far_sets(data: Path) -> dict[str, LabelledImages]:
+    """The stand-ins for the paper's four large-scale OOD sets, by their name."""
+    return {name: load_data(find_set(data / path, ("",))) for path, name in STAND_INS.items()}
+
+
+def photos_to_test_on(data: Path, class_names: Sequence[str]) -> LabelledImages:
+    """Test images of these classes: of the first of `TEST_SETS` that has all, else each of the first that has it.
+
+    Raises:
+        UserError: no set has a class.
+    """
+    sets = [load_data(find_test(data / name)) for name in TEST_SETS]
+    wanted = {fold_name(name) for name in class_names}
+    of_set = [{fold_name(name) for name in images.class_names} for images in sets]
+    whole = [images for images, names in zip(sets, of_set, strict=True) if wanted <= names]
+    if whole:
+        return whole[0].select_classes(class_names)
+    if missing := sorted(wanted.difference(*of_set)):
+        raise UserError(f"No image set has photos of {missing[0]!r}. Known ones: {', '.join(TEST_SETS)}.")
+    parts = []
+    for label, name in enumerate(class_names):
+        images = next(images for images, names in zip(sets, of_set, strict=True) if fold_name(name) in names)
+        part = images.select_classes([name])
+        parts.append(replace(part, class_names=tuple(class_names), labels=np.full(len(part), label)))
+    return join(parts)
+
+
+def join(parts: Sequence[LabelledImages]) -> LabelledImages:
+    """Images of several sets with the same class names, one set after the other."""
+    places = [(part, i) for part in parts for i in range(len(part))]
+
+    def read(place: int) -> bytes:
+        part, i = places[place]
+        return part.read(i)
+
+    labels = np.concatenate([part.labels for part in parts])
+    names = tuple(name for part in parts for name in part.names)
+    return LabelledImages(parts[0].class_names, labels, names, read, np.arange(len(places)))
 
 
 def find_train(folder: Path) -> Path:

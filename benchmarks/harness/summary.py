@@ -78,13 +78,21 @@ def _line(sets: Sequence[Sequence[Row]]) -> Row:
         line[measure] = round(_mean(parts, measure), 2)
         line[f"{measure}_splits"] = _spread(splits) if len(parts) == 1 else None
         line[f"{measure}_seeds"] = _spread(seeds)
-    draws = 100 * np.mean([np.mean([row[DRAWS] for row in members], axis=0) for members in sets], axis=0)
-    low, high = np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
-    for i, measure in enumerate(LED):
-        line[f"{measure}_lead"] = round(_mean(sets, f"{measure}_lead"), 2)
-        line |= {f"{measure}_low": round(float(low[i]), 2), f"{measure}_high": round(float(high[i]), 2)}
+    line |= _leads(sets)
     line["n"] = sum(len({row["split"] for row in members}) for members in sets)
     line["sampled"] = any(row["sampled"] for members in sets for row in members)
+    return line
+
+
+def _leads(sets: Sequence[Sequence[Row]]) -> Row:
+    if any(row[DRAWS] is None for members in sets for row in members):
+        return {f"{measure}_{part}": None for measure in LED for part in ("lead", "low", "high")}
+    draws = 100 * np.mean([np.mean([row[DRAWS] for row in members], axis=0) for members in sets], axis=0)
+    low, high = np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0).round(2)
+    line: Row = {}
+    for i, measure in enumerate(LED):
+        line[f"{measure}_lead"] = round(_mean(sets, f"{measure}_lead"), 2)
+        line |= {f"{measure}_low": float(low[i]), f"{measure}_high": float(high[i])}
     return line
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import math
 import os
 import platform
 import resource
@@ -123,16 +122,32 @@ class Case:
         return time.perf_counter() - begun
 
     def flops(self) -> tuple[float, float]:
-        """Multiply-adds times two of the linear layers, forward and backward: of the literal way, and of ours."""
+        """Floating-point operations of the linear layers, forward and backward: of the literal way, and of ours."""
         text = self.backbone.text_tower
         blocks, width, classes = len(text.transformer.resblocks), self.backbone.width, len(self.names)
-        token = 2 * 12 * width * width  # of one position in one block: queries, keys, values 3, output 1, MLP 8
-        literal = (1 + SETS) * classes * self.backbone.context_length * blocks * token
-        suffix = int(self.names.lengths.sum())
-        tokens = (1 + LENGTH + suffix) + SETS * (classes * LENGTH + suffix)
-        ends = (1 + SETS) * classes
-        ours = tokens * (blocks - 1) * token + tokens * token / 6 + ends * token * 10 / 12
-        return 2.0 * literal, 2.0 * ours  # the backward pass goes through activations only: weights are frozen
+        literal = 2.0 * (1 + SETS) * classes * self.backbone.context_length * blocks * position_flops(width)
+        shared = step_flops(self.backbone, self.names, 1, LENGTH, shared=True)
+        return literal, shared + step_flops(self.backbone, self.names, SETS, LENGTH, shared=False)
+
+
+def position_flops(width: int) -> int:
+    """Of one position in one block, forward: queries, keys and values 3, output 1, MLP 8 products of width x width."""
+    return 2 * 12 * width * width
+
+
+def step_flops(backbone: Backbone, names: NameTokens, sets: int, length: int, *, shared: bool) -> float:
+    """Floating-point operations of the linear layers for S prompt sets of all classes, forward and backward.
+
+    Args:
+        sets: S; with CoCoOp each image of a batch has its own.
+        length: of the context.
+        shared: whether a set's context is shared by its classes, so that it is run once.
+    """
+    blocks, token = len(backbone.text_tower.transformer.resblocks), position_flops(backbone.width)
+    context = 1 + length if shared else len(names) * length
+    positions, ends = sets * (context + int(names.lengths.sum())), sets * len(names)
+    forward = positions * (blocks - 1) * token + positions * token / 6 + ends * token * 10 / 12
+    return 2.0 * forward  # the backward pass goes through activations only: weights are frozen
 
 
 def schedules(row: dict[str, Any]) -> dict[str, float]:
@@ -143,7 +158,7 @@ def schedules(row: dict[str, Any]) -> dict[str, float]:
         config = get_preset(name)
         images = round(row["classes"] * (config.shots or 0) * (1 - config.calibration_share))
         seconds = sum(
-            side.epochs * math.ceil(images / side.batch_size) * row[f"ours_{kind}_s"]
+            (side.updates or side.epochs * side.batches(images)) * row[f"ours_{kind}_s"]
             for kind, side in (("positive", config.positive), ("negative", config.negative))
         )
         found[f"{name}_extrapolated_s"] = round(seconds)
