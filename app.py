@@ -5,7 +5,8 @@ default: whenever the server listens on more than this machine), LSN_DATA (the o
 jobs, uploads, downloaded models; default ~/.local/share/lsn), LSN_QUEUE (redis://HOST:PORT/DB; default: SQLite),
 LSN_JOB_THREADS (CPU threads of a job; default: all cores but one), LSN_JOB_MEMORY_GIB (a job that takes more fails),
 LSN_RESUME (0: interrupted jobs wait to be resumed), LSN_SLICE_SECONDS (on ZeroGPU, how long a job has the GPU at a
-time; default 40), LSN_MCP (1: the public endpoints are MCP tools, too), GRADIO_SERVER_NAME, GRADIO_SERVER_PORT.
+time; default 40), LSN_MCP (1: the public endpoints are MCP tools, too), GRADIO_SERVER_NAME, GRADIO_SERVER_PORT;
+SPACE_HOST and SPACE_ID, which a Hugging Face Space has.
 """
 
 import logging
@@ -39,6 +40,8 @@ def main() -> None:
         public=flag("LSN_PUBLIC", not local),
         data_dir=DATA,
         queue_url=os.environ.get("LSN_QUEUE") or None,
+        address=f"https://{os.environ['SPACE_HOST']}" if os.environ.get("SPACE_HOST") else "",
+        source=f"https://huggingface.co/spaces/{os.environ['SPACE_ID']}" if os.environ.get("SPACE_ID") else "",
     )
     try:
         launching = launch_options(mcp=flag("LSN_MCP", False))

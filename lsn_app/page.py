@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
+from html import escape
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from starlette.requests import Request
+from starlette.responses import FileResponse
+from starlette.routing import Route
 
 from lsn_app.detect import tab as detect
+from lsn_app.detect.opening import choose_opening
 from lsn_app.endpoints import check_mcp, uploads_only
 from lsn_app.evaluate import tab as evaluate
 from lsn_app.negation import tab as negation
 from lsn_app.serving.requests import ZERO_SHOT
 from lsn_app.serving.store import Store
 from lsn_app.settings import Settings
-from lsn_app.shared.examples import EXAMPLES_DIR
-from lsn_app.shared.shared import Shared
+from lsn_app.shared.examples import EXAMPLES_DIR, load_examples
+from lsn_app.shared.shared import Shared, detector_choices
 from lsn_app.shared.theme import CSS_FILE, build_theme
 from lsn_app.shared.words import problem
 from lsn_app.train import tab as train
@@ -26,32 +32,49 @@ from lsn_core.jobs import Jobs
 
 log = logging.getLogger(__name__)
 
+_ASSETS = Path(__file__).resolve().parents[1] / "assets"
 TITLE = "Learn to say no"
-ABOUT = (
-    "CLIP tells your classes apart, and this page also tells you when a photo shows **none** of them: "
-    "it asks what the photo is, and what it is *not* (LSN, ICLR 2024)."
-)
+ABOUT = "CLIP names your classes. With a learned “no” it also tells when a photo shows none of them."
+PAPER = "https://openreview.net/forum?id=nanyAujl6e"
+_PREVIEW_PATH = "/preview.png"
 # Title, id (which a link names: ?tab=detect), function of what tabs share that fills the tab.
 TABS = (
     ("Detect", "detect", detect.build),
-    ('Does CLIP understand "not"?', "not", negation.build),
+    ("CLIP and “not”", "not", negation.build),
     ("Train", "train", train.build),
     ("Evaluate", "evaluate", evaluate.build),
 )
 MAX_FILE_SIZE = "512mb"  # of a data set; photos have a lower limit of their own
-# So that a copied address opens the same tab. The first tab is also "selected" while the page is built, before the
-# link was read.
-_LINK_IS_READ = "() => { window.lsnLinkIsRead = true; }"
+# So that a copied address opens the same tab, and Back goes back a tab. The first tab is also "selected" while the page
+# is built, before the link was read.
+_LINK_IS_READ = """() => {
+    window.lsnLinkIsRead = true;
+    window.addEventListener("popstate", () => {
+        const tab = new URL(window.location).searchParams.get("tab") ?? "detect";
+        document.querySelector(`#lsn-tabs button[data-tab-id="${CSS.escape(tab)}"]`)?.click();
+    });
+}"""
 _SHOW_IN_ADDRESS = """() => {
     if (!window.lsnLinkIsRead) return;
     const address = new URL(window.location);
-    address.searchParams.set("tab", "%s");
-    window.history.replaceState(null, "", address);
+    if ((address.searchParams.get("tab") ?? "detect") === "%s") return;
+    window.history.pushState(null, "", `${address.pathname}?tab=%s`);
 }"""
 
 
 class Page(gr.Blocks):
-    """Blocks that take uploaded files only."""
+    """Blocks that take uploaded files only, and tell others who link to them what they are.
+
+    Attributes:
+        address: where the page is served, as far as that is known.
+    """
+
+    address = ""
+
+    def get_config_file(self) -> Any:
+        """What the browser gets; with it, what a preview of a link says."""
+        config: dict[str, Any] = dict(super().get_config_file())
+        return config | {"simple_description": ABOUT, "thumbnail": f"{self.address}{_PREVIEW_PATH}"}
 
     async def preprocess_data(self, block_fn: Any, inputs: list[Any], *args: Any, **kwargs: Any) -> Any:
         # security: Gradio would download an address given in the place of an uploaded file, and read a bare path.
@@ -69,13 +92,14 @@ def build_app(settings: Settings | None = None) -> gr.Blocks:
     store, notice = _open_store(settings, jobs)
     # analytics_enabled: nothing is sent anywhere; delete_cache: uploads are looked for hourly and deleted after a day.
     with Page(title=TITLE, analytics_enabled=False, delete_cache=(3600, 86_400), fill_width=False) as page:
-        gr.Markdown(f"# {TITLE}\n{ABOUT}", elem_id="lsn-title")
+        gr.HTML(_header(settings), elem_id="lsn-title", padding=False)
         if notice:
             gr.HTML(problem(notice), elem_id="lsn-notice")
-        owner = None if jobs is None else train.browser_token(jobs)
+        owner = gr.State(None) if jobs is None else train.browser_token(jobs)
+        opening = choose_opening(store, load_examples())
         detector = gr.Dropdown(
-            [ZERO_SHOT, *store.detectors],
-            value=ZERO_SHOT,
+            detector_choices(store),
+            value=opening.label if opening else ZERO_SHOT,
             label="Detector",
             min_width=200,
             elem_id="lsn-detector",
@@ -85,10 +109,11 @@ def build_app(settings: Settings | None = None) -> gr.Blocks:
             for title, name, build in TABS:
                 with gr.Tab(title, id=name) as tab:
                     build(Shared(store, page, tabs, tab, detector, owner))
-                tab.select(None, js=_SHOW_IN_ADDRESS % name, api_visibility="private")
+                tab.select(None, js=_SHOW_IN_ADDRESS % (name, name), api_visibility="private")
         page.load(_tab_of_link, None, tabs, show_progress="hidden", api_visibility="private").then(
             None, js=_LINK_IS_READ, api_visibility="private"
         )
+    page.address = settings.address
     page.queue(max_size=64, default_concurrency_limit=2)
     return page
 
@@ -108,12 +133,25 @@ def launch_options(*, mcp: bool = False) -> dict[str, Any]:
         "theme": build_theme(),
         "css_paths": CSS_FILE,
         "allowed_paths": [str(EXAMPLES_DIR)],
+        "favicon_path": str(_ASSETS / "favicon.png"),
+        "app_kwargs": {"routes": [Route(_PREVIEW_PATH, _preview)]},
         "max_file_size": MAX_FILE_SIZE,
         "enable_monitoring": False,
         "ssr_mode": False,
         "footer_links": ["api", "settings"],
         "mcp_server": mcp,
     }
+
+
+async def _preview(request: Request) -> FileResponse:
+    return FileResponse(_ASSETS / "preview.png")
+
+
+def _header(settings: Settings) -> str:
+    links = [f'<a href="{PAPER}" target="_blank" rel="noopener">Paper (ICLR 2024)</a>']
+    if settings.source:
+        links.append(f'<a href="{escape(settings.source)}" target="_blank" rel="noopener">Code</a>')
+    return f'<header class="lsn-header"><h1>{TITLE}</h1><p>{ABOUT} <span>{" · ".join(links)}</span></p></header>'
 
 
 def _tab_of_link(request: gr.Request) -> Any:

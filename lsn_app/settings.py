@@ -19,6 +19,8 @@ class Settings:
         detectors_dir: where the shipped detectors are.
         data_dir: where training jobs are kept; None for a page without them.
         queue_url: address of a Redis server for the job queue, or None for SQLite.
+        address: where the page is served, such as https://example.org; for previews of links to it.
+        source: address of its code, to be linked to.
     """
 
     backbone: str = EMBEDDED
@@ -26,3 +28,5 @@ class Settings:
     detectors_dir: Path = DETECTORS_DIR
     data_dir: Path | None = None
     queue_url: str | None = None
+    address: str = ""
+    source: str = ""

@@ -5,11 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+from torch import Tensor
+
+from lsn_app.detect.thresholds import at_rate, predict
+from lsn_app.serving.encoder import Encoder
 from lsn_app.serving.photos import Photo, read_photo
-from lsn_app.serving.requests import DetectorRequest, Problem, open_detector, problem_at
+from lsn_app.serving.requests import DetectorRequest, Problem, open_baseline, open_detector, problem_at
 from lsn_app.serving.store import Store
 from lsn_core import Detector, Prediction, UserError
 from lsn_core.calibration import DEFAULT_TPR
+from lsn_core.prompts.nouns import noun_features, nouns, unlike
+from lsn_core.scores.registry import WORLD
+
+_RESEMBLED = 3
 
 
 @dataclass(frozen=True)
@@ -36,16 +44,21 @@ class Answer:
         detector: the detector, calibrated where it can be.
         temperature: the backbone's own.
         tpr: the wanted true positive rate that set the threshold.
+        baseline: the verdict of hand-written MCM; None where that is what is asked, or where it cannot serve.
+        resembles: nouns that the photo resembles more than it does any class, best first; empty where the score does
+            not look beyond the classes.
     """
 
     prediction: Prediction
     detector: Detector
     temperature: float
     tpr: float
+    baseline: Prediction | None = None
+    resembles: tuple[str, ...] = ()
 
     def at(self, tpr: float) -> Answer:
         """The same answer at another wanted true positive rate, without evidence; nothing is read or encoded for it."""
-        return replace(self, prediction=at_threshold(self.prediction, self.detector.threshold(tpr)), tpr=tpr)
+        return replace(self, prediction=at_rate(self.prediction, self.detector, tpr), tpr=tpr)
 
 
 def ask(store: Store, request: DetectRequest) -> Answer:
@@ -56,16 +69,19 @@ def ask(store: Store, request: DetectRequest) -> Answer:
     with problem_at("photo"):
         feature = encoder.encode_photo(request.photo)
     with problem_at("calibration"):
-        (prediction,) = detector.predict_features(feature, request.tpr)
-    return Answer(prediction, detector, encoder.temperature, request.tpr)
+        (prediction,) = predict(detector, feature, request.tpr)
+    baseline = open_baseline(store, request.detector)
+    other = None if baseline is None else predict(baseline, feature, request.tpr)[0]
+    resembles = _resembles(encoder, detector, feature) if WORLD in prediction.evidence else ()
+    return Answer(prediction, detector, encoder.temperature, request.tpr, other, resembles)
 
 
-def at_threshold(prediction: Prediction, threshold: float) -> Prediction:
-    """The prediction with the verdict of another threshold, without evidence; one with an error stays as it is."""
-    if prediction.score is None:
-        return prediction
-    verdict = "ID" if prediction.score >= threshold else "OOD"
-    return replace(prediction, threshold=threshold, verdict=verdict, evidence={})
+def _resembles(encoder: Encoder, detector: Detector, feature: Tensor) -> tuple[str, ...]:
+    candidates = unlike(detector.class_names)
+    cosines = (feature @ noun_features(encoder.backbone)[candidates].T)[0]
+    classes = (feature @ detector.written.T).amax()
+    best = cosines.topk(min(_RESEMBLED, len(candidates)))
+    return tuple(nouns()[candidates[i]].name for i in best.indices.tolist() if cosines[i] > classes)
 
 
 def score_line(store: Store, path: str, name: str, classes: str, tpr: float) -> dict[str, Any]:

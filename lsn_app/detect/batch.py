@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 
-from lsn_app.detect.answer import at_threshold
+from lsn_app.detect.thresholds import at_rate, predict, promises
 from lsn_app.shared import words
 from lsn_app.shared.csv_links import csv_text, download_link
 from lsn_app.shared.uploads import Batch
@@ -52,8 +51,7 @@ class BatchAnswer:
 
     def at(self, tpr: float) -> BatchAnswer:
         """The same answer at another wanted true positive rate, without evidence; nothing is read or encoded for it."""
-        threshold = self.detector.threshold(tpr)
-        return replace(self, predictions=[at_threshold(one, threshold) for one in self.predictions], tpr=tpr)
+        return replace(self, predictions=[at_rate(one, self.detector, tpr) for one in self.predictions], tpr=tpr)
 
     def without_reasons(self) -> BatchAnswer:
         """Without the cosines to each class: with a thousand photos and classes they take some hundred megabytes."""
@@ -67,13 +65,13 @@ def predict_batch(batch: Batch, detector: Detector, features: Mapping[int, torch
         features: as from `Batch.encode`.
         tpr: wanted true positive rate.
     """
-    calibrated = detector.calibration is not None
+    calibrated = promises(detector, tpr)
     predictions = [Prediction.failed(batch.errors.get(i), calibrated) for i in range(len(batch.images))]
     indices = list(features)
     for start in range(0, len(indices), _AT_ONCE):
         part = indices[start : start + _AT_ONCE]
         stacked = torch.cat([features[index] for index in part])
-        for index, prediction in zip(part, detector.predict_features(stacked, tpr), strict=True):
+        for index, prediction in zip(part, predict(detector, stacked, tpr), strict=True):
             predictions[index] = prediction
     return BatchAnswer(batch, predictions, detector, tpr)
 
@@ -89,8 +87,8 @@ def rows(predictions: Sequence[Prediction]) -> list[list[str | float | None]]:
 def summary(answer: BatchAnswer) -> str:
     """What came out, how far it can be trusted, and which files were no pictures, as HTML."""
     counts, total = Counter(one.verdict for one in answer.predictions), len(answer.predictions)
-    parts = [f"<b>{counts['ID']:,} of {total:,} photos {'shows' if counts['ID'] == 1 else 'show'} a known class</b>"]
-    parts.append(f"{counts['OOD']:,} {'shows' if counts['OOD'] == 1 else 'show'} none of them")
+    parts = [f"<b>{counts['ID']:,} of {total:,} {'photo' if total == 1 else 'photos'} taken as known</b>"]
+    parts.append(f"{counts['OOD']:,} as none of the classes")
     if counts[None]:
         parts.append(f"{counts[None]:,} could not be read")
     html = f'<p class="lsn-counted" role="status">{"; ".join(parts)}.</p>'
@@ -106,21 +104,18 @@ def summary(answer: BatchAnswer) -> str:
 
 
 def _trust(detector: Detector, tpr: float) -> str:
-    threshold = detector.threshold(tpr)
     if detector.calibration is None:
-        return (
-            f"The threshold {threshold:.4f} is uncalibrated: a rule of thumb without a known error rate. For one that "
-            "you can move and trust, add photos of your classes under “Calibrate” above."
-        )
+        return "The threshold is a rule of thumb without a known error rate, until photos of the classes calibrate it."
     count = len(detector.calibration)
-    if math.isinf(threshold):
+    if not promises(detector, tpr):
         return (
-            f"{count} calibration {'photo is' if count == 1 else 'photos are'} too few to keep {words.percent(tpr)} of "
-            f"known photos: {Calibration.images_needed(tpr)} are needed. There is no threshold, so every photo passes."
+            f"{count} calibration {'photo is' if count == 1 else 'photos are'} too few to promise that "
+            f"{words.percent(tpr)} of known photos are kept: {Calibration.images_needed(tpr)} are needed. "
+            "The threshold is a rule of thumb."
         )
     return (
-        f"The threshold {threshold:.4f}, set from {count} photos, keeps at least {words.percent(tpr)} of known photos. "
-        "The p-value is the share of known photos expected to score this low."
+        f"The threshold keeps at least {words.percent(tpr)} of known photos, by {count:,} of them. The p-value is the "
+        "share of known photos expected to score this low."
     )
 
 

@@ -11,14 +11,15 @@ from lsn_app.shared import words
 from lsn_app.shared.components import Components, Updates, UploadedFile
 from lsn_app.shared.messages import hidden_if_empty, message
 from lsn_app.shared.photo_input import file_of
-from lsn_app.shared.shared import Shared
-from lsn_core import Detector, UserError
+from lsn_app.shared.shared import Shared, detector_choices
+from lsn_core import UserError
+from lsn_core.class_names import join_class_names, split_class_names
 
 DEFAULT_CLASSES = "dog, cat, elephant, flamingo"
 
 
 class DetectorChoice:
-    """The components, and the functions that events call.
+    """The components, and the functions that events call. They are built in two parts, which stand apart on the page.
 
     Attributes:
         classes, detector, backbone: what decides which detector is asked.
@@ -27,20 +28,24 @@ class DetectorChoice:
     """
 
     def __init__(self, shared: Shared) -> None:
-        self.store = store = shared.store
+        self.shared, self.store = shared, shared.store
+        names = self._class_names(str(shared.detector.value))
         self.classes = gr.Textbox(
-            DEFAULT_CLASSES,
+            join_class_names(names) if names else DEFAULT_CLASSES,
             label="Known classes",
-            info="Separated by commas or lines. Press Enter to ask again.",
+            info="Type your own, separated by commas.",
             lines=1,
-            max_lines=6,
+            max_lines=3,
             elem_id="lsn-classes",
         )
-        self.own_classes = gr.HTML(visible=False, elem_id="lsn-own-classes")
         self.messages: dict[Place, gr.HTML] = {"classes": message("lsn-message-classes")}
-        self.ask_button = gr.Button("Ask again with these classes", size="sm", elem_id="lsn-ask")
+        self.ask_button = gr.Button("Ask with these classes", size="sm", elem_id="lsn-ask")
+
+    def build_model(self) -> None:
+        """The second part: detector and backbone."""
+        store = self.store
         with gr.Row():
-            self.detector = shared.detector
+            self.detector = self.shared.detector
             self.detector.render()
             self.backbone = gr.Dropdown(
                 store.choices,
@@ -48,6 +53,7 @@ class DetectorChoice:
                 label="CLIP model (backbone)",
                 min_width=200,
                 allow_custom_value=not store.public,
+                interactive=self.detector.value == ZERO_SHOT,
                 elem_id="lsn-backbone",
             )
         self.upload = gr.UploadButton(
@@ -65,35 +71,41 @@ class DetectorChoice:
     @property
     def outputs(self) -> Components:
         """The components that `choose` updates."""
-        return [self.classes, self.own_classes, self.ask_button, self.backbone, self.backbone_note]
+        return [self.classes, self.backbone, self.backbone_note]
 
-    def take_file(self, payload: UploadedFile, request: gr.Request) -> Updates:
+    def take_file(self, payload: UploadedFile, owner: str | None, request: gr.Request) -> Updates:
         """Chooses an uploaded detector and offers it to this visitor, or says why it is none."""
         path, name = file_of(payload)
         try:
             label = self.store.add_upload(Path(path), name, request.session_hash)
         except UserError as error:
             return {self.messages["model"]: hidden_if_empty(words.problem(str(error)))}
-        choices = [ZERO_SHOT, *self.store.offered(request.session_hash)]
+        choices = detector_choices(self.store, request.session_hash, owner)
         return {self.detector: gr.update(choices=choices, value=label), self.messages["model"]: hidden_if_empty("")}
 
-    def choose(self, label: str) -> tuple[Detector | None, Updates]:
-        """The chosen detector (None for zero-shot), and the inputs that it has a use for."""
-        zero_shot = label == ZERO_SHOT
-        updates: Updates = {
-            self.classes: gr.update(visible=zero_shot),
-            self.ask_button: gr.update(visible=zero_shot),
-            self.own_classes: gr.update(visible=False),
-            self.backbone: gr.update(interactive=True),
-        }
-        if zero_shot:
-            return None, updates
+    def is_edited(self, classes: str, label: str) -> bool:
+        """Whether other classes were typed than the chosen saved detector has."""
+        return label != ZERO_SHOT and tuple(split_class_names(classes or "")) != self._class_names(label)
+
+    def choose(self, label: str) -> Updates:
+        """The inputs as the chosen detector has them."""
+        updates: Updates = {self.backbone: gr.update(interactive=True)}
+        if label == ZERO_SHOT:
+            return updates
         try:
             detector, encoder = self.store.detector(label)
         except UserError:
-            return None, updates  # the answer that follows says why
-        names = ", ".join(detector.class_names)
-        updates[self.own_classes] = hidden_if_empty(words.note(f"This detector knows: {names}."))
-        updates[self.backbone] = gr.update(value=encoder.name, interactive=False)
-        updates[self.backbone_note] = hidden_if_empty(words.backbone_note(encoder.name))
-        return detector, updates
+            return updates  # the answer that follows says why
+        return {
+            self.classes: join_class_names(detector.class_names),
+            self.backbone: gr.update(value=encoder.name, interactive=False),
+            self.backbone_note: hidden_if_empty(words.backbone_note(encoder.name)),
+        }
+
+    def _class_names(self, label: str) -> tuple[str, ...]:
+        if label == ZERO_SHOT:
+            return ()
+        try:
+            return self.store.detector(label)[0].class_names
+        except UserError:
+            return ()

@@ -7,31 +7,33 @@ from typing import Any
 import gradio as gr
 from gradio.data_classes import FileData
 
+from lsn_app.detect import words as detect_words
 from lsn_app.detect.answer import Answer, DetectRequest, ask, score_line
-from lsn_app.detect.batch_panel import BatchPanel, way_here
-from lsn_app.detect.calibration_panel import HIGHEST, LOWEST, CalibrationPanel
+from lsn_app.detect.batch_panel import BatchPanel
+from lsn_app.detect.calibration_panel import HIGHEST, LOWEST, CalibrationPanel, CalibrationSet
+from lsn_app.detect.details_panel import DetailsPanel
 from lsn_app.detect.detector_choice import DEFAULT_CLASSES, DetectorChoice
 from lsn_app.detect.heatmap_panel import HeatMapPanel, build_endpoint
-from lsn_app.detect.plots import negative_bars, positive_bars, score_scale
-from lsn_app.detect.words import empty_card, failed_card, verdict_card
+from lsn_app.detect.opening import choose_opening
 from lsn_app.serving.photos import Photo
 from lsn_app.serving.requests import ZERO_SHOT, DetectorRequest, Place, Problem
 from lsn_app.shared import words
 from lsn_app.shared.address import Address, read_rate
 from lsn_app.shared.components import Event, EventOptions, Inputs, Updates, UpdatesOrSkip, Values
-from lsn_app.shared.examples import Example
-from lsn_app.shared.messages import Messages, hidden_if_empty, plot_title, tell
+from lsn_app.shared.examples import Example, load_examples
+from lsn_app.shared.messages import Messages, hidden_if_empty, tell
 from lsn_app.shared.photo_input import PhotoInput, file_of
-from lsn_app.shared.shared import Shared
+from lsn_app.shared.shared import Shared, detector_choices
 from lsn_core import UserError
 from lsn_core.calibration import DEFAULT_TPR
 
 _SHARED: EventOptions = {"concurrency_id": "model", "concurrency_limit": 2, "api_visibility": "private"}
 _PLACES: tuple[Place, ...] = ("photo", "classes", "model", "calibration")
-_GO_TO_PHOTO = """() => {
-    const narrow = window.innerWidth < 700, calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
-    document.querySelector(narrow ? "#lsn-verdict" : "#lsn-photo").scrollIntoView(
-        {behavior: calm ? "auto" : "smooth", block: narrow ? "center" : "start"});
+_TO_VERDICT = """() => {
+    const verdict = document.querySelector("#lsn-verdict"), box = verdict.getBoundingClientRect();
+    if (box.top >= 0 && box.bottom <= window.innerHeight) return;
+    const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
+    verdict.scrollIntoView({behavior: calm ? "auto" : "smooth", block: "center"});
 }"""
 
 
@@ -46,12 +48,13 @@ def build(shared: Shared) -> None:
 
         Args:
             image: the photo (JPEG, PNG, WebP, BMP, GIF or TIFF), uploaded here or as a data URL; no address is fetched.
-            classes: names of the known classes, separated by commas or line ends; at least two.
+            classes: names of the known classes, separated by commas or line ends.
             tpr: wanted true positive rate, between 0 and 1; of effect only for a calibrated detector.
 
         Returns:
             file, verdict ("ID" or "OOD"), score, threshold, calibrated, p_value, predicted_class, positive (class ->
-            cosine), negative (class -> cosines), error (a sentence where there is no verdict, else null).
+            cosine), negative (class -> cosines), score_name, evidence (part of the score -> how far it lies above that
+            of an image at the threshold), error (a sentence where there is no verdict, else null).
         """
         return score_line(store, *file_of(image), classes, tpr)
 
@@ -62,30 +65,26 @@ class _DetectTab:
     """The tab's components, and the functions that its events call."""
 
     def __init__(self, shared: Shared) -> None:
-        self.store, self.page = shared.store, shared.page
+        self.shared, self.store, self.page = shared, shared.store, shared.page
+        self.opening = choose_opening(self.store, load_examples())
+        first = None if self.opening is None else self.opening.answer
         self.answer = gr.State(None)  # the Answer on the page, or None
+        self.photo = PhotoInput("lsn", first=self.opening.example if self.opening else None)
         with gr.Row():
-            with gr.Column(scale=2, min_width=300):
-                self.photo = PhotoInput("lsn", hint=way_here("Many photos at once? See below."))
-            with gr.Column(scale=3, min_width=300):
+            with gr.Column(scale=1, min_width=300):
+                self.photo.build()
+                card = detect_words.verdict_card(first) if first else detect_words.empty_card()
+                self.card = gr.HTML(card, elem_id="lsn-verdict-box", padding=False)
+                compared = detect_words.baseline_card(first) if first else ""
+                self.baseline = gr.HTML(compared, elem_id="lsn-baseline", padding=False)
+            with gr.Column(scale=1, min_width=300):
+                why = detect_words.reasons(first) if first else ""
+                self.why = gr.HTML(why, elem_id="lsn-why", padding=False)
                 self.choice = DetectorChoice(shared)
-                self.card = gr.HTML(empty_card(), elem_id="lsn-verdict")
-                self.scale = gr.Plot(show_label=False, visible=False, elem_id="lsn-scale")
-                self.calibration = CalibrationPanel(self.store)
-        with gr.Row(visible=False) as self.reasons:
-            with gr.Column(min_width=300):
-                plot_title(
-                    "What it is",
-                    "How well “a photo of a …” fits, compared across the classes. Together they make 100 %.",
-                )
-                self.positive = gr.Plot(show_label=False, elem_id="lsn-positive")
-            with gr.Column(min_width=300):
-                plot_title(
-                    "What it is not",
-                    "How well “not a photo of a …” fits, compared across the classes. The class that is there should "
-                    "have a short bar; CLIP overlooks the “not” until negative prompts are learned.",
-                )
-                self.negative = gr.Plot(show_label=False, elem_id="lsn-negative")
+        with gr.Accordion("Detector and calibration", open=False, elem_id="lsn-settings"):
+            self.choice.build_model()
+            self.calibration = CalibrationPanel(self.store)
+        self.details = DetailsPanel()
         self.tpr = self.calibration.tpr
         self.messages: Messages = {
             "photo": self.photo.message,
@@ -95,48 +94,48 @@ class _DetectTab:
         self.asked: Inputs = {*self.choice.inputs, self.tpr, self.calibration.state}
         self.heat_maps = HeatMapPanel(self.store, {self.photo.state, *self.asked}, self._request)
         self.many = BatchPanel(self.store, self.photo.examples, self.asked, self._request, self.tpr, self.messages)
+        self.photo.build_credits()
+        names_alone = ("detector", ZERO_SHOT)
         self.address = Address(
             "detect",
             "example",
             "#lsn-credit",
             {
-                "detector": (self.choice.detector, ZERO_SHOT),
-                "classes": (self.choice.classes, DEFAULT_CLASSES),
+                "detector": (self.choice.detector, shared.detector.value),
+                "classes": (self.choice.classes, ""),
                 "backbone": (self.choice.backbone, self.store.default),
                 "tpr": (self.tpr, DEFAULT_TPR),
             },
+            only_with={"classes": names_alone, "backbone": names_alone},
         )
 
     def _request(self, values: Values) -> DetectRequest:
         """What is asked, in the values of `asked`; of the photo in its state, where that is among them."""
-        return DetectRequest(
-            values.get(self.photo.state),
-            DetectorRequest(
-                values[self.choice.classes],
-                values[self.choice.detector],
-                values[self.choice.backbone],
-                tuple(values[self.calibration.state]),
-            ),
-            float(values[self.tpr]),
+        wanted = DetectorRequest(
+            values[self.choice.classes] or "", values[self.choice.detector], values[self.choice.backbone]
         )
+        taken: CalibrationSet | None = values[self.calibration.state]
+        if taken is not None and taken.belongs_to == wanted.identity:
+            wanted = DetectorRequest(wanted.classes, wanted.label, wanted.backbone, taken.photos)
+        return DetectRequest(values.get(self.photo.state), wanted, float(values[self.tpr]))
 
     # -- events -------------------------------------------------------------------------------------------------------
 
     def connect(self) -> None:
         """Connects the components to what they ask for."""
-        choice, many = self.choice, self.many
-        question = {self.photo.state, *self.asked}
+        choice, many, photo, calibration = self.choice, self.many, self.photo, self.calibration
+        question = {photo.state, *self.asked}
         results = [
             self.answer,
             self.card,
-            self.scale,
-            self.positive,
-            self.negative,
-            self.reasons,
+            self.baseline,
+            self.why,
+            *self.details.outputs,
             self.tpr,
+            *calibration.outputs,
             *self.messages.values(),
         ]
-        everything = [*self.photo.outputs[:-1], *results]  # the photo's message is among the results
+        everything = [*photo.outputs[:-1], *results]  # the photo's message is among the results
 
         def photo_event(event: Event) -> None:
             self.heat_maps.follow(event)
@@ -147,22 +146,33 @@ class _DetectTab:
             many.ask_after(event)
 
         # preprocess=False: Gradio's own would open the file with Pillow; open_image is to be the only one who does.
-        uploaded = {self.photo.image, *self.asked}
-        photo_event(self.photo.image.upload(self.take_photo, uploaded, everything, preprocess=False, **_SHARED))
+        for upload, take in ((photo.image, self.take_photo), (photo.own, self.take_own)):
+            event = upload.upload(take, {upload, *self.asked}, everything, preprocess=False, **_SHARED)
+            event.then(None, js=_TO_VERDICT, api_visibility="private")
+            photo_event(event)
         # The photo's own value is still the old one when it is cleared.
-        photo_event(self.photo.image.clear(self.drop_photo, None, everything, **_SHARED))
-        photo_event(self.photo.gallery.select(self.take_example, self.asked, everything, **_SHARED))
-        photo_event(many.table.select(self.pick_photo, {many.photos, *self.asked}, everything, **_SHARED))
-        many.table.select(None, js=_GO_TO_PHOTO, api_visibility="private")
+        photo_event(photo.image.clear(self.drop_photo, None, everything, **_SHARED))
+        picked = (
+            photo.gallery.select(self.take_example, self.asked, everything, **_SHARED),
+            many.table.select(self.pick_photo, {many.photos, *self.asked}, everything, **_SHARED),
+        )
+        for event in picked:
+            event.then(None, js=_TO_VERDICT, api_visibility="private")
+            photo_event(event)
 
         asking = [choice.classes.submit, choice.classes.blur, choice.ask_button.click]
-        question_event(gr.on(asking, self.ask_again, question, results, trigger_mode="always_last", **_SHARED))
-        chosen = choice.detector.change(
-            self.choose_detector, choice.detector, [*choice.outputs, self.calibration.box], **_SHARED
+        typed = gr.on(
+            asking, self.ask_typed, question, [*results, choice.detector], trigger_mode="always_last", **_SHARED
         )
+        question_event(typed)
+        chosen = choice.detector.change(choice.choose, choice.detector, choice.outputs, **_SHARED)
         question_event(chosen.then(self.ask_again, question, results, **_SHARED))
         choice.upload.upload(
-            choice.take_file, choice.upload, [choice.detector, self.messages["model"]], preprocess=False, **_SHARED
+            choice.take_file,
+            [choice.upload, self.shared.owner],
+            [choice.detector, self.messages["model"]],
+            preprocess=False,
+            **_SHARED,
         )
         chosen = choice.backbone.input(
             lambda name: hidden_if_empty(words.backbone_note(name)),
@@ -171,14 +181,9 @@ class _DetectTab:
             api_visibility="private",
         )
         question_event(chosen.then(self.ask_again, question, results, **_SHARED))
-        taken = self.calibration.files.change(
-            self.calibration.take,
-            [self.calibration.files, choice.detector, choice.backbone],
-            [self.calibration.state, self.calibration.note],
-            preprocess=False,
-            **_SHARED,
-        )
-        question_event(taken.success(self.ask_again, question, results, **_SHARED))
+        files = (calibration.files.upload, calibration.files.delete, calibration.files.clear)
+        given = {calibration.files, *question}
+        question_event(gr.on(files, self.calibrate, given, results, preprocess=False, **_SHARED))
         live: EventOptions = {
             "show_progress": "hidden",
             "trigger_mode": "always_last",
@@ -188,13 +193,14 @@ class _DetectTab:
         for slider, other in ((self.tpr, many.near), (many.near, self.tpr)):
             slider.input(None, slider, other, js="(rate) => rate", api_visibility="private")
             self.address.follow_slider("tpr", slider)
-            slider.input(self.move_threshold, [self.answer, slider], [self.card, self.scale], **live)
+            slider.input(self.move_threshold, [self.answer, slider], [self.card, self.details.scale], **live)
             slider.input(many.move_threshold, [many.state, slider], [many.table, many.summary], **live)
+            slider.release(self.ask_again, question, results, **live)
         many.connect()
         opened = self.page.load(
             self.open_link,
-            self.asked,
-            list(dict.fromkeys([*choice.inputs, choice.backbone_note, *everything])),
+            {self.shared.owner, *question},
+            list(dict.fromkeys([*choice.inputs, *everything])),
             show_progress="hidden",
             **_SHARED,
         )
@@ -203,11 +209,15 @@ class _DetectTab:
 
     def drop_photo(self) -> Updates:
         """The page without a photo."""
-        return {**self._nothing(empty_card()), **self._tell(None), **self.photo.drop()}
+        return {**self._nothing(detect_words.empty_card()), **self._tell(None), **self.photo.drop()}
 
     def take_photo(self, values: Values) -> Updates:
-        """An uploaded photo."""
+        """A photo that was dropped or pasted in its place."""
         return self._take_photo(*self.photo.upload(values[self.photo.image]), values)
+
+    def take_own(self, values: Values) -> Updates:
+        """A photo that was chosen by the button."""
+        return self._take_photo(*self.photo.take(*file_of(values[self.photo.own])), values)
 
     def pick_photo(self, event: gr.SelectData, values: Values) -> UpdatesOrSkip:
         """One of many photos, which was picked in their table."""
@@ -222,7 +232,7 @@ class _DetectTab:
 
     def _take_photo(self, photo: Photo | None, updates: Updates, values: Values) -> Updates:
         if photo is None:
-            return {**self._nothing(failed_card()), **self._tell(None), **updates}
+            return {**self._nothing(detect_words.failed_card()), **self._tell(None), **updates}
         try:
             return {**updates, **self._answered(ask(self.store, self._request({**values, self.photo.state: photo})))}
         except Problem as problem:
@@ -238,89 +248,101 @@ class _DetectTab:
         photo, updates = self.photo.example(example)
         return {**updates, **self.ask_again({**values, self.photo.state: photo})}
 
-    def open_link(self, request: gr.Request, values: Values) -> UpdatesOrSkip:
-        """What a link asks for: `?detector=imagenette&classes=a,b&backbone=embedded&tpr=0.9&example=dog.jpg`."""
+    def open_link(self, request: gr.Request, values: Values) -> Updates:
+        """What a link asks for: `?detector=imagenette&tpr=0.9&example=dog.jpg`, or `?classes=a,b&backbone=embedded`."""
         query = {name: str(value)[:10_000] for name, value in request.query_params.items()}
+        choices = detector_choices(self.store, request.session_hash, values[self.shared.owner])
+        offered: Updates = {self.choice.detector: gr.update(choices=choices)}
         if query.get("tab", "detect") != "detect":
-            return gr.skip()
+            return {**offered, **self.ask_again(values)}
+        asked, wrong = self._read_link(query, {label for _, label in choices})
+        updates: Updates = {**offered, **asked}
+        if label := asked.get(self.choice.detector):
+            updates[self.choice.detector] = gr.update(choices=choices, value=label)
+            updates |= self.choice.choose(label) | {
+                part: asked[part] for part in (self.choice.classes,) if part in asked
+            }
+        asked = {**values, **{part: value for part, value in asked.items() if part in self.asked}}
+        example = self.photo.find(query.get("example", ""))
+        answer = self._take_example(example, asked) if example else self.ask_again(asked)
+        if self.tpr in updates and self.tpr in answer:
+            answer[self.tpr] = {**answer[self.tpr], "value": updates[self.tpr]}
+        updates |= answer
+        if wrong:
+            updates[self.messages["model"]] = hidden_if_empty(words.problem(wrong))
+        return updates
+
+    def _read_link(self, query: dict[str, str], labels: set[str]) -> tuple[Updates, str]:
+        """The components' values that a link asks for, and a sentence on what in it was wrong."""
         updates: Updates = {}
+        wrong = []
         if "classes" in query:
             updates[self.choice.classes] = query["classes"]
-        if query.get("detector") in self.store.detectors:
-            updates[self.choice.detector] = query["detector"]
-        if query.get("backbone") in self.store.choices:
-            updates[self.choice.backbone] = query["backbone"]
-            updates[self.choice.backbone_note] = hidden_if_empty(words.backbone_note(query["backbone"]))
+            updates[self.choice.detector] = ZERO_SHOT
+        if (label := query.get("detector")) in labels:
+            updates[self.choice.detector] = label
+        elif label is not None:
+            wrong.append(f"The link names a detector, “{label}”, that cannot be had here: it may be somebody's own.")
+        if (backbone := query.get("backbone")) in self.store.choices:
+            updates[self.choice.backbone] = backbone
+        elif backbone is not None:
+            wrong.append(f"The link names a CLIP model, “{backbone}”, that is not offered here.")
         rate = read_rate(query.get("tpr"), LOWEST, HIGHEST)
         if rate is not None:
             updates[self.tpr] = rate
-        if example := self.photo.find(query.get("example", "")):
-            asked = {**values, **{part: value for part, value in updates.items() if part in self.asked}}
-            answer = self._take_example(example, asked)
-            if rate is not None:
-                answer[self.tpr] = {**answer.get(self.tpr, gr.update()), "value": rate}
-            updates |= answer
-        return updates or gr.skip()
+        elif "tpr" in query:
+            wrong.append(f"The link's share of known photos, “{query['tpr']}”, is not between {LOWEST} and {HIGHEST}.")
+        if "example" in query and not self.photo.find(query["example"]):
+            wrong.append(f"The link names an example photo, “{query['example']}”, that is not here.")
+        return updates, " ".join(wrong)
 
-    def choose_detector(self, label: str) -> Updates:
-        """Shows the inputs that the chosen detector has a use for."""
-        detector, updates = self.choice.choose(label)
-        calibrated = detector is not None and detector.calibration is not None
-        return {**updates, self.calibration.box: gr.update(visible=not calibrated)}
+    def ask_typed(self, values: Values) -> Updates:
+        """The answer with the classes as typed: by their names alone, where the chosen detector has others."""
+        if not self.choice.is_edited(values[self.choice.classes], values[self.choice.detector]):
+            return self.ask_again(values)
+        answer = self.ask_again({**values, self.choice.detector: ZERO_SHOT})
+        return {**answer, self.choice.detector: ZERO_SHOT}
 
     def ask_again(self, values: Values) -> Updates:
         """The answer about the photo at hand; without one, nothing changes, as one may just be on its way."""
         request = self._request(values)
+        dropped = self.calibration.drop_unless_for(values[self.calibration.state], request.detector)
         if request.photo is None:
-            return self._tell(None)
+            return {**dropped, **self._tell(None)}
         try:
-            return self._answered(ask(self.store, request))
+            return {**dropped, **self._answered(ask(self.store, request))}
         except Problem as problem:
-            return self._failed(problem)
+            return {**dropped, **self._failed(problem)}
+
+    def calibrate(self, values: Values, progress: gr.Progress = gr.Progress()) -> Updates:  # noqa: B008
+        """The answer with the calibration photos that were added or removed."""
+        files = [file_of(item) for item in values[self.calibration.files] or ()]
+        taken, updates = self.calibration.take(files, self._request(values).detector, progress)
+        return {**updates, **self.ask_again({**values, self.calibration.state: taken})}
 
     def move_threshold(self, answer: Answer | None, tpr: float) -> UpdatesOrSkip:
-        """The verdict at another wanted true positive rate; the reasons stay, as they do not depend on it."""
-        return gr.skip() if answer is None else self._verdict(answer.at(float(tpr)))
+        """The verdict at another wanted true positive rate; the reasons follow when the slider is let go."""
+        if answer is None:
+            return gr.skip()
+        answer = answer.at(float(tpr))
+        return {self.card: detect_words.verdict_card(answer), self.details.scale: self.details.draw_scale(answer)}
 
     def _answered(self, answer: Answer) -> Updates:
         return {
             self.answer: answer,
-            **self._verdict(answer),
-            **self._reasons(answer),
+            self.card: detect_words.verdict_card(answer),
+            self.baseline: detect_words.baseline_card(answer),
+            self.why: detect_words.reasons(answer),
+            **self.details.show(answer),
             self.tpr: gr.update(interactive=answer.detector.calibration is not None),
             **self._tell(None),
         }
 
-    def _verdict(self, answer: Answer) -> Updates:
-        prediction, detector = answer.prediction, answer.detector
-        scores = detector.calibration.scores.tolist() if detector.calibration else None
-        assert prediction.score is not None and prediction.threshold is not None
-        scale = score_scale(
-            prediction.score,
-            prediction.threshold,
-            known=prediction.verdict == "ID",
-            calibration=scores,
-            score_label="score" if detector.score_name == "lsn" else f"score ({detector.score_name})",
-        )
-        return {
-            self.card: verdict_card(prediction, answer.tpr, len(scores or ())),
-            self.scale: gr.update(value=scale, visible=True),
-        }
-
-    def _reasons(self, answer: Answer) -> Updates:
-        prediction = answer.prediction
-        return {
-            self.positive: positive_bars(prediction.positive, answer.temperature),
-            self.negative: negative_bars(prediction.positive, prediction.negative, answer.temperature),
-            self.reasons: gr.update(visible=True),
-        }
-
     def _failed(self, problem: Problem) -> Updates:
-        return {**self._nothing(failed_card()), **self._tell(problem)}
+        return {**self._nothing(detect_words.failed_card()), **self._tell(problem)}
 
     def _nothing(self, card: str) -> Updates:
-        hidden = gr.update(visible=False)
-        return {self.answer: None, self.card: card, self.scale: hidden, self.reasons: hidden}
+        return {self.answer: None, self.card: card, self.baseline: "", self.why: "", **self.details.hide()}
 
     def _tell(self, problem: Problem | None) -> Updates:
         return tell(self.messages, _PLACES, problem)

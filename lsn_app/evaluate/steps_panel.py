@@ -12,6 +12,7 @@ from lsn_app.shared import words
 from lsn_app.shared.components import Inputs, UploadedFiles, Values
 from lsn_app.shared.messages import message
 from lsn_app.shared.photo_input import file_of
+from lsn_app.shared.shared import detector_choices
 
 EXAMPLE_CLASSES = "cat, dog, elephant, flamingo, church, guitar, school bus, daisy"  # half of the examples
 
@@ -29,9 +30,7 @@ class StepsPanel:
         self.example = gr.State(False)
         self.try_it = gr.Button("Try it with the example photos", size="sm", visible=examples, elem_id="eval-example")
         _heading("1. The detector")
-        self.detector = gr.Dropdown(
-            [ZERO_SHOT, *store.detectors], value=ZERO_SHOT, label="Detector", elem_id="eval-detector"
-        )
+        self.detector = gr.Dropdown(detector_choices(store), value=ZERO_SHOT, label="Detector", elem_id="eval-detector")
         self.classes = gr.Textbox(
             EXAMPLE_CLASSES,
             label="Known classes",

@@ -19,11 +19,10 @@ from lsn_app.shared import words
 from lsn_app.shared.components import EventOptions, Updates, UpdatesOrSkip, Values
 from lsn_app.shared.examples import load_examples
 from lsn_app.shared.messages import plot_title, tell
-from lsn_app.shared.shared import Shared
+from lsn_app.shared.shared import Shared, detector_choices
 from lsn_app.shared.uploads import open_known
 from lsn_core import UserError
 from lsn_core.class_names import join_class_names
-from lsn_core.jobs import Job
 from lsn_core.metrics import threshold_at_tpr
 
 # On a phone the result is far from the button that asks for it.
@@ -55,8 +54,6 @@ class _EvaluateTab:
         self.examples = load_examples()
         self.stops: dict[str | None, threading.Event] = {}  # by session, while it measures
         self.cache = self.store.jobs.files.cache if self.store.jobs else Path(tempfile.mkdtemp(prefix="lsn-features-"))
-        self.labels: dict[str, str] = {}  # of the detectors of jobs, by job
-        self.titles = {ZERO_SHOT: "Zero-shot"}  # by label
         gr.Markdown(
             "How well does a detector tell photos of its classes from photos of other things? Give some of both, and "
             "see it beside MCM, the usual way to do without learning."
@@ -119,7 +116,8 @@ class _EvaluateTab:
             "js": _TO_RESULT,
             **_QUICK,
         }
-        run: EventOptions = {"fn": self.run, "outputs": results, "show_progress_on": self.card, **asked, **_RUN}
+        given = {**asked, "inputs": {self.shared.owner, *steps.inputs}}
+        run: EventOptions = {"fn": self.run, "outputs": results, "show_progress_on": self.card, **given, **_RUN}
         started = steps.start.click(**begun).then(**run)
         example = [steps.example, steps.known, steps.others, steps.detector, steps.classes]
         tried = steps.try_it.click(self.take_example, None, example, **_QUICK).then(**inspecting)
@@ -128,23 +126,16 @@ class _EvaluateTab:
         steps.stop.click(self.halt, None, idle, cancels=[started, tried], **_QUICK)
         page.unload(self.leave)
         page.load(self.open_link, None, steps.detector, **_QUICK)
-        owner = [self.shared.owner] if self.shared.owner else []
-        self.shared.tab.select(self.offer, [steps.detector, self.shared.detector, *owner], steps.detector, **_QUICK)
+        self.shared.tab.select(self.offer, [steps.detector, self.shared.owner], steps.detector, **_QUICK)
 
     def open_link(self, request: gr.Request) -> str | UpdatesOrSkip:
         """What a link asks for: `?tab=evaluate&detector=imagenette`."""
         label = str(request.query_params.get("detector"))
         return label if label in self.store.detectors else gr.skip()
 
-    def offer(self, chosen: str, in_detect: str, owner: str | None = None) -> UpdatesOrSkip:
-        """The detectors to choose from: also those of this browser's jobs, and the one that Detect uses."""
-        choices = [(label, label) for label in (ZERO_SHOT, *self.store.detectors)]
-        if self.store.jobs and isinstance(owner, str) and owner:
-            choices += [(f"{job.name} (my job)", self._label(job)) for job in self.store.jobs.list(owner) if job.result]
-        known = {value for _, value in choices}
-        if in_detect and in_detect not in known:
-            choices.append((self.titles.setdefault(in_detect, "The one in Detect"), in_detect))
-        return gr.update(choices=choices, value=chosen)
+    def offer(self, chosen: str, owner: str | None, request: gr.Request) -> UpdatesOrSkip:
+        """The detectors to choose from: also what this visitor uploaded and trained."""
+        return gr.update(choices=detector_choices(self.store, request.session_hash, owner), value=chosen)
 
     def take_files(self, values: Values) -> Updates:
         """Whether the examples still are what is measured, and the class list."""
@@ -253,8 +244,11 @@ class _EvaluateTab:
             return {**hidden, **self._idle(), **self._tell(problem), self.card: evaluate_words.failed()}
         finally:
             self.stops.pop(session.session_hash, None)
-        label = request.detector.label
-        return {**self._idle(), **self._tell(None), **self._results(report, self.titles.get(label, label))}
+        titles = detector_choices(
+            self.store, session.session_hash, values[self.shared.owner], names_alone="Names alone"
+        )
+        title = {label: title for title, label in titles}.get(request.detector.label, "This detector")
+        return {**self._idle(), **self._tell(None), **self._results(report, title)}
 
     def _results(self, report: Report, name: str) -> Updates:
         evaluation, detector = report.evaluation, report.detector
@@ -271,13 +265,6 @@ class _EvaluateTab:
             self.histograms: evaluate_plots.score_histograms(evaluation.known[OURS], scores, lines, label),
             self.roc: evaluate_plots.roc_curves(evaluation.known, evaluation.others),
         }
-
-    def _label(self, job: Job) -> str:
-        assert self.store.jobs is not None
-        if job.id not in self.labels:
-            self.labels[job.id] = self.store.register(self.store.jobs.result(job.id))
-            self.titles[self.labels[job.id]] = job.name
-        return self.labels[job.id]
 
     def _idle(self) -> Updates:
         return {self.steps.start: gr.update(visible=True), self.steps.stop: gr.update(visible=False)}

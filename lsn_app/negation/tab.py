@@ -64,6 +64,8 @@ class _NegationTab:
         with gr.Row():
             with gr.Column(scale=2, min_width=300):
                 self.photo = PhotoInput("not", height=260)
+                self.photo.build()
+                self.photo.build_credits()
             with gr.Column(scale=3, min_width=300):
                 self._build_texts()
         heading(
@@ -155,6 +157,8 @@ class _NegationTab:
         follow = partial(self.address.follow, figure=None)
         uploaded = {self.photo.image, *self.asked}
         follow(self.photo.image.upload(self.take_photo, uploaded, everything, preprocess=False, **SHARED))
+        own = {self.photo.own, *self.asked}
+        follow(self.photo.own.upload(self.take_own, own, everything, preprocess=False, **SHARED))
         follow(self.photo.image.clear(self.drop_photo, None, everything, **SHARED))
         follow(self.photo.gallery.select(self.take_example, self.asked, everything, **SHARED))
         for button, preset in zip(self.presets, PRESETS, strict=True):
@@ -215,7 +219,13 @@ class _NegationTab:
 
     def take_photo(self, values: Values) -> Updates:
         """An uploaded photo; what it shows is not known."""
-        photo, updates = self.photo.upload(values[self.photo.image])
+        return self._take_photo(*self.photo.upload(values[self.photo.image]), values)
+
+    def take_own(self, values: Values) -> Updates:
+        """A photo that was chosen by the button; what it shows is not known."""
+        return self._take_photo(*self.photo.take(*file_of(values[self.photo.own])), values)
+
+    def _take_photo(self, photo: Photo | None, updates: Updates, values: Values) -> Updates:
         if photo is None:
             return {**self.drop_photo(), **updates}
         request = self._request({**values, self.table.truth: ""})

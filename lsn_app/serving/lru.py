@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Hashable
 from typing import Any
 
-_PHOTOS, _TEXTS, _BACKBONES, _DETECTORS, _VIEWS, _REGISTERED = 8192, 20_000, 3, 8, 4, 1024
+_PHOTOS, _TEXTS, _BACKBONES, _DETECTORS, _PREPARED, _VIEWS, _REGISTERED = 8192, 20_000, 3, 8, 16, 4, 1024
 
 
 class LRU:

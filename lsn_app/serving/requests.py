@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -14,8 +14,10 @@ from lsn_app.serving.photos import Photo
 from lsn_app.serving.store import Store
 from lsn_core import Detector, UserError
 from lsn_core.class_names import check_class_names, split_class_names
+from lsn_core.scores.registry import BASELINE, SCORES
 
-ZERO_SHOT = "Zero-shot from the class names"
+ZERO_SHOT = "names"  # in the place of a detector's label
+ZERO_SHOT_TITLE = "The class names alone, nothing learned"
 MAX_CLASSES = 1000
 _LONGEST_LIST = 40_000
 Place = Literal["photo", "texts", "classes", "model", "calibration", "files", "known", "others", "batch"]
@@ -46,7 +48,7 @@ class DetectorRequest:
         classes: class names as typed; of no meaning where a saved detector is chosen.
         label: of a saved detector (shipped, uploaded or trained here), or ZERO_SHOT.
         backbone: name of the backbone for ZERO_SHOT.
-        calibration: photos of the known classes, for a detector that has no calibration of its own.
+        calibration: photos of the known classes, which then set the threshold.
     """
 
     classes: str
@@ -54,18 +56,57 @@ class DetectorRequest:
     backbone: str = ""
     calibration: tuple[Photo, ...] = ()
 
+    @property
+    def identity(self) -> tuple[str, ...]:
+        """What a calibration belongs to: it holds for no other detector, classes or backbone."""
+        return (
+            (self.label,) if self.label != ZERO_SHOT else (ZERO_SHOT, self.backbone, *split_class_names(self.classes))
+        )
+
 
 def open_detector(store: Store, wanted: DetectorRequest) -> tuple[Detector, Encoder]:
     """The detector that is asked for, and its backbone. Raises Problem for a user's mistake."""
-    with problem_at("model"):
-        detector, encoder = open_saved(store, wanted.label, wanted.backbone)
-    if detector is None:
+    saved, encoder, names = _open(store, wanted)
+
+    def prepare() -> Detector:
         with problem_at("classes"):
-            detector = encoder.zero_shot(parse_classes(wanted.classes))
-    if wanted.calibration and detector.calibration is None:
-        with problem_at("calibration"):
-            detector = detector.calibrate(encode_all(encoder, wanted.calibration))
-    return detector, encoder
+            detector = saved or encoder.zero_shot(names)
+        return _calibrated(detector, encoder, wanted)
+
+    return store.prepare((encoder.fingerprint, wanted.label, names, wanted.calibration), prepare), encoder
+
+
+def open_baseline(store: Store, wanted: DetectorRequest) -> Detector | None:
+    """Hand-written MCM of the same classes, which every detector has to beat; None where it is that or cannot serve.
+
+    Its threshold is set like the detector's: by the calibration photos, or else by the spread of MCM over the training
+    photos, as far as the detector's file has it. Raises Problem as `open_detector` does.
+    """
+    saved, encoder, names = _open(store, wanted)
+    if (saved is not None and saved.score_name == BASELINE) or len(names) < SCORES[BASELINE].min_classes:
+        return None
+
+    def prepare() -> Detector:
+        written = encoder.zero_shot(names)
+        if saved is not None:
+            written = written.with_fit(replace(saved.fit, photos=None), written.score_name)
+        return _calibrated(written.with_score(BASELINE), encoder, wanted)
+
+    return store.prepare((BASELINE, encoder.fingerprint, wanted.label, names, wanted.calibration), prepare)
+
+
+def _open(store: Store, wanted: DetectorRequest) -> tuple[Detector | None, Encoder, tuple[str, ...]]:
+    with problem_at("model"):
+        saved, encoder = open_saved(store, wanted.label, wanted.backbone)
+    with problem_at("classes"):
+        return saved, encoder, saved.class_names if saved else parse_classes(wanted.classes)
+
+
+def _calibrated(detector: Detector, encoder: Encoder, wanted: DetectorRequest) -> Detector:
+    if not wanted.calibration:
+        return detector
+    with problem_at("calibration"):
+        return detector.calibrate(encode_all(encoder, wanted.calibration))
 
 
 def open_saved(store: Store, label: str, backbone: str) -> tuple[Detector | None, Encoder]:

@@ -6,7 +6,7 @@ import json
 import logging
 import secrets
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 
 from lsn_app.serving.accelerator import load_backbone
 from lsn_app.serving.encoder import Encoder
-from lsn_app.serving.lru import _BACKBONES, _DETECTORS, _PHOTOS, _REGISTERED, _TEXTS, LRU
+from lsn_app.serving.lru import _BACKBONES, _DETECTORS, _PHOTOS, _PREPARED, _REGISTERED, _TEXTS, LRU
 from lsn_core import Backbone, Detector, UserError
 from lsn_core.backbones.loading import EMBEDDED
 from lsn_core.detector.file import read_detector_file
@@ -52,6 +52,7 @@ class Store:
         self.detectors = {path.stem: path for path in sorted(detectors_dir.glob("*.safetensors"))}
         self._photos, self._texts = LRU(_PHOTOS), LRU(_TEXTS)
         self._encoders, self._loaded = LRU(_BACKBONES), LRU(_DETECTORS)
+        self._prepared, self._labels = LRU(_PREPARED), LRU(_REGISTERED)
         self._registered, self._offers = LRU(_REGISTERED), LRU(_REGISTERED)
         self._locks: dict[str, threading.Lock] = {}
         self._guard = threading.Lock()
@@ -80,11 +81,11 @@ class Store:
             title: what to call it where it is offered.
             session: of the only visitor whom it is offered to.
         """
-        offers = self._offers.get(session) or []
-        known = (label for _, label in offers if self._registered.get(label) == path)
-        label = next(known, f"{PRIVATE}{secrets.token_hex(12)}")
+        label = self._labels.get((session, path)) or f"{PRIVATE}{secrets.token_hex(12)}"
+        self._labels.put((session, path), label)
         self._registered.put(label, path)
         if session is not None:
+            offers = self._offers.get(session) or []
             self._offers.put(session, [*(offer for offer in offers if offer[1] != label), (title, label)])
         return label
 
@@ -113,9 +114,26 @@ class Store:
             raise UserError(f"{name} is not a usable detector file: its parts do not fit each other.") from error
         return self.register(path, f"{name} (uploaded)", session)
 
-    def offered(self, session: str | None) -> list[tuple[str, str]]:
-        """Title and label of each detector that a visitor may choose: those that ship, and their own."""
-        return [*((label, label) for label in self.detectors), *(self._offers.get(session) or [])]
+    def offered(self, session: str | None, owner: str | None = None) -> list[tuple[str, str]]:
+        """Title and label of each saved detector that a visitor may choose: those that ship, and their own.
+
+        Args:
+            session: of the page, which may have uploaded some.
+            owner: whose finished jobs count.
+        """
+        trained = []
+        if self.jobs is not None and owner:
+            done = [job for job in self.jobs.list(owner) if job.result]
+            trained = [(f"{job.name} (my job)", self.register(self.jobs.result(job.id))) for job in done]
+        return [*((label, label) for label in self.detectors), *trained, *(self._offers.get(session) or [])]
+
+    def prepare(self, key: tuple[Hashable, ...], make: Callable[[], Detector]) -> Detector:
+        """The detector kept under a key, made where there is none: of typed classes, or calibrated by a visitor."""
+        detector: Detector | None = self._prepared.get(key)
+        if detector is None:
+            detector = make()
+            self._prepared.put(key, detector)
+        return detector
 
     def detector(self, label: str) -> tuple[Detector, Encoder]:
         """A saved detector and its backbone, loaded at the first call.

@@ -10,7 +10,7 @@ from lsn_app.shared.components import Components, Event
 
 _READ = "() => { window[`lsnRead-%s`] = true; }"
 _FOLLOW = """(...values) => {
-    const [tab, names, usual, example, selector, fixed] = %s;
+    const [tab, names, usual, onlyWith, example, selector, fixed] = %s;
     if (!window[`lsnRead-${tab}`]) return;
     clearTimeout(window.lsnAddressTimer);
     // After a pause: browsers refuse a hundred changes at once, which a slider makes, and the page is drawn by then.
@@ -21,9 +21,11 @@ _FOLLOW = """(...values) => {
         const wanted = {tab, [example]: photo, ...asked, ...fixed};
         for (const [name, given] of Object.entries(wanted)) {
             const value = String(given ?? "").slice(0, 2000);
+            const [other, needed] = onlyWith[name] ?? [];
+            const idle = other !== undefined && asked[other] !== needed;
+            if (!value || idle || value === usual[names.indexOf(name)]) query.delete(name);
             // security: the label of a visitor's own detector is theirs alone, and must not travel in a link.
-            if (!value || value === usual[names.indexOf(name)] || value.startsWith("private-")) query.delete(name);
-            else query.set(name, value);
+            else query.set(name, value.startsWith("private-") ? "somebody's own" : value);
         }
         window.history.replaceState(null, "", address);
     }, 200);
@@ -38,10 +40,19 @@ class Address:
         example: the name of the example photo that is shown.
         selector: of the element that tells which one that is, by an attribute `data-example` inside it.
         fields: name -> component, and the value that need not stand in the address.
+        only_with: name -> another name and the value that it must have for the first to be of use.
     """
 
-    def __init__(self, tab: str, example: str, selector: str, fields: Mapping[str, tuple[Any, object]]) -> None:
+    def __init__(
+        self,
+        tab: str,
+        example: str,
+        selector: str,
+        fields: Mapping[str, tuple[Any, object]],
+        only_with: Mapping[str, tuple[str, str]] | None = None,
+    ) -> None:
         self.tab, self.example, self.selector, self.fields = tab, example, selector, fields
+        self.only_with = dict(only_with or {})
 
     def begin(self, event: Event) -> None:
         """Keeps the address as it is until after this event, which reads the link."""
@@ -62,7 +73,7 @@ class Address:
 
     def _connect(self, listener: Any, inputs: Components, fixed: Mapping[str, str | None]) -> None:
         usual = [str(value) for _, value in self.fields.values()]
-        settings = json.dumps([self.tab, list(self.fields), usual, self.example, self.selector, fixed])
+        settings = json.dumps([self.tab, list(self.fields), usual, self.only_with, self.example, self.selector, fixed])
         listener(None, inputs, None, js=_FOLLOW % settings, api_visibility="private")
 
 

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import base64
 import csv
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache, cached_property
 from html import escape
 from pathlib import Path
 
+from PIL import Image, ImageOps
+
 EXAMPLES_DIR = Path(__file__).resolve().parents[2] / "assets" / "examples"
 _FILE = "ATTRIBUTION.csv"
+_THUMBNAIL = (120, 90)  # pixels
 
 
 @dataclass(frozen=True)
@@ -31,6 +37,15 @@ class Example:
     original_page: str
     changes: str
 
+    @cached_property
+    def thumbnail(self) -> str:
+        """A small picture of it as a data link."""
+        with Image.open(self.path) as photo:
+            small = ImageOps.fit(photo.convert("RGB"), _THUMBNAIL)
+        file = io.BytesIO()
+        small.save(file, "JPEG", quality=75)
+        return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"
+
     def credit(self) -> str:
         """The attribution as HTML: author with the original page, licence with its text, changes."""
         return (
@@ -39,14 +54,15 @@ class Example:
         )
 
 
-def load_examples(folder: Path = EXAMPLES_DIR) -> list[Example]:
+@cache
+def load_examples(folder: Path = EXAMPLES_DIR) -> tuple[Example, ...]:
     """The examples listed in the folder's attribution table; a file without an entry, or the reverse, is left out."""
     table = folder / _FILE
     if not table.is_file():
-        return []
+        return ()
     with table.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    return [
+    return tuple(
         Example(
             path=folder / row["file"],
             label=Path(row["file"]).stem.replace("_", " "),
@@ -58,7 +74,17 @@ def load_examples(folder: Path = EXAMPLES_DIR) -> list[Example]:
         )
         for row in rows
         if (folder / row["file"]).is_file()
-    ]
+    )
+
+
+def strip(examples: Sequence[Example]) -> str:
+    """All examples as a row of buttons, as HTML."""
+    buttons = "".join(
+        f'<button type="button" tabindex="{-1 if index else 0}"><img alt="" src="{example.thumbnail}">'
+        f"<span>{escape(example.label)}</span></button>"
+        for index, example in enumerate(examples)
+    )
+    return f'<div class="lsn-strip" role="group" aria-label="Example photos">{buttons}</div>'
 
 
 def credits_list(examples: Sequence[Example]) -> str:

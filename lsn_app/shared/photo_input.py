@@ -12,57 +12,65 @@ from gradio.data_classes import FileData
 from lsn_app.serving.photos import Photo, read_photo
 from lsn_app.shared import words
 from lsn_app.shared.components import Components, Updates, UploadedFile
-from lsn_app.shared.examples import Example, credits_list, load_examples
+from lsn_app.shared.examples import Example, credits_list, load_examples, strip
 from lsn_core import UserError
 from lsn_core.data.images import open_image
 
 _NO_BROWSER_FORMATS = (".tif", ".tiff")
 _PREVIEW = (1024, 1024)
+_STRIP_JS = Path(__file__).resolve().parents[2] / "assets" / "examples.js"
 
 
 class PhotoInput:
-    """A photo's components. Functions of events return updates of these beside their own.
+    """A photo's components: a row of examples at once, the photo where `build` is called, credits by `build_credits`.
+
+    Functions of events return updates of these beside their own.
 
     Args:
         prefix: what the components' ids begin with.
-        hint: a line below the photo, as HTML.
         height: of the photo, pixels.
+        first: the example that is there when the page opens, or None.
 
     Attributes:
         state: the Photo, or None.
-        image, credit, message, gallery: what is seen.
+        image, own, credit, message, gallery: what is seen.
     """
 
-    def __init__(self, prefix: str, height: int = 300, hint: str = "") -> None:
+    def __init__(self, prefix: str, height: int = 300, first: Example | None = None) -> None:
         self.examples = load_examples()
-        self.state = gr.State(None)
+        self.gallery = gr.HTML(
+            strip(self.examples),
+            js_on_load=_STRIP_JS.read_text(encoding="utf-8"),
+            apply_default_css=False,
+            elem_id=f"{prefix}-examples",
+            visible=bool(self.examples),
+            padding=False,
+        )
+        self.prefix, self.height, self.first = prefix, height, first
+        self.state = gr.State(read_photo(str(first.path), first.path.name) if first else None)
+
+    def build(self) -> None:
+        """The photo and what is said of it."""
+        prefix, first = self.prefix, self.first
         self.image = gr.Image(
+            str(first.path) if first else None,
             label="Photo",
+            show_label=False,
             type="filepath",
             image_mode=None,
-            sources=["upload", "clipboard"],
-            height=height,
+            sources=["upload", "webcam", "clipboard"],
+            height=self.height,
             elem_id=f"{prefix}-photo",
+            elem_classes="lsn-photo",
             buttons=["fullscreen"],
         )
         self.message = gr.HTML(visible=False, elem_id=f"{prefix}-message-photo")
-        self.credit = gr.HTML(elem_id=f"{prefix}-credit", visible=False)
-        gr.HTML(f'<p class="lsn-note">{hint}</p>', visible=bool(hint))
-        gr.HTML('<h3 class="lsn-heading">Or pick an example</h3>', visible=bool(self.examples))
-        self.gallery = gr.Gallery(
-            [(str(example.path), example.label) for example in self.examples],
-            label="Examples",
-            show_label=False,
-            columns=8,
-            height="auto",
-            object_fit="cover",
-            allow_preview=False,
-            interactive=False,
-            buttons=[],
-            elem_id=f"{prefix}-examples",
-            elem_classes="lsn-examples",
-            visible=bool(self.examples),
-        )
+        self.own = gr.UploadButton("Try your own photo", file_types=["image"], size="sm", elem_id=f"{prefix}-upload")
+
+    def build_credits(self) -> None:
+        """The attribution of the photo, and those of all examples to be folded out."""
+        credit = "" if self.first is None else _credit(self.first)
+        self.credit = gr.HTML(credit, elem_id=f"{self.prefix}-credit", visible=bool(credit))
         gr.HTML(credits_list(self.examples), visible=bool(self.examples))
 
     @property
@@ -102,11 +110,10 @@ class PhotoInput:
     def example(self, example: Example) -> tuple[Photo, Updates]:
         """An example photo and what shows it; the address of the page reads from it which one it is."""
         photo = read_photo(str(example.path), example.path.name)
-        credit = f'<p class="lsn-credit" data-example="{escape(example.path.name)}">Photo: {example.credit()}</p>'
         return photo, {
             self.state: photo,
             self.image: str(example.path),
-            self.credit: gr.update(value=credit, visible=True),
+            self.credit: gr.update(value=_credit(example), visible=True),
             self.message: gr.update(visible=False),
         }
 
@@ -121,6 +128,10 @@ class PhotoInput:
     def find(self, file_name: str) -> Example | None:
         """The example of that file name."""
         return next((example for example in self.examples if example.path.name == file_name), None)
+
+
+def _credit(example: Example) -> str:
+    return f'<p class="lsn-credit" data-example="{escape(example.path.name)}">Photo: {example.credit()}</p>'
 
 
 def file_of(payload: UploadedFile | FileData) -> tuple[str, str]:

@@ -12,12 +12,11 @@ from typing import Any
 
 import gradio as gr
 
-from lsn_app.serving.requests import ZERO_SHOT
 from lsn_app.serving.store import Store
 from lsn_app.shared import words
 from lsn_app.shared.components import EventOptions, Updates, UpdatesOrSkip, Values
 from lsn_app.shared.messages import hidden_if_empty
-from lsn_app.shared.shared import Shared
+from lsn_app.shared.shared import Shared, detector_choices
 from lsn_app.train import words as job_cards
 from lsn_app.train.answer import OOD_OWN, submit
 from lsn_app.train.plots import training_curves
@@ -37,10 +36,10 @@ _SLOW: EventOptions = {"concurrency_id": "jobs", "concurrency_limit": 2, "api_vi
 
 def build(shared: Shared) -> None:
     """Fills the tab; without a data directory, with a note."""
-    if shared.store.jobs is None or shared.owner is None:
+    if shared.store.jobs is None:
         gr.HTML(words.note("This server keeps no training jobs. Start it with a data directory (LSN_DATA)."))
         return
-    _TrainTab(shared, shared.store.jobs, shared.owner).connect()
+    _TrainTab(shared, shared.store.jobs).connect()
 
 
 def browser_token(jobs: Jobs) -> gr.BrowserState:
@@ -58,10 +57,10 @@ def browser_token(jobs: Jobs) -> gr.BrowserState:
 class _TrainTab:
     """The tab's components, and the functions that its events call."""
 
-    def __init__(self, shared: Shared, jobs: Jobs, owner: gr.BrowserState) -> None:
+    def __init__(self, shared: Shared, jobs: Jobs) -> None:
         self.store: Store = shared.store
         self.page, self.tabs, self.detector = shared.page, shared.tabs, shared.detector
-        self.jobs, self.owner = jobs, owner
+        self.jobs, self.owner = jobs, shared.owner
         self.downloads = Path(tempfile.mkdtemp(prefix="lsn-detectors-"))  # the data directory itself is never served
         self.seen = gr.State(None)  # what the list and the card were last drawn from
         with gr.Row():
@@ -230,10 +229,10 @@ class _TrainTab:
         """Offers the detector of a job in the Detect tab, to this browser only, and goes there."""
         try:
             job = self.jobs.get(job_id, _token(owner))
-            label = self.store.register(self.jobs.result(job.id), f"{job.name} (my job)", request.session_hash)
+            label = self.store.register(self.jobs.result(job.id))
         except UserError as error:
             return {self.job_message: hidden_if_empty(words.problem(str(error)))}
-        choices = [ZERO_SHOT, *self.store.offered(request.session_hash)]
+        choices = detector_choices(self.store, request.session_hash, owner)
         return {
             self.detector: gr.update(choices=choices, value=label),
             self.tabs: gr.update(selected="detect"),

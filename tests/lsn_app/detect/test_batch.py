@@ -165,14 +165,14 @@ def test_the_summary_counts_and_says_how_far_to_trust(
     features = batch.encode(encoder)
     detector = Detector.zero_shot(tiny_backbone, ["dog", "cat"])
     for asked, words in (
-        (detector, "is uncalibrated"),
+        (detector, "a rule of thumb without a known error rate"),
         (detector.calibrate(features[0]), "1 calibration photo is too few"),
-        (detector.calibrate(features[0].repeat(30, 1)), "set from 30 photos, keeps at least 95 %"),
+        (detector.calibrate(features[0].repeat(30, 1)), "keeps at least 95 % of known photos, by 30 of them"),
     ):
         answer = predict_batch(batch, asked, features, 0.95)
         text = summary(answer)
         known = sum(one.verdict == "ID" for one in answer.predictions)
-        assert f"{known} of 4 photos show" in text and "1 could not be read" in text and words in text
+        assert f"{known} of 4 photos taken as known" in text and "1 could not be read" in text and words in text
         assert "&lt;b&gt;.txt" in text and "<b>.txt" not in text
 
 

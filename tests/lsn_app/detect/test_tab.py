@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import math
+import itertools
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from lsn_app.detect.answer import DetectRequest, ask, score_line
-from lsn_app.detect.words import headline, p_value_words, trust_words, verdict_card
 from lsn_app.serving.encoder import Encoder
 from lsn_app.serving.lru import LRU
 from lsn_app.serving.photos import Photo, read_photo
 from lsn_app.serving.requests import ZERO_SHOT, DetectorRequest, Problem, parse_classes
 from lsn_app.serving.store import Store
 from lsn_app.shared.examples import credits_list, load_examples
-from lsn_core import Backbone, Detector, Prediction, UserError
-
-
-def prediction(
-    verdict: str = "ID", p_value: float | None = None, threshold: float = 0.1, name: str = "dog"
-) -> Prediction:
-    return Prediction(verdict, 0.2, threshold, p_value is not None, p_value, name)
+from lsn_core import Backbone, Detector, UserError
+from lsn_core.scores.registry import BASELINE
 
 
 def question(
@@ -47,36 +42,6 @@ def test_class_lists_are_read_however_they_are_separated(text: str) -> None:
 def test_unusable_class_lists_are_refused_with_a_sentence(text: str | None) -> None:
     with pytest.raises(UserError, match=r"\.$"):
         parse_classes(text)
-
-
-def test_p_values_in_words() -> None:
-    assert p_value_words(0.0123).startswith("Fewer than 2 in 100 known images score this low")
-    assert p_value_words(0.02).startswith("At most 2 in 100 known images")
-    assert p_value_words(1 / 21).startswith("Fewer than 5 in 100")
-    assert "nothing unusual" in p_value_words(0.7)
-
-
-def test_the_headline_names_the_class_or_the_closest_one() -> None:
-    assert headline(prediction("ID")) == "Known: dog"
-    assert headline(prediction("OOD")) == "Not one of these classes (closest: dog)"
-
-
-def test_an_uncalibrated_verdict_says_so_and_a_calibrated_one_gives_its_rate() -> None:
-    assert "uncalibrated" in verdict_card(prediction(), 0.95, 0)
-    calibrated = verdict_card(prediction(p_value=0.3), 0.9, 50)
-    assert "uncalibrated" not in calibrated
-    assert "at least 90 % of known photos" in calibrated
-
-
-def test_too_few_calibration_photos_promise_nothing() -> None:
-    few = prediction(p_value=0.5, threshold=-math.inf)
-    assert "19 are needed" in trust_words(few, 0.95, 5)
-    assert "at least" not in trust_words(few, 0.95, 5)
-    assert "no threshold yet" in verdict_card(few, 0.95, 5)
-
-
-def test_names_from_visitors_are_escaped() -> None:
-    assert "<script>" not in verdict_card(prediction(name="<script>alert(1)</script>"), 0.95, 0)
 
 
 def test_every_example_has_an_author_a_licence_link_and_its_original_page() -> None:
@@ -129,12 +94,14 @@ def test_another_rate_changes_the_verdict_alone_and_neither_reads_nor_encodes(
     for path in examples.glob("*.jpg"):
         (tmp_path / path.name).write_bytes(path.read_bytes())
     photos = tuple(read_photo(str(path), path.name) for path in sorted(tmp_path.glob("*.jpg")))
-    answers = {rate: ask(store, question(photos[3], "dog, cat", tpr=rate, calibration=photos)) for rate in (0.3, 0.9)}
+    rates = (0.3, 0.9, 0.99)  # for the last, the photos are too few
+    answers = {rate: ask(store, question(photos[3], "dog, cat", tpr=rate, calibration=photos)) for rate in rates}
     for path in tmp_path.glob("*.jpg"):
         path.unlink()
     monkeypatch.setattr(tiny_backbone, "encode_images", None)
     monkeypatch.setattr(tiny_backbone, "encode_texts", None)
-    for rate, other in ((0.3, 0.9), (0.9, 0.3)):
+    assert [answers[rate].prediction.calibrated for rate in rates] == [True, True, False]
+    for rate, other in itertools.permutations(rates, 2):
         moved = answers[other].at(rate)
         assert moved.prediction == replace(answers[rate].prediction, evidence={}) and moved.tpr == rate
     assert answers[0.3].prediction.threshold != answers[0.9].prediction.threshold
@@ -176,8 +143,45 @@ def test_a_shipped_detector_brings_its_own_classes_and_calibration(
     photos = [read_photo(str(path), path.name) for path in sorted(examples.glob("*.jpg"))]
     encoder = Encoder(tiny_backbone, LRU(100), LRU(100))
     features = torch.cat([encoder.encode_photo(photo) for photo in photos])
-    Detector.zero_shot(tiny_backbone, ["zebra", "turtle"]).calibrate(features).save(tmp_path / "animals.safetensors")
+    detector = Detector.zero_shot(tiny_backbone, ["zebra", "turtle"]).calibrate(features.repeat(2, 1))
+    detector.save(tmp_path / "animals.safetensors")
     shelf = Store("embedded", detectors_dir=tmp_path)
     answer = ask(shelf, question(photos[0], "of no meaning here", label="animals"))
     assert set(answer.prediction.positive) == {"zebra", "turtle"}
     assert answer.prediction.calibrated
+
+
+def test_own_photos_take_the_place_of_a_detectors_calibration_and_few_promise_nothing(
+    store: Store, tiny_backbone: Backbone, examples: Path, tmp_path: Path
+) -> None:
+    photos = tuple(read_photo(str(path), path.name) for path in sorted(examples.glob("*.jpg")))
+    features = torch.cat([store.encoder("embedded").encode_photo(photo) for photo in photos])
+    detector = Detector.zero_shot(tiny_backbone, ["zebra", "turtle"]).calibrate(features.repeat(3, 1))
+    detector.save(tmp_path / "animals.safetensors")
+    shelf = Store("embedded", detectors_dir=tmp_path)
+    own, few = (question(photos[0], "", "animals", tpr=0.9, calibration=photos[:count]) for count in (16, 5))
+    for request, expected in ((own, detector.calibrate(features)), (few, None)):
+        prediction = ask(shelf, request).prediction
+        assert prediction.calibrated == (expected is not None)
+        if expected is not None:
+            assert prediction.threshold == pytest.approx(expected.threshold(0.9), abs=1e-6)
+        assert prediction.threshold is not None and np.isfinite(prediction.threshold)
+        distance = prediction.score - prediction.threshold  # type: ignore[operator]
+        assert sum(prediction.evidence.values()) == pytest.approx(distance, abs=1e-5)
+
+
+def test_a_calibration_belongs_to_its_classes_detector_and_backbone() -> None:
+    asked = DetectorRequest("dog, cat", backbone="embedded")
+    assert asked.identity == DetectorRequest(" dog;cat", backbone="embedded").identity
+    others = (DetectorRequest("dog, cow", backbone="embedded"), DetectorRequest("dog, cat", backbone="ViT-B-16:openai"))
+    assert asked.identity not in {other.identity for other in (*others, DetectorRequest("dog, cat", "imagenette"))}
+    assert DetectorRequest("a", "imagenette").identity == DetectorRequest("b", "imagenette", "x").identity
+
+
+def test_hand_written_mcm_stands_beside_every_detector(store: Store, tiny_backbone: Backbone, examples: Path) -> None:
+    photo = read_photo(str(examples / "dog.jpg"), "dog.jpg")
+    answer = ask(store, question(photo, "dog, cat, zebra"))
+    (expected,) = Detector.zero_shot(tiny_backbone, ["dog", "cat", "zebra"], score_name=BASELINE).predict([photo.path])
+    assert answer.baseline is not None and answer.baseline.verdict == expected.verdict
+    assert answer.baseline.score == pytest.approx(expected.score, abs=1e-6)
+    assert ask(store, question(photo, "dog")).baseline is None  # it compares classes
