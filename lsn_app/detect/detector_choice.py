@@ -38,7 +38,11 @@ class DetectorChoice:
             max_lines=3,
             elem_id="lsn-classes",
         )
-        self.messages: dict[Place, gr.HTML] = {"classes": message("lsn-message-classes")}
+        # Told of here, as the second part is folded.
+        self.messages: dict[Place, gr.HTML] = {
+            "classes": message("lsn-message-classes"),
+            "model": message("lsn-message-model"),
+        }
         self.ask_button = gr.Button("Ask with these classes", size="sm", elem_id="lsn-ask")
 
     def build_model(self) -> None:
@@ -61,7 +65,6 @@ class DetectorChoice:
         )
         note = words.backbone_note(store.default)
         self.backbone_note = gr.HTML(note, visible=bool(note), elem_id="lsn-backbone-note")
-        self.messages["model"] = message("lsn-message-model")
 
     @property
     def inputs(self) -> Components:

@@ -200,7 +200,7 @@ class _DetectTab:
         opened = self.page.load(
             self.open_link,
             {self.shared.owner, *question},
-            list(dict.fromkeys([*choice.inputs, *everything])),
+            list(dict.fromkeys([*choice.inputs, *choice.outputs, *everything])),
             show_progress="hidden",
             **_SHARED,
         )

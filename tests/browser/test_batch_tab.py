@@ -48,6 +48,9 @@ def test_several_photos_give_a_table_to_sort_filter_pick_from_and_save(
     files = [examples / f"{name}.jpg" for name in NAMES]
     note = tmp_path / "note.jpg"
     note.write_text("this is no picture")
+    page.locator("#lsn-classes textarea").fill(", ".join(ANIMALS))
+    page.locator("#lsn-classes textarea").press("Enter")
+    expect(page.locator("#lsn-verdict")).to_have_attribute("data-calibrated", "false")
     give(page, *files, note)
     expect(page.locator(ROWS)).to_have_count(6)
     expected = Detector.zero_shot(embedded, ANIMALS).predict(files)
@@ -57,7 +60,7 @@ def test_several_photos_give_a_table_to_sort_filter_pick_from_and_save(
         assert row[2:] == [one.predicted_class, f"{one.score:.4f}", "–"]
     assert table(page)[5][1].endswith("not readable") and table(page)[5][2].startswith("note.jpg: this is not an image")
     known = sum(one.verdict == "ID" for one in expected)
-    expect(page.locator("#lsn-batch-summary")).to_contain_text(f"{known} of 6 photos show a known class")
+    expect(page.locator("#lsn-batch-summary")).to_contain_text(f"{known} of 6 photos taken as known")
     pictures = page.locator("#lsn-batch tbody img")
     assert [picture.evaluate("image => image.naturalWidth") for picture in pictures.all()] == [64] * 5 + [0]
 
@@ -78,7 +81,7 @@ def test_several_photos_give_a_table_to_sort_filter_pick_from_and_save(
 
     church = examples / "church.jpg"
     page.locator(ROWS, has_text=church.name).click()
-    headline = {"ID": "Known", "OOD": "Not one of these classes"}[str(expected[files.index(church)].verdict)]
+    headline = {"ID": "Known", "OOD": "None of these 4 classes"}[str(expected[files.index(church)].verdict)]
     expect(page.locator("#lsn-verdict h2")).to_contain_text(headline)
     expect(page.locator("#lsn-credit")).to_contain_text("church.jpg, 3 of 6")
     expect(page.locator("#lsn-heat-maps .caption-label")).to_have_count(2)
@@ -91,7 +94,7 @@ def test_several_photos_give_a_table_to_sort_filter_pick_from_and_save(
     page.keyboard.press("ArrowDown")
     second = table(page)[1]
     page.keyboard.press("Enter")
-    expect(page.locator("#lsn-verdict")).to_contain_text(f"Score {second[3]}")
+    expect(page.locator("#lsn-credit")).to_contain_text(second[0])
 
     with page.expect_download() as download:
         page.locator("#lsn-batch-csv").click()
@@ -115,12 +118,12 @@ def test_several_photos_give_a_table_to_sort_filter_pick_from_and_save(
     expect(page.locator("#lsn-batch")).to_be_hidden()
 
 
-def test_a_zip_and_a_folder_are_judged_and_the_slider_moves_the_verdicts(
+def test_a_zip_and_a_folder_are_taken_and_the_slider_moves_the_verdicts(
     browser: Browser, app_url: str, examples: Path, tmp_path: Path
 ) -> None:
     page = browser.new_page()
     page.goto(f"{app_url}/?detector=imagenette&tpr=0.8")
-    expect(page.locator("#lsn-own-classes")).to_contain_text("golf ball")
+    expect(page.locator("#lsn-classes textarea")).to_have_value(re.compile("golf ball"))
     folder = tmp_path / "photos" / "inside"
     folder.mkdir(parents=True)
     (folder / "labels.csv").write_text("no picture")
@@ -169,6 +172,8 @@ def test_a_detector_file_is_refused_with_the_reason_or_used_by_its_visitor_alone
     (tmp_path / "bad.safetensors").write_text("this is no detector")
     Detector.zero_shot(embedded, ["zebra", "turtle"]).save(tmp_path / "animals.safetensors")
 
+    page.locator("#lsn-settings > button").click()
+
     def upload(name: str) -> None:
         with page.expect_file_chooser() as chooser:
             page.locator("#lsn-detector-file").click()
@@ -178,14 +183,16 @@ def test_a_detector_file_is_refused_with_the_reason_or_used_by_its_visitor_alone
     expect(page.locator("#lsn-message-model")).to_contain_text("bad.safetensors is not a safetensors file")
     upload("animals.safetensors")
     expect(page.locator("#lsn-detector input")).to_have_value("animals.safetensors (uploaded)")
-    expect(page.locator("#lsn-own-classes")).to_contain_text("This detector knows: zebra, turtle")
+    expect(page.locator("#lsn-classes textarea")).to_have_value("zebra, turtle")
     expect(page.locator("#lsn-message-model")).to_be_hidden()
     page.locator("#lsn-examples button", has_text="zebra").click()
     expect(page.locator("#lsn-verdict h2")).to_contain_text("Known: zebra")
     page.wait_for_function("new URL(location).searchParams.get('example') === 'zebra.jpg'")
     assert "private-" not in page.url
     other = browser.new_page()
-    other.goto(app_url)
+    other.goto(page.url)
+    expect(other.locator("#lsn-message-model")).to_contain_text("it may be somebody's own")
+    other.locator("#lsn-settings > button").click()
     other.locator("#lsn-detector input").click()
     expect(other.get_by_role("option", name="imagenette")).to_be_visible()
     expect(other.get_by_role("option", name=re.compile("animals"))).to_have_count(0)
