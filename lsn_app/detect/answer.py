@@ -57,7 +57,7 @@ class Answer:
     resembles: tuple[str, ...] = ()
 
     def at(self, tpr: float) -> Answer:
-        """The same answer at another wanted true positive rate, without evidence; nothing is read or encoded for it."""
+        """The same answer at another wanted true positive rate; nothing is read or encoded for it."""
         return replace(self, prediction=at_rate(self.prediction, self.detector, tpr), tpr=tpr)
 
 

@@ -50,12 +50,14 @@ class BatchAnswer:
     tpr: float
 
     def at(self, tpr: float) -> BatchAnswer:
-        """The same answer at another wanted true positive rate, without evidence; nothing is read or encoded for it."""
+        """The same answer at another wanted true positive rate; nothing is read or encoded for it."""
         return replace(self, predictions=[at_rate(one, self.detector, tpr) for one in self.predictions], tpr=tpr)
 
     def without_reasons(self) -> BatchAnswer:
         """Without the cosines to each class: with a thousand photos and classes they take some hundred megabytes."""
-        return replace(self, predictions=[replace(one, positive={}, negative={}) for one in self.predictions])
+        return replace(
+            self, predictions=[replace(one, positive={}, negative={}, evidence={}) for one in self.predictions]
+        )
 
 
 def predict_batch(batch: Batch, detector: Detector, features: Mapping[int, torch.Tensor], tpr: float) -> BatchAnswer:

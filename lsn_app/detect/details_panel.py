@@ -46,13 +46,12 @@ class DetailsPanel:
         return [self.box, self.about, self.scale, self.positive, self.negative, self.denials]
 
     def show(self, answer: Answer) -> Updates:
-        """The details of an answer."""
+        """The details of an answer, all but the scale, which follows the slider."""
         prediction, score = answer.prediction, SCORES[answer.detector.score_name]
         name, hears_negatives = answer.detector.score_name, NEGATIVES in score.needs
         return {
             self.box: gr.update(visible=True),
             self.about: hidden_if_empty(note(f"Score “{name}”: {score.about} ({score.source}).")),
-            self.scale: self.draw_scale(answer),
             self.positive: positive_bars(prediction.positive, answer.temperature),
             self.negative: negative_bars(prediction.positive, prediction.negative, answer.temperature)
             if hears_negatives

@@ -10,15 +10,16 @@ from gradio.data_classes import FileData
 from lsn_app.detect import words as detect_words
 from lsn_app.detect.answer import Answer, DetectRequest, ask, score_line
 from lsn_app.detect.batch_panel import BatchPanel
-from lsn_app.detect.calibration_panel import HIGHEST, LOWEST, CalibrationPanel, CalibrationSet
+from lsn_app.detect.calibration_panel import CalibrationPanel, CalibrationSet
 from lsn_app.detect.details_panel import DetailsPanel
 from lsn_app.detect.detector_choice import DEFAULT_CLASSES, DetectorChoice
 from lsn_app.detect.heatmap_panel import HeatMapPanel, build_endpoint
+from lsn_app.detect.link import read_link
 from lsn_app.detect.opening import choose_opening
 from lsn_app.serving.photos import Photo
 from lsn_app.serving.requests import ZERO_SHOT, DetectorRequest, Place, Problem
 from lsn_app.shared import words
-from lsn_app.shared.address import Address, read_rate
+from lsn_app.shared.address import Address
 from lsn_app.shared.components import Event, EventOptions, Inputs, Updates, UpdatesOrSkip, Values
 from lsn_app.shared.examples import Example, load_examples
 from lsn_app.shared.messages import Messages, hidden_if_empty, tell
@@ -193,9 +194,9 @@ class _DetectTab:
         for slider, other in ((self.tpr, many.near), (many.near, self.tpr)):
             slider.input(None, slider, other, js="(rate) => rate", api_visibility="private")
             self.address.follow_slider("tpr", slider)
-            slider.input(self.move_threshold, [self.answer, slider], [self.card, self.details.scale], **live)
+            moving = [self.card, self.why, self.details.scale]
+            slider.input(self.move_threshold, [self.answer, slider], moving, **live)
             slider.input(many.move_threshold, [many.state, slider], [many.table, many.summary], **live)
-            slider.release(self.ask_again, question, results, **live)
         many.connect()
         opened = self.page.load(
             self.open_link,
@@ -249,52 +250,28 @@ class _DetectTab:
         return {**updates, **self.ask_again({**values, self.photo.state: photo})}
 
     def open_link(self, request: gr.Request, values: Values) -> Updates:
-        """What a link asks for: `?detector=imagenette&tpr=0.9&example=dog.jpg`, or `?classes=a,b&backbone=embedded`."""
-        query = {name: str(value)[:10_000] for name, value in request.query_params.items()}
+        """What a link asks for, see `read_link`; else the photo that the page opened with."""
+        choice = self.choice
         choices = detector_choices(self.store, request.session_hash, values[self.shared.owner])
-        offered: Updates = {self.choice.detector: gr.update(choices=choices)}
-        if query.get("tab", "detect") != "detect":
-            return {**offered, **self.ask_again(values)}
-        asked, wrong = self._read_link(query, {label for _, label in choices})
-        updates: Updates = {**offered, **asked}
-        if label := asked.get(self.choice.detector):
-            updates[self.choice.detector] = gr.update(choices=choices, value=label)
-            updates |= self.choice.choose(label) | {
-                part: asked[part] for part in (self.choice.classes,) if part in asked
-            }
-        asked = {**values, **{part: value for part, value in asked.items() if part in self.asked}}
-        example = self.photo.find(query.get("example", ""))
-        answer = self._take_example(example, asked) if example else self.ask_again(asked)
-        if self.tpr in updates and self.tpr in answer:
-            answer[self.tpr] = {**answer[self.tpr], "value": updates[self.tpr]}
+        updates: Updates = {choice.detector: gr.update(choices=choices)}
+        if request.query_params.get("tab", "detect") != "detect":
+            return {**updates, **self.ask_again(values)}
+        examples = {example.path.name: example for example in self.photo.examples}
+        link = read_link(request.query_params, {label for _, label in choices}, self.store.choices, examples)
+        parts = {choice.classes: link.classes, choice.backbone: link.backbone, self.tpr: link.tpr}
+        asked: Updates = {part: value for part, value in parts.items() if value is not None}
+        if link.label is not None:
+            updates |= {**choice.choose(link.label), choice.detector: gr.update(choices=choices, value=link.label)}
+            asked[choice.detector] = link.label
+        updates |= {part: value for part, value in asked.items() if part is not choice.detector}
+        values = {**values, **asked}
+        answer = self._take_example(examples[link.example], values) if link.example else self.ask_again(values)
+        if link.tpr is not None and self.tpr in answer:
+            answer[self.tpr] = {**answer[self.tpr], "value": link.tpr}
         updates |= answer
-        if wrong:
-            updates[self.messages["model"]] = hidden_if_empty(words.problem(wrong))
+        if link.wrong:
+            updates[self.messages["model"]] = hidden_if_empty(words.problem(link.wrong))
         return updates
-
-    def _read_link(self, query: dict[str, str], labels: set[str]) -> tuple[Updates, str]:
-        """The components' values that a link asks for, and a sentence on what in it was wrong."""
-        updates: Updates = {}
-        wrong = []
-        if "classes" in query:
-            updates[self.choice.classes] = query["classes"]
-            updates[self.choice.detector] = ZERO_SHOT
-        if (label := query.get("detector")) in labels:
-            updates[self.choice.detector] = label
-        elif label is not None:
-            wrong.append(f"The link names a detector, “{label}”, that cannot be had here: it may be somebody's own.")
-        if (backbone := query.get("backbone")) in self.store.choices:
-            updates[self.choice.backbone] = backbone
-        elif backbone is not None:
-            wrong.append(f"The link names a CLIP model, “{backbone}”, that is not offered here.")
-        rate = read_rate(query.get("tpr"), LOWEST, HIGHEST)
-        if rate is not None:
-            updates[self.tpr] = rate
-        elif "tpr" in query:
-            wrong.append(f"The link's share of known photos, “{query['tpr']}”, is not between {LOWEST} and {HIGHEST}.")
-        if "example" in query and not self.photo.find(query["example"]):
-            wrong.append(f"The link names an example photo, “{query['example']}”, that is not here.")
-        return updates, " ".join(wrong)
 
     def ask_typed(self, values: Values) -> Updates:
         """The answer with the classes as typed: by their names alone, where the chosen detector has others."""
@@ -321,19 +298,24 @@ class _DetectTab:
         return {**updates, **self.ask_again({**values, self.calibration.state: taken})}
 
     def move_threshold(self, answer: Answer | None, tpr: float) -> UpdatesOrSkip:
-        """The verdict at another wanted true positive rate; the reasons follow when the slider is let go."""
+        """The verdict at another wanted true positive rate; what does not depend on it stays."""
         if answer is None:
             return gr.skip()
-        answer = answer.at(float(tpr))
-        return {self.card: detect_words.verdict_card(answer), self.details.scale: self.details.draw_scale(answer)}
+        return self._verdict(answer.at(float(tpr)))
+
+    def _verdict(self, answer: Answer) -> Updates:
+        return {
+            self.card: detect_words.verdict_card(answer),
+            self.why: detect_words.reasons(answer),
+            self.details.scale: self.details.draw_scale(answer),
+        }
 
     def _answered(self, answer: Answer) -> Updates:
         return {
             self.answer: answer,
-            self.card: detect_words.verdict_card(answer),
-            self.baseline: detect_words.baseline_card(answer),
-            self.why: detect_words.reasons(answer),
             **self.details.show(answer),
+            **self._verdict(answer),
+            self.baseline: detect_words.baseline_card(answer),
             self.tpr: gr.update(interactive=answer.detector.calibration is not None),
             **self._tell(None),
         }

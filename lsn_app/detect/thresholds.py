@@ -17,28 +17,20 @@ def promises(detector: Detector, tpr: float) -> bool:
 
 def predict(detector: Detector, features: Tensor, tpr: float) -> list[Prediction]:
     """Verdicts on features (N, D); by the rule of thumb, and marked as uncalibrated, where nothing is promised."""
-    if detector.calibration is not None and not promises(detector, tpr):
-        detector = detector.with_fit(detector.fit, detector.score_name)
-    return detector.predict_features(features, tpr)
+    return _at(detector, tpr).predict_features(features, tpr)
 
 
 def at_rate(prediction: Prediction, detector: Detector, tpr: float) -> Prediction:
-    """The verdict at another wanted rate, without evidence, as `predict` would give it; nothing is read or encoded.
-
-    One with an error stays as it is.
-    """
-    score = prediction.score
-    if score is None:
+    """One of the predictions of `predict` at another wanted rate; nothing is read or encoded for it."""
+    if prediction.score is None:
         return prediction
-    if detector.calibration is not None and promises(detector, tpr):
-        threshold, p_value = detector.calibration.threshold(tpr), float(detector.calibration.p_values([score])[0])
-    else:
-        threshold, p_value = detector.uncalibrated_threshold(tpr), None
-    return replace(
-        prediction,
-        verdict="ID" if score >= threshold else "OOD",
-        threshold=threshold,
-        calibrated=p_value is not None,
-        p_value=p_value,
-        evidence={},
-    )
+    calibration = detector.calibration if promises(detector, tpr) else None
+    p_value = None if calibration is None else float(calibration.p_values([prediction.score])[0])
+    moved = _at(detector, tpr).reconsider(prediction, tpr)
+    return replace(moved, calibrated=calibration is not None, p_value=p_value)
+
+
+def _at(detector: Detector, tpr: float) -> Detector:
+    if detector.calibration is None or promises(detector, tpr):
+        return detector
+    return detector.with_fit(detector.fit, detector.score_name)

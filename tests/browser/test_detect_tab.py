@@ -227,6 +227,7 @@ def test_a_trained_detector_shows_where_its_positive_and_negative_prompts_look(p
     page.get_by_role("option", name="imagenette").click()
     pick_example(page, "church")
     captions = page.locator("#lsn-heat-maps .caption-label")
+    expect(captions.first).to_contain_text("church")
     expect(captions).to_have_count(4)
     assert [text.split(":")[0] for text in heat_maps(page)] == [
         "church",

@@ -102,8 +102,9 @@ def test_another_rate_changes_the_verdict_alone_and_neither_reads_nor_encodes(
     monkeypatch.setattr(tiny_backbone, "encode_texts", None)
     assert [answers[rate].prediction.calibrated for rate in rates] == [True, True, False]
     for rate, other in itertools.permutations(rates, 2):
-        moved = answers[other].at(rate)
-        assert moved.prediction == replace(answers[rate].prediction, evidence={}) and moved.tpr == rate
+        moved, asked = answers[other].at(rate), answers[rate].prediction
+        assert replace(moved.prediction, evidence=asked.evidence) == asked and moved.tpr == rate
+        assert moved.prediction.evidence == pytest.approx(asked.evidence, abs=1e-6)
     assert answers[0.3].prediction.threshold != answers[0.9].prediction.threshold
 
 
