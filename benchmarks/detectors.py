@@ -60,7 +60,7 @@ def main() -> None:
         "detectors",
         "The shipped detectors on far sets",
         f"python -m benchmarks.detectors {bench.arguments}",
-        summarise(rows, ("protocol", "ood", "method"), "ood"),
+        sorted(summarise(rows, ("protocol", "ood", "method"), "ood"), key=lambda row: str(row["protocol"])),
         seeds=bench.seeds[:1],
         facts=bench.facts,
         seconds={"all": time.process_time() - begun},

@@ -48,7 +48,7 @@ def main() -> None:
         one = [row for split in single_classes(data) for row in run(bench, split, bench.seeds, ONE)]
     except UserError as error:
         sys.exit(str(error))
-    by_draw = summarise(five, ("split", "ood", "method"), "ood")
+    by_draw = sorted(summarise(five, ("split", "ood", "method"), "ood"), key=lambda row: str(row["split"]))
     over_all = [{"split": "all draws"} | row for row in summarise(five, ("ood", "method"), "ood")]
     # The average of one class over the sets, and of each set over the classes.
     by_class = [row for row in summarise(one, ("split", "ood", "method"), "ood") if row["ood"] == AVERAGE]
