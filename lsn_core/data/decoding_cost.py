@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import io
 import re
-import struct
+from collections import Counter
 from typing import Any
 
 from PIL import Image, ImageFile
 
+from lsn_core.data.tiff_tags import STRIP_OFFSETS, TILE_OFFSETS, read_tags
 from lsn_core.errors import ImageError
 
 MAX_SCANS = 100
@@ -22,25 +23,40 @@ MAX_SCANNED_PIXELS = 1_500_000_000
 """Scans of a progressive JPEG times its pixels."""
 
 MAX_READS = 200_000
-"""Reads from a file while it is opened and decoded: each chunk of a PNG and each block of a GIF takes a few."""
+"""Reads from a file while it is decoded: each part of a PNG takes a few."""
 
-_MAX_PIECES = 200_000  # strips or tiles of a TIFF, segments of a JPEG
+_OPENING_READS = 10_000  # while it is opened: each chunk of a PNG and each block of a GIF's comment takes a few
+_MAX_STRIPS = 200_000  # or tiles, of a TIFF
+_MAX_SEGMENTS, _MAX_EXIF, _MAX_PHOTOSHOP = 5000, 64, 32  # of a JPEG; full ones have 64 KiB
 _BYTES_OF_MODE = {"1": 1, "L": 1, "P": 1}  # of a pixel in Pillow's memory; 4 where nothing else is said
 _ROW_BYTES = 8  # Pillow keeps a pointer to each row
 _STAND_ALONE = {0x01, *range(0xD0, 0xDA)}  # JPEG markers without a length
+_EXIF = b"Exif\0\0"
 _NEXT_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 
 
 class CountedReads(io.BytesIO):
-    """The bytes of a file, which can be read MAX_READS times: what is made of millions of pieces ends there."""
+    """The bytes of a file, which can be read so many times: what is made of millions of pieces ends there.
 
-    reads = 0
+    Pillow joins the pieces of some metadata one by one, and copies what several tags share for each of them, so that
+    both the number of reads and the bytes read are bounded.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__(data)
+        self._reads, self._bytes = _OPENING_READS, 3 * len(data) + 2**20
+
+    def opened(self) -> None:
+        """The header was read; what follows is the picture itself."""
+        self._reads = MAX_READS
 
     def read(self, size: int | None = -1, /) -> bytes:
-        self.reads += 1
-        if self.reads > MAX_READS:
+        data = super().read(size)
+        self._reads -= 1
+        self._bytes -= len(data)
+        if self._reads < 0 or self._bytes < 0:
             raise TooManyPieces
-        return super().read(size)
+        return data
 
 
 class TooManyPieces(Exception):
@@ -54,16 +70,19 @@ def check_pieces(data: bytes, name: str) -> None:
         data: the encoded bytes.
         name: what to call the picture in messages.
     """
+    exif = data
     if data[:2] == b"\xff\xd8":
-        scans, pieces = _jpeg_scans(data)
+        scans, fine, exif = _jpeg_parts(data)
         if scans > MAX_SCANS:
             raise ImageError(
                 f"{name}: this JPEG is made of more than {MAX_SCANS} scans, which would take very long to decode. Save "
                 "it again in an image editor."
             )
-    else:
-        pieces = _tiff_pieces(data)
-    if pieces > _MAX_PIECES:
+        if not fine:
+            raise too_many_pieces(name)
+    tags = read_tags(exif)
+    strips = max((tag.values for tag in tags if tag.number in (STRIP_OFFSETS, TILE_OFFSETS)), default=0)
+    if strips > _MAX_STRIPS or sum(tag.size for tag in tags) > 2 * len(exif) + 2**16:
         raise too_many_pieces(name)
 
 
@@ -79,7 +98,7 @@ def check_cost(image: ImageFile.ImageFile, data: bytes, name: str, max_memory: i
     pixels = image.width * image.height
     decoder = 0
     if image.format in ("JPEG", "MPO"):
-        scans, _ = _jpeg_scans(data)
+        scans = _jpeg_parts(data)[0]
         if scans > 1:
             decoder = _coefficient_bytes(image)  # all of them, until the last scan is read
         if scans > 1 and scans * pixels > MAX_SCANNED_PIXELS:
@@ -103,37 +122,44 @@ def check_cost(image: ImageFile.ImageFile, data: bytes, name: str, max_memory: i
 
 
 def too_many_pieces(name: str) -> ImageError:
-    """The error about a file of too many chunks, blocks, strips or tiles."""
+    """The error about a file of too many chunks, blocks, strips, tiles or tags."""
     return ImageError(
-        f"{name}: the file is cut into so many pieces that it would take very long to read. Save it again in an image "
-        "editor."
+        f"{name}: the file is cut into so many pieces, or has so much metadata, that it would take very long to read. "
+        "Save it again in an image editor."
     )
 
 
-def _jpeg_scans(data: bytes) -> tuple[int, int]:
-    """Number of scans and of segments; counting ends where there are too many."""
-    scans = segments = 0
-    at = 2
-    while at + 4 <= len(data) and scans <= MAX_SCANS and segments <= _MAX_PIECES:
+def _jpeg_parts(data: bytes) -> tuple[int, bool, bytes]:
+    """Number of scans, whether the segments are as many as may be, and the EXIF data; too many are not counted on."""
+    scans = 0
+    counts: Counter[str] = Counter()
+    exif: list[bytes] = []
+    at, fine = 2, True
+    while at + 4 <= len(data) and scans <= MAX_SCANS and fine:
         if data[at] != 0xFF:  # rubbish between segments, which decoders skip
             at = data.find(b"\xff", at)
             if at < 0:
                 break
             continue
         marker = data[at + 1]
+        counts["all"] += 1
         if marker == 0xFF or marker in _STAND_ALONE:
             at += 1 if marker == 0xFF else 2
-            segments += 1
-            continue
-        segments += 1
-        at += 2 + max(2, int.from_bytes(data[at + 2 : at + 4], "big"))
+        else:
+            end = at + 2 + max(2, int.from_bytes(data[at + 2 : at + 4], "big"))
+            if marker == 0xE1 and data.startswith(_EXIF, at + 4):
+                counts["exif"] += 1
+                exif.append(data[at + 4 + len(_EXIF) : end])
+            counts["photoshop"] += marker == 0xED
+            at = end
         if marker == 0xDA:
             scans += 1
             following = _NEXT_MARKER.search(data, at)
             if following is None:
                 break
             at = following.start()
-    return scans, segments
+        fine = counts["all"] <= _MAX_SEGMENTS and counts["exif"] <= _MAX_EXIF and counts["photoshop"] <= _MAX_PHOTOSHOP
+    return scans, fine, b"".join(exif)
 
 
 def _coefficient_bytes(image: ImageFile.ImageFile) -> int:
@@ -141,27 +167,6 @@ def _coefficient_bytes(image: ImageFile.ImageFile) -> int:
     layers: list[tuple[Any, int, int, Any]] = getattr(image, "layer", [])  # id, horizontal, vertical, table
     widest = max((h * v for _, h, v, _ in layers), default=1) or 1
     return sum(2 * image.width * image.height * h * v // widest for _, h, v, _ in layers)
-
-
-def _tiff_pieces(data: bytes) -> int:
-    """Strips or tiles of the first picture of a TIFF; 0 for anything else."""
-    order = {b"II": "<", b"MM": ">"}.get(data[:2])
-    if order is None or len(data) < 16:
-        return 0
-    (version,) = struct.unpack_from(f"{order}H", data, 2)
-    big = version == 43
-    count_format, entry_format, offset_format = ("Q", "HHQ", "Q") if big else ("H", "HHI", "I")
-    try:
-        (offset,) = struct.unpack_from(f"{order}{offset_format}", data, 8 if big else 4)
-        (entries,) = struct.unpack_from(f"{order}{count_format}", data, offset)
-        first, size = offset + struct.calcsize(f"<{count_format}"), 20 if big else 12
-        counts = [0]
-        for entry in range(min(entries, 65_536)):
-            tag, _, count = struct.unpack_from(f"{order}{entry_format}", data, first + entry * size)
-            counts += [count] if tag in (273, 324) else []  # StripOffsets, TileOffsets
-        return max(counts)
-    except struct.error:
-        return 0  # damaged: the decoder will say so
 
 
 def _strip_bytes(image: Image.Image) -> int:

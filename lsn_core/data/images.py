@@ -211,7 +211,9 @@ def _open_header(data: bytes, name: str, limits: ImageLimits) -> ImageFile.Image
     # take warnings.catch_warnings, which changes process-wide state and is not thread safe. Its DecompressionBombError
     # (179 million) is raised while opening, so it is caught here.
     try:
-        image = Image.open(CountedReads(data), formats=_FORMATS)
+        file = CountedReads(data)
+        image = Image.open(file, formats=_FORMATS)
+        file.opened()
     except UnidentifiedImageError as error:
         markup = data[:512].lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<")
         raise ImageError(

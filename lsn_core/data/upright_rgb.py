@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import logging
+import re
 from collections.abc import Callable, Iterator
 from functools import partial
 
 import numpy as np
 from PIL import Image
 
+from lsn_core.data.tiff_tags import ORIENTATION, read_tags
 from lsn_core.errors import ImageError
 
-logger = logging.getLogger(__name__)
-
 _STRIP_PIXELS = 250_000
-_ORIENTATION_TAG = 0x0112
+_EXIF = b"Exif\0\0"
+_IN_XMP = re.compile(rb'tiff:Orientation(?:="|>)([0-9])')
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -40,7 +40,7 @@ def upright_rgb(image: Image.Image, name: str, sixteen_bit_colour: bool) -> Imag
     Raises:
         ImageError: every pixel of a floating point picture is NaN or infinite.
     """
-    turn = _UPRIGHT.get(_orientation(image, name))
+    turn = _UPRIGHT.get(_orientation(image))
     to_rgb = _converter(image, name, sixteen_bit_colour)
     if image.width * image.height <= _STRIP_PIXELS:
         rgb = to_rgb(image)
@@ -66,13 +66,30 @@ def _strips(image: Image.Image) -> Iterator[tuple[int, Image.Image]]:
         yield top, image.crop((0, top, image.width, min(top + rows, image.height)))
 
 
-def _orientation(image: Image.Image, name: str) -> int:
-    try:
-        value = image.getexif().get(_ORIENTATION_TAG, 1)
-        return value if isinstance(value, int) else 1
-    except Exception:  # broken metadata takes nothing away from the picture itself
-        logger.debug("%s: unreadable EXIF data, the picture is taken as upright", name, exc_info=True)
+def _orientation(image: Image.Image) -> int:
+    """The EXIF orientation, 1 to 8; 1 for a TIFF, which Pillow turns upright while loading.
+
+    security: read here, as Pillow's `getexif` copies the data of all tags (see `tiff_tags`).
+    """
+    if image.format == "TIFF":
         return 1
+    exif = image.info.get("exif") or _profile(image.info.get("Raw profile type exif"))
+    while isinstance(exif, bytes) and exif.startswith(_EXIF):
+        exif = exif[len(_EXIF) :]
+    found = [tag.value for tag in read_tags(exif) if tag.number == ORIENTATION] if isinstance(exif, bytes) else []
+    if found:
+        return found[-1] or 1
+    xmp = image.info.get("XML:com.adobe.xmp") or image.info.get("xmp") or b""
+    match = _IN_XMP.search(xmp if isinstance(xmp, bytes) else str(xmp).encode())
+    return int(match[1]) if match else 1
+
+
+def _profile(text: object) -> bytes:
+    """EXIF as ImageMagick writes it into a PNG: three lines, then hexadecimal digits."""
+    try:
+        return bytes.fromhex("".join(text.split("\n")[3:])) if isinstance(text, str) else b""
+    except ValueError:
+        return b""
 
 
 def _converter(image: Image.Image, name: str, sixteen_bit_colour: bool) -> Callable[[Image.Image], Image.Image]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import resource
 import struct
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps, PngImagePlugin
 
 from lsn_core.data.decoding_cost import MAX_SCANS
 from lsn_core.data.images import ImageError, ImageLimits, open_image
@@ -70,7 +71,38 @@ def with_strips(count: int, order: str = "<") -> bytes:
     return (head + entries + b"\0" * 4).ljust(200, b"\0") + struct.pack(f"{order}I", 1) * count
 
 
+def shared_tags(count: int, size: int) -> bytes:
+    """An EXIF block or TIFF of so many tags, all of which have the same bytes as their data."""
+    entries = b"".join(struct.pack("<HHII", 1000 + tag, 7, size, 0) for tag in range(count))
+    return (b"II*\0" + struct.pack("<IH", 8, count) + entries + b"\0" * 4).ljust(size, b"\0")
+
+
+def with_marker(marker: int, content: bytes, count: int = 1) -> bytes:
+    data = encoded(Image.new("RGB", (8, 8)), "JPEG")
+    return data[:2] + (bytes([0xFF, marker]) + struct.pack(">H", len(content) + 2) + content) * count + data[2:]
+
+
+def with_comment(blocks: int) -> bytes:
+    data = encoded(Image.new("P", (8, 8)), "GIF")
+    at = data.index(b"\x2c")
+    return data[:at] + b"\x21\xfe" + (b"\xff" + b"a" * 255) * blocks + b"\0" + data[at:]
+
+
+def tiff_with_shared_tags() -> bytes:
+    tags = [(256, 4, 1, 8), (257, 4, 1, 8), (258, 3, 1, 8), (259, 3, 1, 1), (262, 3, 1, 1), (273, 4, 1, 9)]
+    tags += [(277, 3, 1, 1), (278, 4, 1, 8), (279, 4, 1, 64), *((tag, 7, 10**6, 0) for tag in range(1000, 1300))]
+    entries = b"".join(struct.pack("<HHII", *tag) for tag in tags)
+    return (b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + b"\0" * 4).ljust(10**6 + 100, b"\0")
+
+
 SLOW: dict[str, Callable[[], bytes]] = {
+    "JPEG whose tags share their data": lambda: with_marker(0xE1, b"Exif\0\0" + shared_tags(5000, 65_000)),
+    "JPEG of many EXIF segments": lambda: with_marker(0xE1, b"Exif\0\0II*\0\x08\0\0\0" + b"\0" * 150, 4000),
+    "JPEG of many Photoshop segments": lambda: with_marker(
+        0xED, b"Photoshop 3.0\0" + b"8BIM\4\4\0\0\0\0\0\0" * 5000, 400
+    ),
+    "GIF of a long comment": lambda: with_comment(60_000),
+    "TIFF whose tags share their data": tiff_with_shared_tags,
     "JPEG of 2,000 scans": lambda: with_scans(2000),
     "JPEG of 2,000 scans after rubbish": lambda: with_scans(2000).replace(b"\xff\xdb", b"\0\0\0\xff\xff\xdb", 1),
     "JPEG of many segments": lambda: with_segments(PIECES),
@@ -104,6 +136,48 @@ def test_a_jpeg_with_an_embedded_preview_counts_its_own_scans() -> None:
     data = data[:2] + b"".join(b"\xff\xec" + struct.pack(">H", len(inside) + 2) + inside for _ in range(3)) + data[2:]
     assert data.count(b"\xff\xda") > MAX_SCANS
     assert open_image(data).size == (16, 8)
+
+
+def test_metadata_that_asks_for_gigabytes_takes_nothing_from_the_picture() -> None:
+    exif = shared_tags(20_000, 260_000)  # Pillow's own reader would copy five gigabytes
+    white = Image.new("RGB", (8, 8), "white")
+    webp = encoded(white, "WEBP", lossless=True, exif=b"Exif\0\0" + exif)
+    for data in (png(8, 8, 8, 2, chunk(b"eXIf", exif)), webp):
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        assert open_image(data).size == (8, 8)
+        assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000 * (
+            1024 if sys.platform == "darwin" else 1
+        )
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_orientation_is_read_where_programs_write_it(orientation: int) -> None:
+    stored = Image.fromarray(np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    big_endian = b"MM\0*\0\0\0\x08\0\1" + struct.pack(">HHIHH", 0x0112, 3, 1, orientation, 0) + b"\0" * 4
+    lines = "\n".join(["", "exif", str(len(big_endian)), big_endian.hex()])
+    xmp = f'<x:xmpmeta><rdf:Description tiff:Orientation="{orientation}"/></x:xmpmeta>'.encode()
+    profile, text = PngImagePlugin.PngInfo(), PngImagePlugin.PngInfo()
+    profile.add_text("Raw profile type exif", lines)
+    text.add_itxt("XML:com.adobe.xmp", xmp.decode())
+    files = [
+        encoded(stored, "PNG", exif=exif),
+        encoded(stored, "PNG", exif=big_endian),
+        encoded(stored, "PNG", pnginfo=profile),
+        encoded(stored, "PNG", pnginfo=text),
+        encoded(stored, "WEBP", lossless=True, exif=exif),
+        encoded(stored, "WEBP", lossless=True, xmp=xmp),
+        encoded(stored, "TIFF", exif=exif),
+    ]
+    wanted = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(files[0]))))
+    for data in files:
+        np.testing.assert_array_equal(np.asarray(open_image(data)), wanted)
+    segment = b"http://ns.adobe.com/xap/1.0/\0" + xmp
+    jpeg = encoded(stored, "JPEG", quality=95)
+    jpeg = jpeg[:2] + b"\xff\xe1" + struct.pack(">H", len(segment) + 2) + segment + jpeg[2:]
+    turned = ImageOps.exif_transpose(Image.open(io.BytesIO(jpeg)))
+    np.testing.assert_array_equal(np.asarray(open_image(jpeg)), np.asarray(turned))
 
 
 VAST = {
