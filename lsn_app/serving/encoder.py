@@ -23,6 +23,7 @@ from lsn_core.detector.prompts import FixedPrompts
 from lsn_core.heatmaps.maps import HeatMaps, explain
 
 _BATCH = 32
+_KEPT_PIXELS = 4_000_000  # of a picture that is kept beside its view, 4 bytes each; larger ones are opened anew
 
 
 class _PhotoFeatures:
@@ -101,13 +102,15 @@ class Encoder:
 
     def view_image(self, photo: Photo) -> tuple[View, Image.Image]:
         """What heat maps of a photo need, and the photo. Raises ImageError for one that cannot be read."""
-        found = self._views.get(photo.sha256)
-        if found is None:
+        view, picture = self._views.get(photo.sha256) or (None, None)
+        if picture is None:
             picture = open_image(photo.path, name=photo.name)
+        if view is None:
             with self._lock:
-                found = view_image(self.backbone, picture), picture
-            self._views.put(photo.sha256, found)
-        return found
+                view = view_image(self.backbone, picture)
+            kept = picture if picture.width * picture.height <= _KEPT_PIXELS else None
+            self._views.put(photo.sha256, (view, kept))
+        return view, picture
 
     def explain(
         self, detector: Detector, photo: Photo, class_name: str | None, method: str, target: str
@@ -122,15 +125,15 @@ class Encoder:
 
     def encode_texts(self, texts: Sequence[str]) -> Tensor:
         """Features of texts, shape (N, D); only those not met before go through the text tower."""
-        found = {text: self._texts.get((self.backbone.fingerprint, text)) for text in texts}
-        missing = [text for text, feature in found.items() if feature is None]
+        known = {text: self._texts.get((self.backbone.fingerprint, text)) for text in texts}
+        missing = [text for text, feature in known.items() if feature is None]
         if missing:
             with self._lock:
                 features = accelerator.run(self.backbone.encode_texts, missing)
             for text, feature in zip(missing, features, strict=True):
-                found[text] = feature
+                known[text] = feature
                 self._texts.put((self.backbone.fingerprint, text), feature)
-        return torch.stack([found[text] for text in texts])
+        return torch.stack([known[text] for text in texts])
 
     def zero_shot(self, class_names: Sequence[str]) -> Detector:
         """`Detector.zero_shot` with the texts taken from the cache."""

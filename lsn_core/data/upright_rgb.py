@@ -76,9 +76,10 @@ def _orientation(image: Image.Image) -> int:
     exif = image.info.get("exif") or _profile(image.info.get("Raw profile type exif"))
     while isinstance(exif, bytes) and exif.startswith(_EXIF):
         exif = exif[len(_EXIF) :]
-    found = [tag.value for tag in read_tags(exif) if tag.number == ORIENTATION] if isinstance(exif, bytes) else []
-    if found:
-        return found[-1] or 1
+    tags = read_tags(exif) if isinstance(exif, bytes) else []
+    orientations = [tag.value for tag in tags if tag.number == ORIENTATION]
+    if orientations:
+        return orientations[-1] or 1
     xmp = image.info.get("XML:com.adobe.xmp") or image.info.get("xmp") or b""
     match = _IN_XMP.search(xmp if isinstance(xmp, bytes) else str(xmp).encode())
     return int(match[1]) if match else 1

@@ -34,6 +34,7 @@ from lsn_core.scores.registry import spreads, total
 log = logging.getLogger(__name__)
 
 DEFAULT_ZERO_SHOT = "neglabel"
+_BATCH = 32
 
 
 class Detector(PromptScorer):
@@ -110,7 +111,10 @@ class Detector(PromptScorer):
 
     def score(self, images: Iterable[ImageSource]) -> Tensor:
         """Scores of images (paths, bytes or pictures): shape (N,). Raises ImageError for one that cannot be read."""
-        return self.score_features(self.backbone.encode_images([open_image(image) for image in images]))
+        pictures = ((None, open_image(image)) for image in images)
+        batches = picture_batches(pictures, _BATCH)
+        features = [self.backbone.encode_images([picture for _, picture in batch]) for batch in batches]
+        return self.score_features(torch.cat(features) if features else torch.zeros(0, self.positive.shape[-1]))
 
     def predict_features(self, features: Tensor, tpr: float = DEFAULT_TPR) -> list[Prediction]:
         """Verdicts on image features (N, D) at the threshold that keeps a share `tpr` of known images."""
@@ -145,7 +149,7 @@ class Detector(PromptScorer):
         self,
         images: Iterable[ImageSource],
         tpr: float = DEFAULT_TPR,
-        batch_size: int = 32,
+        batch_size: int = _BATCH,
         on_image: Callable[[], None] | None = None,
     ) -> list[Prediction]:
         """Verdicts on images, in their order. One that cannot be read gets a Prediction with `error`; the others go on.

@@ -142,8 +142,9 @@ class PromptSets(nn.Module):
                 "meta_weight_2": torch.Size((sets, width, hidden)),
                 "meta_bias_2": torch.Size((sets, width)),
             }
-        found = {name: tensor.shape for name, tensor in tensors.items()}
-        if found != wanted:  # security: before anything of these sizes is made
+        if {
+            name: tensor.shape for name, tensor in tensors.items()
+        } != wanted:  # security: before anything of these sizes is made
             raise UserError("The learned contexts and Meta-Net weights do not fit together.")
         prompts = cls(sets, classes, length, width, torch.Generator(), image_dim)
         prompts.load_state_dict(tensors)

@@ -148,14 +148,14 @@ class JobFiles:
 
     def strays(self, job_ids: Collection[str], datasets: Collection[str]) -> list[Path]:
         """Files and folders that belong to no job: left by a kill at a bad moment."""
-        found = [path for path in self.jobs.iterdir() if path.name not in job_ids]
+        strays = [path for path in self.jobs.iterdir() if path.name not in job_ids]
         for path in self.datasets.iterdir():
             if path.name.startswith("."):
                 if time.time() - _modified(path) > _ABANDONED_SECONDS:  # younger ones may be on their way in
-                    found.append(path)
+                    strays.append(path)
             elif path.name not in datasets:
-                found.append(path)
-        return found
+                strays.append(path)
+        return strays
 
     def size(self) -> int:
         """Bytes that jobs, data sets and cached features take."""
