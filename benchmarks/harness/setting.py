@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import shutil
 from collections import defaultdict
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -111,8 +112,20 @@ class Setting:
             if not path.is_file():
                 log.info("training %s prompts on %s", config.method, self.split.name)
                 path.parent.mkdir(parents=True, exist_ok=True)
-                cache = self.folder / "features"
-                train_from_images(self.split.train, self.backbone, config, cache=cache, progress=False).save(path)
+                self._train(config, path)
             self._detectors[key] = Detector.load(path, self.backbone)
             self.clock[part] += self._detectors[key].metrics["train_seconds"]
         return self._detectors[key]
+
+    def _train(self, config: TrainConfig, path: Path) -> None:
+        """Trains and saves; a schedule in epochs, which may take an hour, goes on where it was interrupted."""
+        checkpoints = path.with_suffix(".run") if config.negative.updates is None else None
+        if checkpoints is not None:
+            checkpoints.mkdir(exist_ok=True)
+        cache = self.folder / "features"
+        images = self.split.train
+        train_from_images(images, self.backbone, config, cache=cache, progress=False, checkpoint_dir=checkpoints).save(
+            path
+        )
+        if checkpoints is not None:
+            shutil.rmtree(checkpoints)

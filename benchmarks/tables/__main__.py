@@ -42,7 +42,9 @@ def main() -> None:
         "--protocols",
         help=f"comma-separated: of table3 ({', '.join(ZOC)}; default: all) or of --id-root ({', '.join(IMAGENET)})",
     )
-    parser.add_argument("--methods", help="comma-separated; table3 keeps what an earlier run measured of the others")
+    parser.add_argument(
+        "--methods", help="comma-separated, default: all but CoCoOp; table3 keeps what was measured of others"
+    )
     parser.add_argument("--backbones", default="", help="table9: comma-separated; default: --backbone")
     options = parser.parse_args()
     show_progress()

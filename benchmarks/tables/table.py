@@ -29,8 +29,10 @@ class Maker:
 
     @property
     def methods(self) -> list[str]:
-        """Those of --methods, or all."""
-        return self.options.methods.split(",") if self.options.methods else list(METHODS)
+        """Those of --methods, or all but those that run the text tower for each image, which takes hours."""
+        if self.options.methods:
+            return str(self.options.methods).split(",")
+        return [name for name, method in METHODS.items() if not method.per_image]
 
     @property
     def protocols(self) -> list[str]:
