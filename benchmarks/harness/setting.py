@@ -8,7 +8,7 @@ import logging
 import shutil
 from collections import defaultdict
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ import numpy as np
 from benchmarks.harness.classifier import Classifier
 from benchmarks.harness.images import Images
 from benchmarks.harness.protocols import Split
-from lsn_core import Detector
+from lsn_core import Detector, training
 from lsn_core.backbones.backbone import Backbone
 from lsn_core.data.labelled import LabelledImages
 from lsn_core.data.sampling import few_shot, split
@@ -26,6 +26,13 @@ from lsn_core.training.config import TrainConfig
 from lsn_core.training.from_images import train_from_images
 
 log = logging.getLogger(__name__)
+
+
+@cache
+def _training_code() -> str:
+    """A hash of the code that trains, so that no detector of other code is taken from a folder."""
+    files = sorted(Path(training.__file__ or "").parent.glob("*.py"))
+    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
 
 
 @dataclass
@@ -38,7 +45,8 @@ class Setting:
         cocoop_images: most test images of either side that CoCoOp is measured on, as each costs runs of the text tower;
             None for all.
         clock: gathers the seconds that trainings took, when they were run.
-        folder: where trained detectors are kept; a later table takes them from there. Image features are beside them.
+        folder: where trained detectors are kept; a later table takes them from there, if the code that trains is the
+            same. Image features are beside them.
     """
 
     backbone: Backbone
@@ -104,7 +112,8 @@ class Setting:
             config: instead of the setting's own; of the same shots and seed.
         """
         config = config or self.config
-        parts = [self.class_names, self.backbone.weights_hash, config.to_dict(), list(self.drawn.data.names)]
+        drawn = list(self.drawn.data.names)
+        parts = [self.class_names, self.backbone.weights_hash, config.to_dict(), drawn, _training_code()]
         key = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:24]
         if key not in self._detectors:
             path = self.folder / "detectors" / f"{key}.safetensors"
