@@ -93,7 +93,7 @@ def main() -> None:
     space = once(run / "space.pt", lambda: fit_space(photos, rows, bias, hidden, kinds, options.seed, FIT))
     log.info("image side done after %.0f s", time.monotonic() - started)
 
-    nouns = choose_nouns(net, offsets, options.nouns)
+    nouns = choose_nouns(net, offsets, options.nouns, nearest_sense=True)
     meanings = place_words(net, offsets, nouns, space, kinds, hidden, options.work)
     words = make_vocabulary(net, offsets, clean, nouns, meanings, photos, space, kinds)
     shift = negation_shifts(words, clean, options.work)

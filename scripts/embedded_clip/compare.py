@@ -82,7 +82,7 @@ def measure(name: str, options: argparse.Namespace) -> dict[str, Any]:
     rows, bias = trunk.classifier.weight.detach(), trunk.classifier.bias.detach()
     space = fit_space(photos, rows, bias, set(), kinds, 0, config)
     seconds = time.monotonic() - started
-    nouns = choose_nouns(net, offsets, 24000)
+    nouns = choose_nouns(net, offsets, 24000, nearest_sense=True)
     meanings = place_words(net, offsets, nouns, space, kinds, set(), options.work)
     words = make_vocabulary(net, offsets, clean, nouns, meanings, photos, space, kinds)
     found: dict[str, Any] = {"seconds": round(seconds)}

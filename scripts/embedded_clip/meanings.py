@@ -1,4 +1,4 @@
-"""Where words without an anchor of their own lie: kernel ridge regression over WordNet's tree and MiniLM embeddings."""
+"""Where words without an anchor of their own lie: kernel ridge regression over WordNet's tree and MPNet embeddings."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def place_synsets(
 
     Args:
         offsets: S synset offsets.
-        glosses: MiniLM embeddings of name and gloss, shape (S, 384).
+        glosses: MPNet embeddings of name and gloss, shape (S, 768).
         observed: anchors of classes, by offset, each (D,).
         kinds: directions of synsets above them, and `counts`, how many classes each holds.
     """

@@ -17,11 +17,11 @@ from torch import Tensor
 from scripts.embedded_clip.wordnet import VISIBLE, WordNet
 
 
-def choose_nouns(net: WordNet, wnids: list[int], limit: int) -> list[tuple[str, int]]:
+def choose_nouns(net: WordNet, wnids: list[int], limit: int, nearest_sense: bool = False) -> list[tuple[str, int]]:
     """(name, synset offset) pairs: nouns of visible things, the likeliest to be asked for first.
 
-    A noun means its first sense; where WordNet's texts have none of its senses, their order says nothing, and it means
-    the one that is nearest to ImageNet's: a raccoon is an animal before it is a fur.
+    A noun means its first sense. With `nearest_sense`, where WordNet's texts have none of its senses and their order
+    says nothing, it means the one that is nearest to ImageNet's: a raccoon is an animal before it is a fur.
 
     Every name of an ImageNet synset and of the synsets above it comes first (with that meaning), then nouns that
     occur in WordNet's tagged texts, then neighbours of ImageNet's synsets, then short names of the rest.
@@ -31,8 +31,9 @@ def choose_nouns(net: WordNet, wnids: list[int], limit: int) -> list[tuple[str, 
         for ancestor, steps in net.ancestors(offset).items():
             above[ancestor] = min(steps, above.get(ancestor, 99))
     rank: dict[str, tuple[int, int, str]] = {}
-    for name in net.senses:
-        synset = net.synsets[_sense(net, name, above)]
+    sense = {name: _sense(net, name, above) if nearest_sense else senses[0] for name, senses in net.senses.items()}
+    for name, offset in sense.items():
+        synset = net.synsets[offset]
         if synset.is_instance or len(name.split()) > 3 or not name.replace(" ", "").replace("-", "").isalpha():
             continue
         if synset.gloss.startswith(("a genus", "genus", "any of the family", "type genus", "a family")):
@@ -45,7 +46,7 @@ def choose_nouns(net: WordNet, wnids: list[int], limit: int) -> list[tuple[str, 
         tier = 0 if synset.offset in above else 1 if net.tagged[name] else 2 if near else 3
         rank[name] = (tier, len(name), name)
     chosen = sorted(rank, key=rank.__getitem__)[:limit]
-    return [(name, _sense(net, name, above)) for name in chosen]
+    return [(name, sense[name]) for name in chosen]
 
 
 def _sense(net: WordNet, name: str, above: dict[int, int]) -> int:
