@@ -29,9 +29,11 @@ class FitConfig:
     Attributes:
         dim: width of the shared space.
         variance: how many of its directions start as the photos' own principal ones, beside those of the classifier.
+        scale_rate: learning rate of the softmax's scale (1 / temperature); where it grows, cosines come to nothing.
         kinds: weight of kinds.
         straightness: weight, beside them, of cosines to absent kinds being 0.
         unknown: weight of the ranking of known before unknown photos.
+        centred: whether the mean photo is projected to 0, so that no class is nearer to all photos than another is.
         scenes: weight of MiniPlaces' photos among the labelled ones.
     """
 
@@ -39,10 +41,12 @@ class FitConfig:
     variance: int = 0
     steps: int = 450
     learning_rate: float = 3e-4
+    scale_rate: float = 1e-3
     kinds: float = 1.0
     straightness: float = 2.0
     unknown: float = 2.0
     scenes: float = 2.0
+    centred: bool = False
 
 
 class Projection(nn.Linear):
@@ -50,6 +54,11 @@ class Projection(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         return F.normalize(super().forward(x), dim=-1)
+
+    @torch.no_grad()
+    def centre_at(self, x: Tensor) -> None:
+        """Sets the bias so that the trunk features x (P,) are projected to 0."""
+        self.bias.copy_(-self.weight @ x)
 
 
 @dataclass
@@ -103,15 +112,18 @@ def fit_space(
     centred = rows - rows.mean(0)
     space = start or _initial_space(photos, centred, known, kinds, config)
     projection = copy.deepcopy(space.projection)
+    centre = photos.features.mean((0, 1)) * config.centred
+    if config.centred:
+        nn.init.zeros_(projection.bias).requires_grad_(False)
     table = nn.Parameter(space.anchors.clone(), requires_grad=start is None)
     kind_table = nn.Parameter(space.kinds.clone(), requires_grad=start is None)
     above = kinds.members[:, known]
     log_scale = nn.Parameter(torch.tensor(space.scale).log())
     optimizer = torch.optim.AdamW(
         [
-            {"params": projection.parameters(), "lr": config.learning_rate},
+            {"params": [p for p in projection.parameters() if p.requires_grad], "lr": config.learning_rate},
             {"params": [table, kind_table], "lr": 3 * config.learning_rate},
-            {"params": [log_scale], "lr": 1e-3 if start is None else 1e-2},
+            {"params": [log_scale], "lr": config.scale_rate},
         ],
         weight_decay=0.0,
     )
@@ -133,7 +145,7 @@ def fit_space(
         # Real photos in any view; the classifier answers for the plain one.
         pick = torch.cat([sharp[torch.randint(len(sharp), (half,))], small[torch.randint(len(small), (128,))]])
         view = torch.randint(x.shape[1], (len(pick),))
-        z = projection(x[pick, view])
+        z = projection(x[pick, view] - centre)
         plain = x[pick[:half], 0]
         answer = plain @ rows.T + bias
         loss = distill(z[:half] @ unit[known].T * log_scale.exp(), answer)
@@ -159,7 +171,7 @@ def fit_space(
         logits = base @ rows.T + bias
         push = (logits.amax(1) + 6 * torch.rand(half) - logits[torch.arange(half), goal]) / gain[goal]
         steered = (base * (0.6 + 0.4 * torch.rand(half, 1)) + push[:, None] * steer[goal]).clamp_min(0)
-        z = projection(steered)
+        z = projection(steered - centre)
         answer = steered @ rows.T + bias
         loss = loss + distill(z @ unit[known].T * log_scale.exp(), answer)
         seen = _seen(answer, above)
@@ -167,7 +179,7 @@ def fit_space(
         loss = loss + config.unknown * unknown_classes(z, goal, unit[known])
         loss = loss + config.unknown * unknown_kinds(z, unit_kinds, seen[:, len(known) :], above)
         for features in (steered, plain):
-            similarity = projection(features) @ unit[known].T
+            similarity = projection(features - centre) @ unit[known].T
             wanted = features @ centred.T
             loss = loss + 5.0 * (1 - correlation(similarity, wanted).mean())
         optimizer.zero_grad(set_to_none=True)
@@ -176,6 +188,8 @@ def fit_space(
         schedule.step()
         if step % 150 == 0 or step == config.steps - 1:
             log.info("space: step %d of %d, loss %.4f", step, config.steps, loss.item())
+    if config.centred:
+        projection.centre_at(centre)
     return Space(
         projection,
         F.normalize(table.detach(), dim=-1),

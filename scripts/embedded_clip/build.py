@@ -47,7 +47,8 @@ from scripts.embedded_clip.words import choose_nouns
 log = logging.getLogger("build")
 REPO = Path(__file__).resolve().parents[2]
 FIT = FitConfig()
-REFIT = replace(FIT, steps=300, kinds=0.15)  # to the directions of the trained text tower
+# To the directions of the trained text tower, which are not as free as anchors: in its half of the space.
+REFIT = replace(FIT, steps=300, scale_rate=0.0, kinds=0.15, straightness=0.0, unknown=8.0, centred=True)
 MODEL = {
     "embed_dim": FIT.dim,
     "vision_cfg": {
@@ -227,7 +228,7 @@ def save(
         "steps": options.steps,
         "tokens_per_step": options.tokens,
         "nouns": options.nouns,
-        "seconds": round(seconds),
+        "seconds_since_last_start": round(seconds),
         "device": device,
         "cpu_threads": torch.get_num_threads(),
         "python": platform.python_version(),
