@@ -6,14 +6,14 @@ import threading
 from collections import OrderedDict, deque
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lsn_core.data.images import printable
-from lsn_core.data.parquet_pages import ChunkSize, PageError, chunk_size
+from lsn_core.data.parquet_pages import Chunk, ChunkSize, PageError, chunk_size, read_chunks
 from lsn_core.data.sources import DataError, DataLimits, bounded, too_many
 from lsn_core.errors import UserError
 
@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 _KEPT_BYTES = 256 * 2**20  # of image bytes that were read
 _BATCH_BYTES = 32 * 2**20  # of image bytes that are read at a time
 _TEXT_BYTES = 256 * 2**20  # of labels and names together
-_MOST_CHUNKS = 1_000_000
+_MOST_CHUNKS = 50_000
 _FOOTER_STRINGS, _FOOTER_LISTS = 16 * 2**20, 500_000
 _LONGEST_NAME = 4096
 _MOST_CLASSES = 100_000
@@ -111,7 +111,13 @@ class ParquetSource:
         metadata, schema = self._file.metadata, self._file.schema
         places = {schema.column(i).path: i for i in range(len(schema))}
         wanted = [name for name in (*_TEXTS, "image.path", self._image_column) if name in places]
-        sizes = {name: self._chunk_sizes(name, places[name]) for name in wanted}
+        with open(self._path, "rb") as file:
+            groups = read_chunks(file)
+            if [len(columns) for columns in groups] != [len(schema)] * metadata.num_row_groups:
+                raise PageError("a row group has not one chunk for each column")
+            sizes = {
+                name: self._chunk_sizes(file, name, [columns[places[name]] for columns in groups]) for name in wanted
+            }
         total = {name: sum(size.unpacked for size in column) for name, column in sizes.items()}
         texts = sum(total.values()) - total[self._image_column]
         for bytes_needed, limit in ((sum(total.values()), self.limits.max_total_bytes), (texts, _TEXT_BYTES)):
@@ -126,20 +132,18 @@ class ParquetSource:
             for name, column in sizes.items()
         }
 
-    def _chunk_sizes(self, name: str, place: int) -> list[ChunkSize]:
+    def _chunk_sizes(self, file: BinaryIO, name: str, chunks: list[Chunk]) -> list[ChunkSize]:
         sizes = []
-        with open(self._path, "rb") as file:
-            for number in range(self._file.num_row_groups):
-                group = self._file.metadata.row_group(number)
-                if group.column(place).num_values != group.num_rows:
-                    raise PageError(f"the column `{name}` has not one value a row")
-                size = chunk_size(file, group.column(place), self.limits.max_entries)
-                if size.worst_ratio > self.limits.max_ratio:
-                    raise DataError(
-                        f"{self._path}: a page of the column `{name}` unpacks to more than {self.limits.max_ratio} "
-                        "times its size. Write the file again without it."
-                    )
-                sizes.append(size)
+        for number, chunk in enumerate(chunks):
+            if chunk.values != self._file.metadata.row_group(number).num_rows:
+                raise PageError(f"the column `{name}` has not one value a row")
+            size = chunk_size(file, chunk, self.limits.max_entries)
+            if size.worst_ratio > self.limits.max_ratio:
+                raise DataError(
+                    f"{self._path}: a page of the column `{name}` unpacks to more than {self.limits.max_ratio} times "
+                    "its size. Write the file again without it."
+                )
+            sizes.append(size)
         return sizes
 
     def _read_labels(self, table: pa.Table) -> tuple[list[str], np.ndarray]:

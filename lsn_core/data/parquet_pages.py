@@ -1,16 +1,17 @@
 """What the pages of a Parquet file unpack to, read from their headers before any of them is unpacked.
 
-The footer declares sizes too, but nothing holds a page to it, and pyarrow does not tell of pages. A header is a Thrift
-struct in the compact protocol (parquet-format's README and parquet.thrift, Apache Thrift's thrift-compact-protocol.md).
+The footer declares sizes too, but nothing holds a page to it, and pyarrow does not tell of pages. Headers and footer
+are Thrift structs in the compact protocol (parquet-format's README and parquet.thrift, Apache Thrift's
+thrift-compact-protocol.md). The footer is read here too, as pyarrow's own description of a column ends the process, by
+an exception that nobody catches, where the column's statistics are those of another kind.
 """
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
-
-import pyarrow.parquet as pq
 
 from lsn_core.errors import UserError
 
@@ -23,10 +24,26 @@ _DEEPEST = 16
 _TRUE, _FALSE, _BYTE, _I16, _I32, _I64, _DOUBLE, _BINARY, _LIST, _SET, _MAP, _STRUCT = range(1, 13)
 _UNPACKED, _PACKED, _DATA, _DICTIONARY, _DATA_V2 = 2, 3, 5, 7, 8  # fields of PageHeader
 _VALUES = 1  # the number of values, in each kind of page
+_ROW_GROUPS, _COLUMNS, _META_DATA = 4, 1, 3  # fields of FileMetaData, RowGroup and ColumnChunk
+_NUM_VALUES, _LENGTH, _DATA_OFFSET, _DICTIONARY_OFFSET = 5, 7, 9, 11  # fields of ColumnMetaData
 
 
 class PageError(UserError):
     """The pages of a Parquet file are not what its footer says."""
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Where one column of one row group lies.
+
+    Attributes:
+        values: how many there are.
+        start, length: its place in the file, bytes.
+    """
+
+    values: int
+    start: int
+    length: int
 
 
 @dataclass(frozen=True)
@@ -44,7 +61,48 @@ class ChunkSize:
     worst_ratio: float
 
 
-def chunk_size(file: BinaryIO, chunk: pq.ColumnChunkMetaData, most_pages: int) -> ChunkSize:
+def read_chunks(file: BinaryIO) -> list[list[Chunk]]:
+    """The column chunks of each row group, in the order of the schema's columns, from the footer of an open file.
+
+    Raises:
+        PageError: the footer is damaged.
+    """
+    file.seek(-8, io.SEEK_END)
+    length = int.from_bytes(file.read(4), "little")
+    if length > file.tell() - 4:
+        raise PageError("the footer is longer than the file")
+    file.seek(-8 - length, io.SEEK_END)
+    try:
+        footer = _Compact(file.read(length)).struct()
+    except IndexError:
+        raise PageError("the footer is cut off") from None
+    return [[_chunk(column) for column in _list(_field(group, _COLUMNS))] for group in _list(footer.get(_ROW_GROUPS))]
+
+
+def _chunk(column: object) -> Chunk:
+    described = _field(column, _META_DATA)
+    values, length, start = (_number(_field(described, field)) for field in (_NUM_VALUES, _LENGTH, _DATA_OFFSET))
+    dictionary = _field(described, _DICTIONARY_OFFSET)
+    if isinstance(dictionary, int) and dictionary > 0:
+        start = min(start, dictionary)
+    return Chunk(values, start, length)
+
+
+def _field(struct: object, field: int) -> object:
+    return struct.get(field) if isinstance(struct, dict) else None
+
+
+def _list(value: object) -> list[object]:
+    return value if isinstance(value, list) else []
+
+
+def _number(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise PageError("a column is not described")
+    return value
+
+
+def chunk_size(file: BinaryIO, chunk: Chunk, most_pages: int) -> ChunkSize:
     """Reads the page headers of a column chunk.
 
     Args:
@@ -55,13 +113,10 @@ def chunk_size(file: BinaryIO, chunk: pq.ColumnChunkMetaData, most_pages: int) -
     Raises:
         PageError: the headers are damaged, do not fit the footer, or are too many.
     """
-    start = chunk.data_page_offset
-    if chunk.has_dictionary_page and chunk.dictionary_page_offset:
-        start = min(start, chunk.dictionary_page_offset)
-    at, end = start, start + chunk.total_compressed_size
+    at, end = chunk.start, chunk.start + chunk.length
     total = pages = values = dictionary_bytes = 0
     worst = 0.0
-    while values < chunk.num_values and at < end:
+    while values < chunk.values and at < end:
         header, length = _read_header(file, at)
         unpacked, packed = header.get(_UNPACKED, -1), header.get(_PACKED, -1)
         if not isinstance(unpacked, int) or not isinstance(packed, int) or unpacked < 0 or packed < 0:
@@ -80,8 +135,8 @@ def chunk_size(file: BinaryIO, chunk: pq.ColumnChunkMetaData, most_pages: int) -
         if unpacked > RATIO_FROM_BYTES:
             worst = max(worst, unpacked / max(1, packed))
         at += length + packed
-    if values != chunk.num_values:
-        raise PageError(f"a column has {values} values in its pages and {chunk.num_values} by the footer")
+    if values != chunk.values:
+        raise PageError(f"a column has {values} values in its pages and {chunk.values} by the footer")
     return ChunkSize(total, dictionary_bytes, worst)
 
 

@@ -9,7 +9,6 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -17,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from lsn_core.data.labelled import load_data
-from lsn_core.data.parquet_pages import PageError, chunk_size
+from lsn_core.data.parquet_pages import Chunk, PageError, chunk_size, read_chunks
 from lsn_core.data.sources import DataError, DataLimits
 
 MIB = 2**20
@@ -59,15 +58,18 @@ def test_page_headers_add_up_to_the_footers_sizes(
     )
     footer = pq.ParquetFile(path).metadata
     with open(path, "rb") as file:
+        chunks = read_chunks(file)
         for group in range(footer.num_row_groups):
             for column in range(footer.num_columns):
-                chunk = footer.row_group(group).column(column)
-                size = chunk_size(file, chunk, 1000)
+                chunk, own = footer.row_group(group).column(column), chunks[group][column]
+                first = chunk.dictionary_page_offset if chunk.has_dictionary_page else chunk.data_page_offset
+                assert own == Chunk(chunk.num_values, first, chunk.total_compressed_size)
+                size = chunk_size(file, own, 1000)
                 # The footer counts the headers of the pages, too.
                 assert 0.9 * chunk.total_uncompressed_size - 200 < size.unpacked < chunk.total_uncompressed_size
                 assert (size.dictionary > 0) == chunk.has_dictionary_page
         with pytest.raises(PageError, match="too many pages"):
-            chunk_size(file, footer.row_group(0).column(0), 1)
+            chunk_size(file, chunks[0][0], 1)
 
 
 def varint(value: int) -> bytes:
@@ -103,9 +105,7 @@ def page(unpacked: int, packed: int, values: int, kind: int = 5) -> bytes:
     ],
 )
 def test_page_headers_of_any_kind_are_read_or_refused(data: bytes, values: int, reason: str | None) -> None:
-    chunk = SimpleNamespace(
-        data_page_offset=0, has_dictionary_page=False, total_compressed_size=len(data), num_values=values
-    )
+    chunk = Chunk(values, 0, len(data))
     if reason is None:
         assert chunk_size(io.BytesIO(data), chunk, 9).unpacked == 2**30  # whatever the footer says
         return
@@ -234,3 +234,39 @@ def test_columns_of_other_shapes_are_refused(columns: dict[str, list[object]], r
     pq.write_table(pa.table({"image": [b"x"], "label": [0]} | columns), tmp_path / "a.parquet")
     with pytest.raises(DataError, match=reason):
         load_data(tmp_path / "a.parquet")
+
+
+def test_statistics_of_another_kind_of_column_do_not_end_the_process(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.parquet", [b"x"] * 3, ["cat", "dog", "hen"])
+    text, truth = b"\x15\x0c\x25\x02\x18\x05label", b"\x15\x00\x25\x02\x18\x05label"  # type, repetition and name
+    data = path.read_bytes()
+    assert data.count(text) == 1
+    path.write_bytes(data.replace(text, truth))  # a column of truth values with the statistics of texts
+    script = (
+        "import sys\nfrom lsn_core.data.labelled import load_data\nfrom lsn_core.errors import UserError\n"
+        "try:\n    load_data(sys.argv[1])\nexcept UserError as error:\n    print(error)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(path)], capture_output=True, text=True, cwd=Path(__file__).parents[3]
+    )
+    assert done.returncode == 0 and "a.parquet" in done.stdout, done.stderr
+
+
+def test_footers_that_are_cut_off_or_describe_nothing_are_refused() -> None:
+    def file(footer: bytes, length: int | None = None) -> io.BytesIO:
+        return io.BytesIO(
+            b"PAR1" + footer + (len(footer) if length is None else length).to_bytes(4, "little") + b"PAR1"
+        )
+
+    column = b"\x26\0\x1c\x56" + varint(7) + b"\x26" + varint(50) + b"\x26" + varint(4) + b"\0\0"
+    group = b"\x19\x1c" + column + b"\0"
+    assert read_chunks(file(b"\x49\x1c" + group + b"\0")) == [[Chunk(7, 4, 50)]]
+    for footer, length, reason in (
+        (b"\0", 999, "longer than the file"),
+        (b"\x49\x1c", None, "cut off"),
+        (b"\x49\x1c\x19\x1c\0\0\0", None, "not described"),
+        (b"\x49\xfc" + varint(10**9), None, "too long"),
+    ):
+        with pytest.raises(PageError, match=reason):
+            read_chunks(file(footer, length))
+    assert read_chunks(file(b"\0")) == []
