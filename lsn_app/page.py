@@ -105,10 +105,18 @@ def build_app(settings: Settings | None = None) -> gr.Blocks:
             elem_id="lsn-detector",
             render=False,
         )
+        classes = gr.Textbox(
+            label="Known classes",
+            info="Type your own, separated by commas.",
+            lines=1,
+            max_lines=3,
+            elem_id="lsn-classes",
+            render=False,
+        )
         with gr.Tabs(elem_id="lsn-tabs") as tabs:
             for title, name, build in TABS:
                 with gr.Tab(title, id=name) as tab:
-                    build(Shared(store, page, tabs, tab, detector, owner))
+                    build(Shared(store, page, tabs, tab, detector, classes, owner))
                 tab.select(None, js=_SHOW_IN_ADDRESS % (name, name), api_visibility="private")
         page.load(_tab_of_link, None, tabs, show_progress="hidden", api_visibility="private").then(
             None, js=_LINK_IS_READ, api_visibility="private"

@@ -30,14 +30,9 @@ class DetectorChoice:
     def __init__(self, shared: Shared) -> None:
         self.shared, self.store = shared, shared.store
         names = self._class_names(str(shared.detector.value))
-        self.classes = gr.Textbox(
-            join_class_names(names) if names else DEFAULT_CLASSES,
-            label="Known classes",
-            info="Type your own, separated by commas.",
-            lines=1,
-            max_lines=3,
-            elem_id="lsn-classes",
-        )
+        self.classes = shared.classes
+        self.classes.value = join_class_names(names) if names else DEFAULT_CLASSES
+        self.classes.render()
         # Told of here, as the second part is folded.
         self.messages: dict[Place, gr.HTML] = {
             "classes": message("lsn-message-classes"),

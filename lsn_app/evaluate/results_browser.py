@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 RESULTS_DIR = Path(__file__).resolve().parents[2] / "benchmarks" / "results"
 _MADE_BY = ("command", "seed", "backbone", "weights_hash", "versions", "python", "cpu", "cores", "gpu", "seconds")
 _DIGITS = 4
+_HEADLINE = "Table 3"
 
 
 @dataclass(frozen=True)
@@ -64,19 +65,28 @@ def load_results(folder: Path = RESULTS_DIR) -> list[ResultTable]:
             tables += _load(folder, stem)
         except (OSError, ValueError, csv.Error) as error:
             log.warning("results/%s cannot be shown: %s", stem, error)
-    return sorted(tables, key=lambda table: (not table.titled, table.title))
+    return sorted(tables, key=lambda table: (not table.titled, not table.title.startswith(_HEADLINE), table.title))
 
 
 class BenchmarkBrowser:
     """The components that show one table at a time; without results, a note."""
 
     def __init__(self, folder: Path = RESULTS_DIR) -> None:
-        self.tables = load_results(folder)
+        # What has no title is of use to who works on the project, not to a visitor.
+        self.tables = [table for table in load_results(folder) if table.titled]
         if not self.tables:
             gr.HTML(words.note("The results come with the repository; they are not part of the installed package."))
             return
         first, choices = self.tables[0], [(table.title, index) for index, table in enumerate(self.tables)]
         self.choice = gr.Dropdown(choices, value=0, label="Result", elem_id="eval-benchmark")
+        self.picture = gr.Image(
+            _picture(first),
+            visible=first.picture is not None,
+            show_label=False,
+            interactive=False,
+            buttons=["fullscreen"],
+            elem_id="eval-benchmark-picture",
+        )
         gr.HTML(words.note("A column's menu (⋮) sorts the table."))
         self.table = gr.Dataframe(
             _cells(first),
@@ -87,14 +97,6 @@ class BenchmarkBrowser:
             show_label=False,
             elem_id="eval-benchmark-table",
             buttons=["fullscreen"],
-        )
-        self.picture = gr.Image(
-            _picture(first),
-            visible=first.picture is not None,
-            show_label=False,
-            interactive=False,
-            buttons=["fullscreen"],
-            elem_id="eval-benchmark-picture",
         )
         self.facts = gr.HTML(facts_list(first), elem_id="eval-benchmark-facts")
         self.choice.input(

@@ -64,6 +64,10 @@ class _EvaluateTab:
             with gr.Column(scale=3, min_width=300):
                 self.steps.build_start()
                 self.card = gr.HTML(evaluate_words.nothing_yet(), elem_id="eval-card")
+                self.keep = gr.Button(
+                    "Use the hand-written prompts in Detect", size="sm", visible=False, elem_id="eval-keep"
+                )
+                self.class_names = gr.State(())  # of the detector that was measured
                 self.table = gr.HTML(visible=False, elem_id="eval-results")
                 self.links = gr.HTML(visible=False, elem_id="eval-links")
         with gr.Row(visible=False) as self.figures:
@@ -88,6 +92,8 @@ class _EvaluateTab:
         messages = list(steps.messages.values())
         results = [
             self.card,
+            self.keep,
+            self.class_names,
             self.table,
             self.links,
             self.figures,
@@ -124,6 +130,9 @@ class _EvaluateTab:
         tried = tried.then(**begun).then(**run)
         idle = [steps.start, steps.stop, self.card]
         steps.stop.click(self.halt, None, idle, cancels=[started, tried], **_QUICK)
+        shared = self.shared
+        kept = [shared.classes, shared.detector, shared.tabs]
+        self.keep.click(shared.names_alone_in_detect, self.class_names, kept, **_QUICK)
         page.unload(self.leave)
         page.load(self.open_link, None, steps.detector, **_QUICK)
         self.shared.tab.select(self.offer, [steps.detector, self.shared.owner], steps.detector, **_QUICK)
@@ -230,7 +239,7 @@ class _EvaluateTab:
                 raise _Stopped
             progress((done, total), desc="Reading the photos" if done < total else "Measuring", unit="photos")
 
-        hidden = {part: gr.update(visible=False) for part in (self.table, self.links, self.figures)}
+        hidden = {part: gr.update(visible=False) for part in (self.keep, self.table, self.links, self.figures)}
         try:
             detector, encoder = open_detector(self.store, request.detector)
             known, others = request.open_sets(self.examples, detector)
@@ -259,6 +268,8 @@ class _EvaluateTab:
         label = "score" if detector.score_name == "lsn" else f"score ({detector.score_name})"
         return {
             self.card: evaluate_words.result_card(report, name),
+            self.keep: gr.update(visible=evaluate_words.is_worse(report)),
+            self.class_names: detector.class_names,
             self.table: gr.update(value=evaluate_words.table(report), visible=True),
             self.links: gr.update(value=evaluate_words.links(report), visible=True),
             self.figures: gr.update(visible=True),

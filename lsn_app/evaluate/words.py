@@ -9,7 +9,7 @@ from html import escape
 from lsn_app.evaluate.answer import REPEATS, SEED, WRITTEN_MCM, Report
 from lsn_app.shared.csv_links import csv_text, download_link
 from lsn_app.shared.uploads import OPENED
-from lsn_app.shared.words import note, percent, problem
+from lsn_app.shared.words import comparison, note, percent, problem
 from lsn_core.data.collection import ImageList, unreadable
 from lsn_core.evaluation import AVERAGE, Row
 from lsn_core.metrics import OODMetrics
@@ -75,7 +75,7 @@ def _set_contents(kind: str, images: ImageList) -> str:
 
 
 def result_card(report: Report, name: str) -> str:
-    """The averages in sentences: what they mean, the lead over MCM, and how sure the numbers are.
+    """The comparison with MCM first; then the averages in sentences, what they mean, and how sure they are.
 
     Args:
         name: of the detector.
@@ -86,28 +86,29 @@ def result_card(report: Report, name: str) -> str:
         f"{start} known photo scores above another photo in {percent(ours.metrics.auroc)} of all pairs "
         f"(AUROC). At the threshold that keeps 95 % of the known photos, {percent(ours.metrics.fpr95)} of the others "
         "pass as known (FPR95).",
-        _lead(report, theirs),
+        _theirs(theirs),
         f"Ranges in small print hold 95 of 100 values when such photos are drawn anew (bootstrap, {REPEATS:,} draws, "
         f"seed {SEED}).",
     ]
     few = min(ours.n_id, *(len(one.kept) for one in report.others))
     if few < _FEW:
         sentences.append(_few(few, ours, report))
-    title = f"{name}: AUROC {percent(ours.metrics.auroc)}, FPR95 {percent(ours.metrics.fpr95)}"
-    return _card("known", "✓", title, sentences)
+    kind, icon, title = comparison(report.evaluation.lead.get("auroc"))
+    if is_worse(report):
+        sentences.insert(0, "Keep the hand-written prompts: on these photos they do better.")
+    return _card(kind, icon, f"{name}: {title[0].lower()}{title[1:]}", sentences)
 
 
-def _lead(report: Report, theirs: Row) -> str:
-    lead, low, high = (100 * value for value in report.evaluation.lead["auroc"])
-    sentence = (
+def is_worse(report: Report) -> bool:
+    """Whether hand-written MCM has the larger AUROC."""
+    return comparison(report.evaluation.lead.get("auroc"))[0] == "unknown"
+
+
+def _theirs(theirs: Row) -> str:
+    return (
         f"{WRITTEN_MCM}, on the same photos: AUROC {percent(theirs.metrics.auroc)}, "
-        f"FPR95 {percent(theirs.metrics.fpr95)}. "
+        f"FPR95 {percent(theirs.metrics.fpr95)}."
     )
-    if abs(lead) < 0.05 and abs(low) < 0.05 and abs(high) < 0.05:
-        return f"{sentence}There is no difference in AUROC."
-    verdict = "so it is unlikely to be chance" if low > 0 or high < 0 else "so it may well be chance"
-    values = f"{lead:+.1f} points (range {low:+.1f} to {high:+.1f})".replace("-", "−")
-    return f"{sentence}The difference in AUROC is {values}, {verdict}."
 
 
 def _few(few: int, ours: Row, report: Report) -> str:

@@ -13,19 +13,20 @@ from gradio.data_classes import FileData
 from lsn_app.negation import words as probe_words
 from lsn_app.negation.answer import NegationRequest, ask_negated, ask_texts, open_prompts, probe_line
 from lsn_app.negation.batch_panel import SHARED, ManyPhotos
+from lsn_app.negation.choice_panel import DEFAULT_TEXTS, ChoicePanel
+from lsn_app.negation.contrast import choose_contrast
 from lsn_app.negation.paper_figures import PRESETS, Preset, Round, play
 from lsn_app.negation.table_panel import DEFAULT_CLASSES, TablePanel
 from lsn_app.serving.photos import Photo
 from lsn_app.serving.requests import ZERO_SHOT, DetectorRequest, Place, Problem, problem_at
 from lsn_app.shared.address import Address
 from lsn_app.shared.components import EventOptions, Updates, UpdatesOrSkip, Values
-from lsn_app.shared.messages import Messages, heading, hidden_if_empty, message, tell
+from lsn_app.shared.messages import Messages, heading, hidden_if_empty, tell
 from lsn_app.shared.photo_input import PhotoInput, file_of
 from lsn_app.shared.shared import Shared
 from lsn_core import UserError
 from lsn_core.negation import negation_table
 
-DEFAULT_TEXTS = ("a photo of a dog", "not a photo of a dog")
 _CHOICE_PLACES: tuple[Place, ...] = ("photo", "texts", "model")
 _TABLE_PLACES: tuple[Place, ...] = ("classes", "model")
 
@@ -55,19 +56,20 @@ class _NegationTab:
     """The tab's components, and the functions that its events call."""
 
     def __init__(self, shared: Shared) -> None:
-        self.store, self.page = shared.store, shared.page
-        gr.Markdown(
-            "Give CLIP a photo and two texts, and it chooses the one that fits better. Put a “not” into one of them, "
-            "and see whether it still chooses right."
+        self.shared, self.store, self.page = shared, shared.store, shared.page
+        gr.HTML(
+            "<h2>Does CLIP understand “not”?</h2><p>It chooses the text that fits a photo better. Put a “not” into one "
+            "of them, and see whether it still chooses right.</p>",
+            elem_classes="not-heading",
         )
-        self._build_presets()
+        self.choice = ChoicePanel(bool(self.store.detectors))
         with gr.Row():
             with gr.Column(scale=2, min_width=300):
                 self.photo = PhotoInput("not", height=260)
                 self.photo.build()
                 self.photo.build_credits()
             with gr.Column(scale=3, min_width=300):
-                self._build_texts()
+                self.choice.build_texts()
         heading(
             "One photo, many ways to say no",
             "Every class with and without “not”, asked of the photo above; the best fit stands first. A text is marked "
@@ -76,7 +78,7 @@ class _NegationTab:
         self.table = TablePanel(self.store)
         self.messages: Messages = {
             "photo": self.photo.message,
-            "texts": self.texts_message,
+            "texts": self.choice.texts_message,
             **self.table.messages,
         }
         heading(
@@ -84,55 +86,27 @@ class _NegationTab:
             "Each photo chooses between “a photo of a X” and “not a photo of a X” for every class X above "
             "(Figures 9 to 12 of the paper).",
         )
-        self.asked = {*self.texts, *self.table.inputs}
+        self.asked = {*self.choice.texts, *self.table.inputs}
         self.many = ManyPhotos(self.store, self.asked, self._request, self.table.classes)
         self.address = Address(
             "not",
             "photo",
             "#not-credit",
             {
-                "text1": (self.texts[0], DEFAULT_TEXTS[0]),
-                "text2": (self.texts[1], DEFAULT_TEXTS[1]),
+                "text1": (self.choice.texts[0], DEFAULT_TEXTS[0]),
+                "text2": (self.choice.texts[1], DEFAULT_TEXTS[1]),
                 "about": (self.table.classes, DEFAULT_CLASSES),
                 "shows": (self.table.truth, ""),
                 "prompts": (self.table.detector, ZERO_SHOT),
             },
         )
 
-    def _build_presets(self) -> None:
-        gr.HTML('<h3 class="lsn-heading">Ask what the paper asks: one click, with a photo of its own</h3>')
-        with gr.Row():
-            self.presets = [
-                gr.Button(
-                    f"Figure {preset.figure}: {preset.title}",
-                    size="sm",
-                    min_width=160,
-                    elem_id=f"not-figure-{preset.figure}",
-                )
-                for preset in PRESETS
-            ]
-
-    def _build_texts(self) -> None:
-        gr.HTML('<h3 class="lsn-heading">Or write two texts, and bring a photo</h3>')
-        with gr.Row():
-            self.texts = [
-                gr.Textbox(text, label=label, lines=1, max_lines=3, min_width=200, elem_id=f"not-text-{number}")
-                for number, (label, text) in enumerate(
-                    zip(("One text", "Another"), DEFAULT_TEXTS, strict=True), start=1
-                )
-            ]
-        self.texts_message = message("not-message-texts")
-        with gr.Row():
-            self.ask_button = gr.Button("Which one fits?", variant="primary", size="sm", elem_id="not-ask")
-            self.negate_button = gr.Button("Put “not” before the loser", size="sm", elem_id="not-negate")
-        self.card = gr.HTML(probe_words.nothing_yet(), elem_id="not-choice")
-
     def _request(self, values: Values) -> NegationRequest:
         """What is asked, in the values of `asked`; of the photo in its state, where that is among them."""
         table = self.table
         return NegationRequest(
             values.get(self.photo.state),
-            (values[self.texts[0]], values[self.texts[1]]),
+            (values[self.choice.texts[0]], values[self.choice.texts[1]]),
             DetectorRequest(values[table.classes], values[table.detector], values[table.backbone]),
             values[table.truth],
         )
@@ -143,7 +117,7 @@ class _NegationTab:
         """Connects the components to what they ask for."""
         table, many = self.table, self.many
         question = {self.photo.state, *self.asked}
-        chosen = [self.card, *(self.messages[place] for place in _CHOICE_PLACES)]
+        chosen = [self.choice.card, *(self.messages[place] for place in _CHOICE_PLACES)]
         tables = [
             table.marked,
             table.written,
@@ -152,7 +126,7 @@ class _NegationTab:
             table.table_link,
             *(self.messages[place] for place in _TABLE_PLACES),
         ]
-        everything = list(dict.fromkeys([*self.photo.outputs, *self.texts, table.truth, *chosen, *tables]))
+        everything = list(dict.fromkeys([*self.photo.outputs, *self.choice.texts, table.truth, *chosen, *tables]))
         # preprocess=False: Gradio's own would open the file with Pillow; open_image is to be the only one who does.
         follow = partial(self.address.follow, figure=None)
         uploaded = {self.photo.image, *self.asked}
@@ -161,12 +135,14 @@ class _NegationTab:
         follow(self.photo.own.upload(self.take_own, own, everything, preprocess=False, **SHARED))
         follow(self.photo.image.clear(self.drop_photo, None, everything, **SHARED))
         follow(self.photo.gallery.select(self.take_example, self.asked, everything, **SHARED))
-        for button, preset in zip(self.presets, PRESETS, strict=True):
+        for button, preset in zip(self.choice.presets, PRESETS, strict=True):
             pressed = button.click(partial(self.show_preset, preset), self.asked, everything, **SHARED)
             self.address.follow(pressed, figure=str(preset.figure), text1=None, text2=None, shows=None, photo=None)
-        asking = [self.ask_button.click, *(text.submit for text in self.texts)]
+        linked = list(dict.fromkeys([*table.outputs, table.detector, *everything]))
+        follow(self.choice.learning.click(self.show_learning, self.asked, linked, **SHARED))
+        asking = [self.choice.ask_button.click, *(text.submit for text in self.choice.texts)]
         follow(gr.on(asking, self.choose, question, chosen, trigger_mode="always_last", **SHARED))
-        follow(self.negate_button.click(self.negate, question, [*chosen, *self.texts], **SHARED))
+        follow(self.choice.negate_button.click(self.negate, question, [*chosen, *self.choice.texts], **SHARED))
         # Only the tables wear the progress overlay: over the links it would swallow the click that left a textbox.
         tabulating: EventOptions = {
             "fn": self.tabulate,
@@ -186,7 +162,7 @@ class _NegationTab:
             many.count_after(picked.then(**tabulating))
         table.backbone.change(self.choose_again, question, chosen, **SHARED)
         many.count_after(many.take_after(many.files.change).then(**tabulating))
-        linked = list(dict.fromkeys([*table.outputs, table.detector, *everything]))
+        self.shared.tab.select(table.offer, self.shared.owner, table.detector, **SHARED)
         self.address.begin(self.page.load(self.open_link, self.asked, linked, show_progress="hidden", **SHARED))
 
     def open_link(self, request: gr.Request, values: Values) -> UpdatesOrSkip:
@@ -197,7 +173,12 @@ class _NegationTab:
         if query.get("tab") != "not":
             return gr.skip()
         table = self.table
-        fields = {"text1": self.texts[0], "text2": self.texts[1], "about": table.classes, "shows": table.truth}
+        fields = {
+            "text1": self.choice.texts[0],
+            "text2": self.choice.texts[1],
+            "about": table.classes,
+            "shows": table.truth,
+        }
         wanted: Updates = {part: query[name] for name, part in fields.items() if name in query}
         if query.get("prompts") in self.store.detectors:
             wanted[table.detector] = query["prompts"]
@@ -211,7 +192,7 @@ class _NegationTab:
     def drop_photo(self) -> Updates:
         """The page without a photo."""
         return {
-            self.card: probe_words.nothing_yet(),
+            self.choice.card: probe_words.nothing_yet(),
             self.table.truth: "",
             **self._no_tables(None),
             **self.photo.drop(),
@@ -263,12 +244,25 @@ class _NegationTab:
             rounds = play(preset, encoder, feature)
         except Problem as problem:
             return {**updates, **tell(self.messages, _CHOICE_PLACES, problem)}
-        updates |= dict(zip(self.texts, rounds[-1].choice.texts, strict=True))
+        updates |= dict(zip(self.choice.texts, rounds[-1].choice.texts, strict=True))
         return {
             **updates,
-            self.card: probe_words.rounds_card(rounds, preset),
+            self.choice.card: probe_words.rounds_card(rounds, preset),
             self.messages["texts"]: hidden_if_empty(""),
         }
+
+    def show_learning(self, values: Values) -> Updates:
+        """The photo and the detector on which learning changes most."""
+        contrast = choose_contrast(self.store, self.photo.examples)
+        if contrast is None:
+            missing = Problem("photo", "There is no shipped detector here that knows one of the examples.")
+            return tell(self.messages, _CHOICE_PLACES, missing)
+        table = self.table
+        asked: Updates = {table.detector: contrast.label, table.truth: contrast.truth}
+        updates = asked | table.choose(contrast.label, values[table.backbone])
+        request = self._request({**values, **asked})
+        updates |= self._with_photo(*self.photo.example(contrast.example), request)
+        return {**updates, self.choice.card: probe_words.contrast_card(contrast)}
 
     def choose(self, values: Values) -> Updates:
         """The model's choice between the two texts."""
@@ -293,7 +287,7 @@ class _NegationTab:
 
         def compare(photo: Photo) -> str:
             before, after = ask_negated(request.open_encoder(self.store), photo, request.texts)
-            updates.update(zip(self.texts, after.texts, strict=True))
+            updates.update(zip(self.choice.texts, after.texts, strict=True))
             return probe_words.compare_choices(before, after)
 
         return self._choice(request.photo, compare) | updates
@@ -302,9 +296,9 @@ class _NegationTab:
         try:
             if photo is None:
                 raise Problem("photo", "There is no photo yet: drop one here, or pick an example.")
-            return {self.card: card(photo), **tell(self.messages, _CHOICE_PLACES)}
+            return {self.choice.card: card(photo), **tell(self.messages, _CHOICE_PLACES)}
         except Problem as problem:
-            return {self.card: probe_words.nothing_yet(), **tell(self.messages, _CHOICE_PLACES, problem)}
+            return {self.choice.card: probe_words.nothing_yet(), **tell(self.messages, _CHOICE_PLACES, problem)}
 
     def tabulate(self, values: Values) -> Updates:
         """The table of classes and wordings about a photo, beside that of the chosen detector."""

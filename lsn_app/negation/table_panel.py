@@ -7,10 +7,12 @@ import gradio as gr
 from lsn_app.serving.requests import ZERO_SHOT
 from lsn_app.serving.store import Store
 from lsn_app.shared import words
-from lsn_app.shared.components import Components, Inputs, Updates
+from lsn_app.shared.components import Components, Inputs, Updates, UpdatesOrSkip
 from lsn_app.shared.messages import Messages, hidden_if_empty, message
+from lsn_app.shared.shared import detector_choices
 from lsn_core import UserError
 
+_NONE = "None: written prompts only"
 DEFAULT_CLASSES = "cat, dog, elephant, flamingo, zebra"
 
 
@@ -46,7 +48,7 @@ class TablePanel:
             )
         with gr.Row():
             self.detector = gr.Dropdown(
-                [("None: written prompts only", ZERO_SHOT), *((name, name) for name in store.detectors)],
+                detector_choices(store, names_alone=_NONE),
                 value=ZERO_SHOT,
                 label="Set beside them what a trained detector learned",
                 min_width=300,
@@ -80,6 +82,11 @@ class TablePanel:
     def outputs(self) -> Components:
         """The components that `choose` updates."""
         return [self.classes, self.own_classes, self.backbone, self.backbone_note]
+
+    def offer(self, owner: str | None, request: gr.Request) -> UpdatesOrSkip:
+        """The detectors to choose from: also what this visitor uploaded and trained."""
+        choices = detector_choices(self.store, request.session_hash, owner, names_alone=_NONE)
+        return gr.update(choices=choices)
 
     def choose(self, label: str, backbone: str) -> Updates:
         """Shows the inputs that the chosen detector has a use for."""

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from html import escape
 
 from lsn_app.negation.answer import Counts
+from lsn_app.negation.contrast import Contrast
 from lsn_app.negation.paper_figures import Preset, Round
 from lsn_app.shared.csv_links import csv_text, download_link
 from lsn_app.shared.words import note, problem
@@ -13,6 +14,7 @@ from lsn_core.negation import Choice, NegationTable, Row, Tally
 
 MAX_ROWS = 60
 _RIGHT, _WRONG = '<span class="not-ok">✓</span>', '<span class="not-bad">✕</span>'
+_MOSTLY = '<span class="not-mostly">~</span>'
 
 
 def nothing_yet() -> str:
@@ -31,6 +33,23 @@ def rounds_card(rounds: Sequence[Round], preset: Preset | None = None) -> str:
         head = f"<h3>Figure {preset.figure}: {escape(preset.title)}</h3><p>{about}</p>"
     body = "".join(_round(number, len(rounds), item) for number, item in enumerate(rounds, start=1))
     return f'<section class="not-rounds" role="status" aria-live="polite">{head}{body}</section>'
+
+
+def contrast_card(contrast: Contrast) -> str:
+    """What learning changes on one photo."""
+    lines = "".join(
+        f"<li><span>{title}</span><b>{_share(compared, compared - right)}</b></li>"
+        for title, compared, right in (
+            ("Written: “not a photo of a …”", contrast.compared[0], contrast.written_right),
+            (f"Learned by {escape(contrast.label)}", contrast.compared[1], contrast.learned_right),
+        )
+    )
+    return (
+        '<section class="not-rounds" role="status" aria-live="polite"><h3>What learning changes</h3>'
+        f"<p>The photo shows: {escape(contrast.truth)}. Asked which class it is <i>not</i>, a prompt chooses between "
+        f'“not {escape(contrast.truth)}” and the “not” of another class.</p><ul class="not-contrast">{lines}</ul>'
+        "<p>All texts stand in the tables below.</p></section>"
+    )
 
 
 def compare_choices(before: Choice, after: Choice) -> str:
@@ -83,9 +102,10 @@ def row_mark(row: Row) -> str:
     """Whether the model's order is right for this text: icon and words say the same."""
     if not row.wrong:
         return f"{_RIGHT} right"
+    mark = _MOSTLY if 2 * row.wrong < row.compared else _WRONG
     if row.holds:
-        return f"{_WRONG} wrong: loses to {row.wrong} of {row.compared} false texts"
-    return f"{_WRONG} wrong: beats {row.wrong} of {row.compared} true texts"
+        return f"{mark} wrong: loses to {row.wrong} of {row.compared} false texts"
+    return f"{mark} wrong: beats {row.wrong} of {row.compared} true texts"
 
 
 def table_link(tables: dict[str, NegationTable], photo: str) -> str:
@@ -177,7 +197,8 @@ def _text(text: str, share: float, cosine: float, chosen: bool) -> str:
 def _share(count: int, wrong: int) -> str:
     if not count:
         return "–"
-    return f"{_WRONG if wrong else _RIGHT} {count - wrong} of {count} right"
+    mark = _RIGHT if not wrong else _MOSTLY if 2 * wrong < count else _WRONG
+    return f"{mark} {count - wrong} of {count} right"
 
 
 def tally_note() -> str:

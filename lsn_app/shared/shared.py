@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import gradio as gr
 
 from lsn_app.serving.requests import ZERO_SHOT, ZERO_SHOT_TITLE
 from lsn_app.serving.store import Store
+from lsn_app.shared.components import Updates
+from lsn_core.class_names import join_class_names
 
 
 @dataclass(frozen=True)
@@ -19,7 +22,7 @@ class Shared:
         page: the page, for what happens when it opens and closes.
         tabs: the row of tabs, to go to another one.
         tab: the tab that is being built.
-        detector: Detect's choice of a detector, which Detect draws, Train sets and Evaluate reads.
+        detector, classes: Detect's choice of a detector and its class list, which Detect draws and other tabs set.
         owner: whose jobs this browser sees: a token, or None on a page without jobs.
     """
 
@@ -28,7 +31,16 @@ class Shared:
     tabs: gr.Tabs
     tab: gr.Tab
     detector: gr.Dropdown
+    classes: gr.Textbox
     owner: gr.BrowserState | gr.State
+
+    def names_alone_in_detect(self, class_names: Sequence[str]) -> Updates:
+        """Goes to Detect, to ask there by the names of these classes alone, in hand-written prompts."""
+        return {
+            self.classes: join_class_names(class_names),
+            self.detector: ZERO_SHOT,
+            self.tabs: gr.update(selected="detect"),
+        }
 
 
 def detector_choices(

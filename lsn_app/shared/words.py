@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from html import escape
 
 from lsn_core.backbones.loading import EMBEDDED, EMBEDDED_NOTE
@@ -15,6 +16,29 @@ def percent(rate: float) -> str:
 def problem(sentence: str) -> str:
     """A user's mistake as HTML, to be shown by the input it belongs to."""
     return f'<p class="lsn-problem" role="alert"><span aria-hidden="true">⚠</span> {escape(sentence)}</p>'
+
+
+def comparison(lead: Sequence[float] | None) -> tuple[str, str, str]:
+    """How a detector does beside hand-written MCM, in words, with the kind of card and the icon that go with it.
+
+    Args:
+        lead: its AUROC less MCM's, and the lower and upper end of that lead's interval where there is one, in [-1, 1];
+            None where they were not compared.
+    """
+    if not lead:
+        return "empty", "●", "Not compared with hand-written MCM"
+    score, *ends = (100 * value for value in lead)
+    interval = f" ({points(ends[0])} to {points(ends[1])})" if ends else ""
+    if score < 0:
+        return "unknown", "!", f"Worse than hand-written MCM by {-score:.1f} points of AUROC{interval}"
+    if ends and ends[0] > 0:
+        return "known", "✓", f"Better than hand-written MCM by {score:.1f} points of AUROC{interval}"
+    return "empty", "≈", f"No clear difference to hand-written MCM: {points(score)} points of AUROC{interval}"
+
+
+def points(value: float) -> str:
+    """-1.23 -> '−1.2': a difference with its sign."""
+    return f"{value:+.1f}".replace("-", "−")
 
 
 def note(sentence: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +16,7 @@ from lsn_core.jobs import Job, Jobs
 from lsn_core.jobs.inspection import inspect
 from lsn_core.training.presets import get_preset
 
+_ARCHIVES = (".zip", ".parquet")
 OOD_EXAMPLES, OOD_OWN, OOD_NONE = "the example photos", "my own photos", "nothing"
 
 
@@ -23,24 +24,25 @@ OOD_EXAMPLES, OOD_OWN, OOD_NONE = "the example photos", "my own photos", "nothin
 class TrainRequest:
     """What a job is to do.
 
-    Attributes:
-        data: the uploaded photos of the classes, a zip or Parquet file; None while there are none.
-        preset: name of the recipe.
-        shots: most photos of a class to use.
-        ood: what to measure against, OOD_EXAMPLES, OOD_OWN or OOD_NONE.
-        ood_data: the uploaded photos for OOD_OWN.
-        name: of the job; empty for that of the file.
-        method: coop or cocoop.
-        sets: K, negative prompts for each class.
-        seed: of all that is random.
-        backbone: its name.
+        Attributes:
+            data: the uploaded photos of the classes, a zip or Parquet file; None while there are none.
+            preset: name of the recipe.
+            shots: most photos of a class to use.
+            ood: what to measure against, _ARCHIVES = (".zip", ".parquet")
+    OOD_EXAMPLES, OOD_OWN or OOD_NONE.
+            ood_data: the uploaded files for OOD_OWN: photos, or one zip or Parquet file.
+            name: of the job; empty for that of the file.
+            method: coop or cocoop.
+            sets: K, negative prompts for each class.
+            seed: of all that is random.
+            backbone: its name.
     """
 
     data: Path | None
     preset: str
     shots: int
     ood: str
-    ood_data: Path | None
+    ood_data: tuple[Path, ...]
     name: str
     method: str
     sets: int
@@ -58,7 +60,7 @@ def submit(store: Store, jobs: Jobs, owner: str, request: TrainRequest) -> Job:
     """Takes a job in. Raises UserError for what cannot be done."""
     if request.data is None:
         raise UserError("Upload the photos of your classes first.")
-    if request.ood == OOD_OWN and request.ood_data is None:
+    if request.ood == OOD_OWN and not request.ood_data:
         raise UserError("Upload the photos to measure against, or choose something else there.")
     if store.public and request.backbone not in store.choices:
         raise UserError(f"This server runs only these backbones: {', '.join(store.choices)}.")
@@ -75,10 +77,32 @@ def submit(store: Store, jobs: Jobs, owner: str, request: TrainRequest) -> Job:
 
 
 @contextmanager
+def together(files: Sequence[Path]) -> Iterator[Path]:
+    """One zip or Parquet file as it is, or loose photos in a folder of their own.
+
+    Raises:
+        UserError: archives beside other files.
+    """
+    if any(file.suffix.lower() in _ARCHIVES for file in files):
+        if len(files) > 1:
+            raise UserError("Give either photos or one zip or Parquet file to measure against, not both.")
+        yield files[0]
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        for number, file in enumerate(files):
+            shutil.copy(file, Path(folder) / f"{number:05d}-{file.name}")
+        yield Path(folder)
+
+
+@contextmanager
 def _ood_photos(jobs: Jobs, request: TrainRequest, data: Path) -> Iterator[Path | None]:
     """The photos to measure against. Examples named like one of the classes are left out."""
-    if request.ood != OOD_EXAMPLES:
-        yield request.ood_data if request.ood == OOD_OWN else None
+    if request.ood == OOD_NONE:
+        yield None
+        return
+    if request.ood == OOD_OWN:
+        with together(request.ood_data) as path:
+            yield path
         return
     known = {name.casefold() for name in inspect(data, data.name, jobs.limits, most=1).classes}
     with tempfile.TemporaryDirectory() as folder:

@@ -60,12 +60,14 @@ class StepsPanel:
             elem_id="lsn-train-ood",
         )
         self.ood_file = gr.File(
-            label="Photos of none of the classes, a zip with folders",
-            file_types=[".zip", ".parquet"],
+            label="Photos of none of the classes: loose, a zip or a Parquet file",
+            file_count="multiple",
+            file_types=["image", ".zip", ".parquet"],
             height=120,
             visible=False,
             elem_id="lsn-train-ood-file",
         )
+        self.ood_contents = gr.HTML(visible=False, elem_id="lsn-train-ood-found")
         with gr.Accordion("Advanced settings", open=False, elem_id="lsn-train-advanced"):
             self.name = gr.Textbox("", label="Name of the job", placeholder="the file's name", max_length=80)
             self.method = gr.Radio(list(METHODS), value="coop", label="Method")
@@ -98,13 +100,12 @@ class StepsPanel:
 
     def read(self, values: Values) -> TrainRequest:
         """The request in the values of `inputs`."""
-        data, ood_data = (Path(path) if path else None for path in (values[self.data], values[self.ood_file]))
         return TrainRequest(
-            data=data,
+            data=Path(values[self.data]) if values[self.data] else None,
             preset=values[self.preset],
             shots=int(values[self.shots]),
             ood=values[self.ood],
-            ood_data=ood_data,
+            ood_data=tuple(Path(path) for path in values[self.ood_file] or ()),
             name=values[self.name],
             method=values[self.method],
             sets=int(values[self.sets]),

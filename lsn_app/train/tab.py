@@ -6,19 +6,22 @@ import re
 import secrets
 import shutil
 import tempfile
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
-from lsn_app.serving.store import Store
+from lsn_app.serving.lru import LRU
+from lsn_app.serving.requests import Problem
 from lsn_app.shared import words
 from lsn_app.shared.components import EventOptions, Updates, UpdatesOrSkip, Values
 from lsn_app.shared.messages import hidden_if_empty
 from lsn_app.shared.shared import Shared, detector_choices
+from lsn_app.shared.uploads import open_others
 from lsn_app.train import words as job_cards
-from lsn_app.train.answer import OOD_OWN, submit
+from lsn_app.train.answer import OOD_OWN, submit, together
 from lsn_app.train.plots import training_curves
 from lsn_app.train.sample_sets import fetch as fetch_sample
 from lsn_app.train.steps_panel import StepsPanel
@@ -30,6 +33,8 @@ from lsn_core.training.presets import PRESETS
 
 _SECRET_FILE = "browser-secret"
 _TICK_SECONDS = 1.0
+_DOUBLE_CLICK_SECONDS = 3.0
+_OWNERS = 1024
 _QUICK: EventOptions = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 _SLOW: EventOptions = {"concurrency_id": "jobs", "concurrency_limit": 2, "api_visibility": "private"}
 
@@ -58,10 +63,11 @@ class _TrainTab:
     """The tab's components, and the functions that its events call."""
 
     def __init__(self, shared: Shared, jobs: Jobs) -> None:
-        self.store: Store = shared.store
+        self.shared, self.store = shared, shared.store
         self.page, self.tabs, self.detector = shared.page, shared.tabs, shared.detector
         self.jobs, self.owner = jobs, shared.owner
         self.downloads = Path(tempfile.mkdtemp(prefix="lsn-detectors-"))  # the data directory itself is never served
+        self.submitted = LRU(_OWNERS)  # owner -> the last request, and when it was taken
         self.seen = gr.State(None)  # what the list and the card were last drawn from
         with gr.Row():
             with gr.Column(scale=2, min_width=300):
@@ -77,11 +83,18 @@ class _TrainTab:
         with gr.Row():
             self.stop = gr.Button("Stop", size="sm", visible=False, elem_id="lsn-job-stop")
             self.resume = gr.Button("Resume", size="sm", visible=False, elem_id="lsn-job-resume")
-            self.delete = gr.Button("Delete", size="sm", variant="stop", visible=False, elem_id="lsn-job-delete")
+            self.delete = gr.Button("Delete …", size="sm", visible=False, elem_id="lsn-job-delete")
             self.download = gr.DownloadButton(
                 "Download the detector", size="sm", visible=False, elem_id="lsn-job-download"
             )
             self.use = gr.Button("Use in Detect", size="sm", variant="primary", visible=False, elem_id="lsn-job-use")
+            self.keep = gr.Button(
+                "Use the hand-written prompts in Detect", size="sm", visible=False, elem_id="lsn-job-keep"
+            )
+        with gr.Row(visible=False, elem_id="lsn-job-confirm") as self.confirm:
+            gr.HTML(words.note("Delete this job, its photos and its detector for good?"))
+            self.delete_now = gr.Button("Delete for good", size="sm", variant="stop", elem_id="lsn-job-delete-now")
+            self.keep_job = gr.Button("Keep it", size="sm")
         self.job_message = gr.HTML(visible=False, elem_id="lsn-job-message")
         self.curves = gr.Plot(show_label=False, visible=False, elem_id="lsn-curves")
 
@@ -100,6 +113,8 @@ class _TrainTab:
             self.delete,
             self.download,
             self.use,
+            self.keep,
+            steps.start_message,
             self.seen,
         ]
         self.page.load(self.greet, self.owner, self.owner, **_QUICK).then(self.refresh, asked, view, **_QUICK)
@@ -123,17 +138,23 @@ class _TrainTab:
         steps.ood.input(
             lambda choice: gr.update(visible=choice == OOD_OWN), steps.ood, steps.ood_file, api_visibility="private"
         )
+        steps.ood_file.change(self.inspect_ood, steps.ood_file, steps.ood_contents, **_SLOW)
         steps.start.click(
             self.begin, {self.owner, *steps.inputs}, [steps.start_message, self.mine, self.seen], **_SLOW
         ).then(self.refresh, asked, view, **_QUICK)
         for button, act in (
             (self.stop, self.jobs.stop),
             (self.resume, self.jobs.resume),
-            (self.delete, self.jobs.delete),
+            (self.delete_now, self.jobs.delete),
         ):
             button.click(self._doing(act), [self.owner, self.mine], self.job_message, **_SLOW).then(
                 self.refresh, asked, view, **_QUICK
             )
+        self.delete.click(lambda: gr.update(visible=True), None, self.confirm, **_QUICK)
+        for event in (self.keep_job.click, self.delete_now.click, self.mine.input):
+            event(lambda: gr.update(visible=False), None, self.confirm, **_QUICK)
+        kept = [self.shared.classes, self.detector, self.tabs]
+        self.keep.click(self.use_hand_written, [self.owner, self.mine], kept, **_SLOW)
         self.use.click(
             self.use_in_detect, [self.owner, self.mine], [self.detector, self.tabs, self.job_message], **_SLOW
         )
@@ -183,10 +204,26 @@ class _TrainTab:
             self.steps.start: gr.update(interactive=True),
         }
 
-    def begin(self, values: Values) -> Updates:
-        """Takes a job in and chooses it in the list."""
+    def inspect_ood(self, paths: Sequence[str] | None) -> Updates:
+        """What the uploaded photos of none of the classes hold."""
+        files = [Path(path) for path in paths or ()]
         try:
-            job = submit(self.store, self.jobs, _token(values[self.owner]), self.steps.read(values))
+            with together(files):
+                sets = open_others([(str(file), file.name) for file in files])
+        except (UserError, Problem) as error:
+            return {self.steps.ood_contents: hidden_if_empty(words.problem(str(error)))}
+        return {self.steps.ood_contents: hidden_if_empty(job_cards.ood_note(sets))}
+
+    def begin(self, values: Values) -> UpdatesOrSkip:
+        """Takes a job in and chooses it in the list; a double click is one click."""
+        request = self.steps.read(values)
+        try:
+            owner = _token(values[self.owner])
+            before, when = self.submitted.get(owner) or (None, 0.0)
+            if request == before and time.monotonic() - when < _DOUBLE_CLICK_SECONDS:
+                return gr.skip()
+            job = submit(self.store, self.jobs, owner, request)
+            self.submitted.put(owner, (request, time.monotonic()))
         except UserError as error:
             return {self.steps.start_message: hidden_if_empty(words.problem(str(error)))}
         choices = [(job_cards.job_label(job, None), job.id)]
@@ -213,9 +250,12 @@ class _TrainTab:
             self.resume: gr.update(visible=job is not None and job.state in RESUMABLE),
             self.delete: gr.update(visible=job is not None),
             self.use: gr.update(visible=job is not None and job.state == "done"),
+            self.keep: gr.update(visible=job is not None and job_cards.is_worse(job)),
             self.download: self._download(job),
             self.seen: now,
         }
+        if job is not None and job.state not in PENDING:
+            updates[self.steps.start_message] = hidden_if_empty("")
         if job is None:
             return updates | {self.card: job_cards.no_job_card(), self.curves: gr.update(visible=False)}
         points = self.jobs.progress(job.id)
@@ -238,6 +278,10 @@ class _TrainTab:
             self.tabs: gr.update(selected="detect"),
             self.job_message: hidden_if_empty(""),
         }
+
+    def use_hand_written(self, owner: str, job_id: str) -> Updates:
+        """Goes to Detect, to ask there by the names of a job's classes alone."""
+        return self.shared.names_alone_in_detect(list(self.jobs.get(job_id, _token(owner)).classes))
 
     def _doing(self, act: Callable[[str, str], object]) -> Callable[[str, str | None], Any]:
         def do(owner: str, job_id: str | None) -> Any:

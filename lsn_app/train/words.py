@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from html import escape
 
-from lsn_app.shared.words import percent
+from lsn_app.shared.words import comparison, note, percent, points, problem
 from lsn_core.calibration import Calibration
+from lsn_core.data.collection import ImageList, unreadable
 from lsn_core.jobs import Job
 from lsn_core.jobs.inspection import Inspection
 
@@ -53,6 +55,16 @@ def contents_card(name: str, contents: Inspection, shots: int, calibration_share
     return f'<section class="lsn-found" role="status"><h4>{escape(name)}</h4>{body}{table}</section>'
 
 
+def ood_note(sets: Sequence[ImageList]) -> str:
+    """How many photos of none of the classes there are, and which cannot be read, as HTML."""
+    count = sum(len(images) for images in sets)
+    wrong = [sentence for images in sets for sentence in unreadable(images)]
+    if not count:
+        return ""
+    html = note(f"{count:,} photo{'' if count == 1 else 's'} to measure against.")
+    return html + (problem(f"{len(wrong)} cannot be read and will be left out. {' '.join(wrong[:3])}") if wrong else "")
+
+
 def job_label(job: Job, position: int | None) -> str:
     """A job in a list, in a few words."""
     return f"{job.name}: {job.state}{f', place {position} in the queue' if position else ''}"
@@ -67,7 +79,9 @@ def job_card(job: Job, position: int | None, seconds_left: float | None, working
         working: whether there is a worker.
     """
     icon, title = _HEADLINES[job.state]
-    kind = {"done": "known", "failed": "unknown"}.get(job.state, "empty")
+    kind = {"failed": "unknown"}.get(job.state, "empty")
+    if job.state == "done":
+        kind, icon, _ = comparison(_lead(job))
     parts = [f"<p>{escape(sentence)}</p>" for sentence in _sentences(job, position, seconds_left, working)]
     done, total = (job.step, job.total) if job.total else (job.prepared, job.images)
     if job.active and total:
@@ -78,6 +92,19 @@ def job_card(job: Job, position: int | None, seconds_left: float | None, working
         f'<section class="lsn-card lsn-{kind}" role="status"><span class="lsn-icon" aria-hidden="true">{icon}</span>'
         f"<div><h2>{escape(job.name)}: {title}</h2>{''.join(parts)}</div></section>"
     )
+
+
+def is_worse(job: Job) -> bool:
+    """Whether hand-written MCM does better on the photos that the job was measured with."""
+    return job.state == "done" and comparison(_lead(job))[0] == "unknown"
+
+
+def _lead(job: Job) -> Sequence[float] | None:
+    if lead := job.metrics.get("lead"):
+        return lead.get("auroc")
+    if "zero_shot_auroc" not in job.metrics:
+        return None
+    return (job.metrics["auroc"] - job.metrics["zero_shot_auroc"],)  # a job of 0.1 has no interval
 
 
 def no_job_card() -> str:
@@ -124,10 +151,15 @@ def _results(job: Job) -> str:
         rows += [("AUROC", "auroc"), ("FPR95, less is better", "fpr95")]
         where += f", against {other} photos that show none of them ({job.metrics['ood']})"
     cells = "".join(
-        f"<tr><td>{label}</td><td>{percent(job.metrics[key])}</td><td>{percent(job.metrics[f'zero_shot_{key}'])}</td></tr>"
+        f"<tr><td>{label}</td><td>{_percent(job, key)}</td><td>{_percent(job, f'zero_shot_{key}')}</td></tr>"
         for label, key in rows
     )
     sentences = [f"{where}."]
+    if other:
+        sentences.append(
+            "AUROC: how often a photo of your classes scores above one of the others. FPR95: how many of the others "
+            "pass at the threshold that keeps 95 % of your photos."
+        )
     if known < _FEW or 0 < other < _FEW:
         sentences.append("These are few photos: take the figures as a hint.")
     if left_out := job.metrics.get("left_out"):
@@ -135,4 +167,28 @@ def _results(job: Job) -> str:
             f"{left_out} {'photo' if left_out == 1 else 'photos'} could not be read and had no part in it."
         )
     head = "<tr><th></th><th>trained</th><th>hand-written prompts</th></tr>"
-    return f'<table class="lsn-table">{head}{cells}</table><p>{escape(" ".join(sentences))}</p>'
+    verdict = comparison(_lead(job))[2] + (": keep the hand-written prompts." if is_worse(job) else ".")
+    table = f'<table class="lsn-table">{head}{cells}</table><p>{escape(" ".join(sentences))}</p>'
+    return f"<p><b>{escape(verdict)}</b></p>{table}{_folds(job)}"
+
+
+def _folds(job: Job) -> str:
+    choice = job.metrics.get("choice") or {}
+    if not choice.get("folds"):
+        return ""
+    rows = ""
+    for name, row in choice["folds"].items():
+        title = f"<b>{escape(name)}</b>" if name == choice["score"] else escape(name)
+        lead, low, high = (points(100 * row[key]) for key in ("lead", "lead_low", "lead_high"))
+        rows += f"<tr><td>{title}</td><td>{percent(row['auroc'])}</td><td>{percent(row['fpr95'])}</td>"
+        rows += f"<td>{lead} ({low} to {high})</td></tr>"
+    head = "<tr><th>score</th><th>AUROC</th><th>FPR95</th><th>lead over hand-written MCM, points</th></tr>"
+    return (
+        f"<details><summary>Why the score “{escape(choice['score'])}”</summary><p>{escape(choice.get('reason', ''))} "
+        "Each score was tried on training photos alone, with some of the classes hidden in turn.</p>"
+        f'<table class="lsn-table">{head}{rows}</table></details>'
+    )
+
+
+def _percent(job: Job, key: str) -> str:
+    return percent(job.metrics[key]) if key in job.metrics else "–"

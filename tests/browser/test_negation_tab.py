@@ -19,7 +19,7 @@ from lsn_core import Backbone
 from lsn_core.data.images import open_image
 from lsn_core.negation import choose
 
-TITLE = 'Does CLIP understand "not"?'
+TITLE = "CLIP and “not”"
 
 
 @pytest.fixture
@@ -163,6 +163,19 @@ def test_a_bad_photo_is_told_by_the_photo_and_no_photo_too(tab: Page, tmp_path: 
     (tmp_path / "note.jpg").write_text("this is no picture")
     tab.locator("#not-photo input[type=file]").set_input_files(tmp_path / "note.jpg")
     expect(tab.locator("#not-message-photo")).to_contain_text("note.jpg: this is not an image")
+
+
+def test_one_click_shows_what_learning_changes(page: Page) -> None:
+    page.get_by_role("tab", name=TITLE).click()
+    page.locator("#not-learning").click()
+    lines = page.locator("#not-choice .not-contrast li")
+    expect(lines).to_have_count(2)
+    shares = [
+        [int(number) for number in re.findall(r"(\d+) of (\d+) right", line.inner_text())[0]] for line in lines.all()
+    ]
+    assert shares[0][0] / shares[0][1] < shares[1][0] / shares[1][1]
+    expect(page.locator("#not-learned table").first).to_be_visible()
+    expect(page.locator("#not-truth textarea, #not-truth input").first).not_to_have_value("")
 
 
 def test_links_open_the_tab_and_the_address_follows(browser: Browser, app_url: str) -> None:

@@ -46,15 +46,17 @@ def test_from_a_zip_to_a_detector_in_use(browser: Browser, app_url: str, archive
     expect(page.locator("#lsn-train-found")).to_contain_text("25 photos of 3 classes", timeout=PATIENCE)
     expect(page.locator("#lsn-train-found")).to_contain_text("cat/broken.jpg")
     expect(page.locator("#lsn-train-found td", has_text="zebra")).to_be_visible()
-    page.locator("#lsn-train-start").click()
+    page.locator("#lsn-train-start").dblclick()
     expect(page.locator("#lsn-train-message")).to_contain_text("in the queue")
-    expect(page.locator("#lsn-jobs")).to_contain_text("my animals")
+    expect(page.locator("#lsn-jobs label")).to_have_count(1)  # a double click is one click
 
     page.close()  # the job goes on without it
     page = mine.new_page()
     open_train(page, app_url)
     expect(page.locator("#lsn-job h2")).to_contain_text(": Done", timeout=PATIENCE)
     expect(page.locator("#lsn-job")).to_contain_text("1 photo could not be read")
+    expect(page.locator("#lsn-job")).to_contain_text("hand-written MCM")
+    expect(page.locator("#lsn-train-message")).to_be_hidden()
     expect(page.locator("#lsn-job tr", has_text="AUROC")).to_contain_text("%")
     expect(page.locator("#lsn-job")).to_contain_text("against 13 photos that show none of them (the example photos)")
     page.wait_for_selector("#lsn-curves .js-plotly-plot .scatterlayer path.js-line", state="attached")
@@ -71,7 +73,8 @@ def test_from_a_zip_to_a_detector_in_use(browser: Browser, app_url: str, archive
     expect(stranger.locator("#lsn-job")).to_contain_text("No job yet")
 
     page.locator("#lsn-job-use").click()
-    expect(page.locator("#lsn-own-classes")).to_contain_text("cat, elephant, zebra")
+    expect(page.locator("#lsn-classes textarea")).to_have_value("cat, elephant, zebra")
+    expect(page.locator("#lsn-verdict")).to_have_attribute("data-verdict", re.compile("ID|OOD"))
     page.locator("#lsn-examples button").filter(has_text=re.compile(r"^\s*zebra\s*$")).click()
     expect(page.locator("#lsn-verdict h2")).to_contain_text("zebra", timeout=PATIENCE)
 
@@ -82,6 +85,8 @@ def test_from_a_zip_to_a_detector_in_use(browser: Browser, app_url: str, archive
 
     page.get_by_role("tab", name="Train").click()
     page.locator("#lsn-job-delete").click()
+    expect(page.locator("#lsn-job h2")).to_contain_text(": Done")  # it asks first
+    page.locator("#lsn-job-delete-now").click()
     expect(page.locator("#lsn-job")).to_contain_text("No job yet")
     mine.close()
     other.close()
@@ -109,6 +114,7 @@ def test_a_job_is_stopped_and_resumed_and_mistakes_are_sentences(
     expect(page.locator("#lsn-job h2")).to_contain_text(re.compile(": (Waiting|Reading|Training)"))
     assert page.evaluate("document.documentElement.scrollWidth") <= 375
     page.locator("#lsn-job-delete").click()
+    page.locator("#lsn-job-delete-now").click()
     expect(page.locator("#lsn-job")).to_contain_text("No job yet")
     page.close()
 

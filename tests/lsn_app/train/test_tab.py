@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 
 from lsn_app.serving.store import Store
+from lsn_app.shared.uploads import open_others
+from lsn_app.train.answer import together
 from lsn_app.train.plots import training_curves
 from lsn_app.train.tab import _token
-from lsn_app.train.words import contents_card, duration, job_card, job_label
+from lsn_app.train.words import contents_card, duration, is_worse, job_card, job_label, ood_note
 from lsn_core import Backbone, Detector, UserError
 from lsn_core.jobs import Job, Point
 from lsn_core.jobs.inspection import Inspection, inspect
@@ -36,12 +38,53 @@ def test_a_card_says_what_a_job_waits_for_and_how_long_it_takes() -> None:
 def test_results_stand_beside_hand_written_prompts_and_small_numbers_are_called_so() -> None:
     figures = {"id_accuracy": 0.9, "auroc": 0.95, "fpr95": 0.1}
     metrics = {**figures, **{f"zero_shot_{key}": 0.5 for key in figures}, "n_id": 14, "n_ood": 13, "ood": "<examples>"}
+    metrics["lead"] = {"auroc": [0.45, 0.4, 0.5]}
     card = job_card(replace(JOB, state="done", metrics=metrics), None, None, True)
+    assert "lsn-known" in card and "Better than hand-written MCM by 45.0 points of AUROC (+40.0 to +50.0)." in card
     assert "<td>AUROC</td><td>95 %</td><td>50 %</td>" in card and "take the figures as a hint" in card
     assert "14 photos of your classes" in card and "13 photos that show none of them (&lt;examples&gt;)" in card
     many = job_card(replace(JOB, state="done", metrics={**metrics, "n_id": 500, "n_ood": 500}), None, None, True)
     assert "take the figures as a hint" not in many
     assert "No photos were left" in job_card(replace(JOB, state="done", metrics={"n_id": 0}), None, None, True)
+
+
+@pytest.mark.parametrize(
+    ("lead", "worse", "words"),
+    [
+        ([0.02, -0.01, 0.05], False, "No clear difference to hand-written MCM: +2.0 points of AUROC (−1.0 to +5.0)"),
+        ([-0.001, -0.02, 0.02], True, "Worse than hand-written MCM by 0.1 points of AUROC (−2.0 to +2.0)"),
+        (None, False, "Not compared with hand-written MCM"),
+    ],
+)
+def test_a_detector_without_a_clear_lead_wears_no_tick(lead: list[float] | None, worse: bool, words: str) -> None:
+    figures = {"id_accuracy": 0.9, "auroc": 0.95, "fpr95": 0.1}
+    metrics = {**figures, "n_id": 200, "n_ood": 200, "ood": "x", "lead": lead and {"auroc": lead}}
+    job = replace(JOB, state="done", metrics=metrics)
+    card = job_card(job, None, None, True)
+    assert words in card and "✓" not in card and "lsn-known" not in card
+    assert ("keep the hand-written prompts" in card) == worse == is_worse(job)
+
+
+def test_the_folds_say_why_a_score_was_chosen() -> None:
+    row = {"auroc": 0.9, "fpr95": 0.2, "lead": 0.03, "lead_low": -0.01, "lead_high": 0.07}
+    choice = {"score": "neglabel-lsn", "folds": {"neglabel-lsn": row, "mcm": row}, "reason": "It <led>."}
+    metrics = {"id_accuracy": 0.9, "zero_shot_id_accuracy": 0.8, "n_id": 200, "choice": choice}
+    card = job_card(replace(JOB, state="done", metrics=metrics), None, None, True)
+    assert "<b>neglabel-lsn</b>" in card and "It &lt;led&gt;." in card and "<td>+3.0 (−1.0 to +7.0)</td>" in card
+
+
+def test_photos_to_measure_against_come_loose_or_as_one_archive(examples: Path, tmp_path: Path) -> None:
+    photos = [examples / "dog.jpg", examples / "cat.jpg"]
+    with together(photos) as folder:
+        assert sorted(path.read_bytes() for path in folder.iterdir()) == sorted(path.read_bytes() for path in photos)
+    archive = tmp_path / "x.zip"
+    with together([archive]) as path:
+        assert path == archive
+    with pytest.raises(UserError, match="not both"), together([archive, photos[0]]):
+        pass
+    (tmp_path / "note.jpg").write_text("no picture")
+    files = [(str(path), path.name) for path in (*photos, tmp_path / "note.jpg")]
+    assert "3 photos" in ood_note(open_others(files)) and "1 cannot be read" in ood_note(open_others(files))
 
 
 def test_durations_in_words() -> None:
