@@ -170,9 +170,8 @@ def test_one_click_shows_what_learning_changes(page: Page) -> None:
     page.locator("#not-learning").click()
     lines = page.locator("#not-choice .not-contrast li")
     expect(lines).to_have_count(2)
-    shares = [
-        [int(number) for number in re.findall(r"(\d+) of (\d+) right", line.inner_text())[0]] for line in lines.all()
-    ]
+    pairs = [re.findall(r"(\d+) of (\d+) right", line.inner_text())[0] for line in lines.all()]
+    shares = [(int(right), int(count)) for right, count in pairs]
     assert shares[0][0] / shares[0][1] < shares[1][0] / shares[1][1]
     expect(page.locator("#not-learned table").first).to_be_visible()
     expect(page.locator("#not-truth textarea, #not-truth input").first).not_to_have_value("")
