@@ -141,6 +141,7 @@ def measure(address: str, folder: Path, options: argparse.Namespace) -> list[dic
 def one_photo(page: Page, take: Callable[[], Path], lists: Iterator[list[str]], rounds: int) -> list[dict[str, Any]]:
     """A first verdict, and an answer to other classes, as seen in the browser."""
     verdict = "document.querySelector('#lsn-verdict h2').textContent"
+    card = "document.querySelector('#lsn-verdict').textContent"  # names the closest class, whatever the verdict
 
     def first() -> float:
         if page.locator("#lsn-photo img").count():
@@ -160,7 +161,7 @@ def one_photo(page: Page, take: Callable[[], Path], lists: Iterator[list[str]], 
         return watched(
             page,
             "keydown",
-            f"{json.dumps(names)}.some((name) => {verdict}.includes(name))",
+            f"{json.dumps(names)}.some((name) => {card}.includes(name))",
             lambda: page.locator("#lsn-classes textarea").press("Enter"),
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 from torch import Tensor
@@ -76,8 +77,13 @@ def ask(store: Store, request: DetectRequest) -> Answer:
     return Answer(prediction, detector, encoder.temperature, request.tpr, other, resembles)
 
 
+@lru_cache(maxsize=16)
+def _candidates(class_names: tuple[str, ...]) -> list[int]:
+    return unlike(class_names)
+
+
 def _resembles(encoder: Encoder, detector: Detector, feature: Tensor) -> tuple[str, ...]:
-    candidates = unlike(detector.class_names)
+    candidates = _candidates(detector.class_names)
     cosines = (feature @ noun_features(encoder.backbone)[candidates].T)[0]
     classes = (feature @ detector.written.T).amax()
     best = cosines.topk(min(_RESEMBLED, len(candidates)))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
 
 import torch
 
@@ -84,6 +86,27 @@ def rows(predictions: Sequence[Prediction]) -> list[list[str | float | None]]:
         [None, one.error] if one.error else [one.verdict, one.score, one.p_value, one.predicted_class]
         for one in predictions
     ]
+
+
+def write_unknown(answer: BatchAnswer, path: Path) -> int:
+    """Writes the photos that are none of the classes to a zip, under their names; returns how many there are.
+
+    Raises:
+        UserError: one of them is no longer there.
+    """
+    used: Counter[str] = Counter()
+    count = 0
+    with zipfile.ZipFile(path, "w") as archive:
+        for index, one in enumerate(answer.predictions):
+            if one.verdict != "OOD":
+                continue
+            name = PurePosixPath(answer.batch.images.names[index])
+            used[str(name)] += 1
+            if used[str(name)] > 1:
+                name = name.with_stem(f"{name.stem} ({used[str(name)]})")
+            archive.writestr(str(name), answer.batch.images.read(index))
+            count += 1
+    return count
 
 
 def summary(answer: BatchAnswer) -> str:

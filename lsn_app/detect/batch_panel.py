@@ -12,17 +12,19 @@ from gradio.blocks import Block
 from torch import Tensor
 
 from lsn_app.detect.answer import DetectRequest
-from lsn_app.detect.batch import BatchAnswer, csv_link, predict_batch, rows, summary
+from lsn_app.detect.batch import BatchAnswer, csv_link, predict_batch, rows, summary, write_unknown
 from lsn_app.detect.calibration_panel import HIGHEST, LOWEST
+from lsn_app.detect.plots import batch_histogram
 from lsn_app.serving.encoder import Encoder
 from lsn_app.serving.requests import Problem, open_detector, open_saved, problem_at
 from lsn_app.serving.store import Store
 from lsn_app.shared import words
-from lsn_app.shared.components import Event, EventOptions, Inputs, Updates, UpdatesOrSkip, Values
+from lsn_app.shared.components import Components, Event, EventOptions, Inputs, Updates, UpdatesOrSkip, Values
 from lsn_app.shared.examples import Example
 from lsn_app.shared.messages import Messages, heading, hidden_if_empty, message, progress_bar, tell
 from lsn_app.shared.photo_input import file_of
 from lsn_app.shared.uploads import MAX_PHOTOS, Batch, open_batch
+from lsn_core import UserError
 from lsn_core.calibration import DEFAULT_TPR
 
 _ASSETS = Path(__file__).resolve().parents[2] / "assets"
@@ -34,6 +36,11 @@ _TABLE = """
 """
 # A slow model must not keep other visitors' single photos waiting, so batches wait for each other only.
 _SHARED: EventOptions = {"concurrency_id": "batch", "concurrency_limit": 4, "api_visibility": "private"}
+# After a moment, as the link is drawn anew.
+_CLICK_PACKED = """() => setTimeout(() => {
+    (document.querySelector("a#lsn-batch-packed, #lsn-batch-packed a") ?? document.querySelector("#lsn-batch-packed"))
+        .click();
+}, 300)"""
 _SAVE = """(html) => {
     const place = document.createElement("div");
     place.innerHTML = html;
@@ -108,6 +115,7 @@ class BatchPanel:
             visible=False,
             elem_id="lsn-batch-tpr",
         )
+        self.histogram = gr.Plot(show_label=False, visible=False, elem_id="lsn-batch-histogram")
         # "hidden", not False: what Gradio does not draw loses its photos to the update that comes after.
         self.table = gr.HTML(
             html_template=_TABLE,
@@ -118,7 +126,10 @@ class BatchPanel:
             photos=[],
             value=[],
         )
-        self.save = gr.Button("Download the verdicts as CSV", size="sm", visible=False, elem_id="lsn-batch-csv")
+        with gr.Row(visible=False) as self.hand_off:
+            self.save = gr.Button("Download the verdicts as CSV", size="sm", elem_id="lsn-batch-csv")
+            self.pack = gr.Button("Download what is none of the classes as a zip", size="sm", elem_id="lsn-batch-zip")
+        self.packed = gr.DownloadButton("Zip", visible="hidden", elem_id="lsn-batch-packed")
         self.link = gr.HTML(visible="hidden", elem_id="lsn-batch-link")
 
     def connect(self) -> None:
@@ -130,7 +141,8 @@ class BatchPanel:
             self.table,
             self.summary,
             self.near,
-            self.save,
+            self.histogram,
+            self.hand_off,
             self.messages["batch"],
         ]
         for event, fn, given in (
@@ -145,10 +157,18 @@ class BatchPanel:
         self.save.click(self.write, {self.photos, *self.asked}, self.link, **_SHARED).success(
             None, self.link, js=_SAVE, api_visibility="private"
         )
+        self.pack.click(self.write_zip, {self.state, *self.asked}, self.packed, **_SHARED).success(
+            None, js=_CLICK_PACKED, api_visibility="private"
+        )
+
+    @property
+    def moving(self) -> Components:
+        """The components that follow the threshold."""
+        return [self.table, self.summary, self.histogram]
 
     def ask_after(self, event: Event) -> Event:
         """Asks about the photos at hand after an event that changed them or the question."""
-        outputs = [self.state, self.table, self.summary, self.near, self.save, self.tpr, *self.messages.values()]
+        outputs = [self.state, *self.moving, self.near, self.hand_off, self.tpr, *self.messages.values()]
         return event.then(self.ask, {self.photos, *self.asked}, outputs, show_progress_on=self.summary, **_SHARED)
 
     def drop(self, sentence: str = "") -> Updates:
@@ -160,7 +180,8 @@ class BatchPanel:
             self.table: gr.update(visible="hidden", photos=[], value=[]),
             self.summary: hidden,
             self.near: hidden,
-            self.save: hidden,
+            self.histogram: hidden,
+            self.hand_off: hidden,
             self.messages["batch"]: hidden_if_empty(sentence),
         }
 
@@ -210,7 +231,8 @@ class BatchPanel:
             return {
                 self.state: None,
                 self.table: hidden,
-                self.save: hidden,
+                self.histogram: hidden,
+                self.hand_off: hidden,
                 self.summary: hidden_if_empty(note),
                 **tell(self.messages, (problem.place,), problem),
             }
@@ -218,19 +240,23 @@ class BatchPanel:
         return {
             self.state: answer.without_reasons(),
             **self._verdicts(answer),
-            self.save: gr.update(visible=True),
+            self.hand_off: gr.update(visible=True),
             self.tpr: gr.update(interactive=calibrated),
             self.near: gr.update(value=answer.tpr, visible=calibrated),
         }
 
     def move_threshold(self, answer: BatchAnswer | None, tpr: float) -> UpdatesOrSkip:
-        """Table and summary at another wanted true positive rate."""
+        """Table, summary and histogram at another wanted true positive rate."""
         return gr.skip() if answer is None else self._verdicts(answer.at(float(tpr)))
 
     def _verdicts(self, answer: BatchAnswer) -> Updates:
+        scores = [one.score for one in answer.predictions if one.score is not None]
+        thresholds = [one.threshold for one in answer.predictions if one.threshold is not None]
+        histogram = batch_histogram(scores, thresholds[0]) if len(scores) > 1 else None
         return {
             self.table: gr.update(visible=True, value=rows(answer.predictions)),
             self.summary: hidden_if_empty(summary(answer)),
+            self.histogram: gr.update(value=histogram, visible=histogram is not None),
         }
 
     def pick(self, batch: Batch, index: int) -> tuple[str, str, str]:
@@ -251,6 +277,20 @@ class BatchPanel:
             return csv_link(self._answer(batch, self.read(values), progress))
         except Problem as problem:
             raise gr.Error(str(problem), print_exception=False) from problem
+
+    def write_zip(self, values: Values) -> str:
+        """The photos that are none of the classes, at the threshold that the slider is at."""
+        answer: BatchAnswer | None = values[self.state]
+        if answer is None:
+            raise gr.Error("There are no photos to pack.", print_exception=False)
+        # A folder of its own, so that visitors cannot get in each other's way.
+        path = Path(tempfile.mkdtemp(dir=self.files.GRADIO_CACHE)) / "none-of-the-classes.zip"
+        try:
+            if not write_unknown(answer.at(self.read(values).tpr), path):
+                raise gr.Error("Every photo is taken as known, so there is nothing to pack.", print_exception=False)
+        except UserError as error:
+            raise gr.Error(str(error), print_exception=False) from error
+        return str(path)
 
     def _answer(self, batch: Batch, request: DetectRequest, progress: gr.Progress) -> BatchAnswer:
         detector, encoder = open_detector(self.store, request.detector)

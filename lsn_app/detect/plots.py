@@ -103,6 +103,41 @@ def score_scale(
     return finish(figure, 270 if counted.size else 190, top_margin=34)
 
 
+def batch_histogram(scores: Sequence[float], threshold: float) -> go.Figure:
+    """How the scores of many photos lie on both sides of the threshold.
+
+    Args:
+        scores: one or more.
+        threshold: γ, finite.
+    """
+    values = np.asarray(scores, dtype=np.float64)
+    # The threshold is an edge, so that no bar stands on both sides of it.
+    low, high = min(values.min(), threshold), max(values.max(), threshold)
+    width = (high - low) / int(np.clip(round(2 * math.sqrt(values.size)), 8, 40)) or 1.0
+    first, last = math.floor((low - threshold) / width), math.ceil((high - threshold) / width)
+    edges = threshold + width * np.arange(first, max(last, first + 1) + 1)
+    figure = go.Figure()
+    for name, chosen, colour in (
+        ("none of the classes", values < threshold, UNKNOWN),
+        ("known", values >= threshold, KNOWN),
+    ):
+        figure.add_bar(
+            x=(edges[:-1] + edges[1:]) / 2,
+            y=np.histogram(values[chosen], bins=edges)[0],
+            width=width,
+            name=name,
+            marker={"color": colour, "line": {"width": 0}},
+            hovertemplate=f"%{{y}} photos: {name}<extra></extra>",
+        )
+    figure.add_shape(
+        type="line", x0=threshold, x1=threshold, y0=0, y1=1, yref="paper", line={"color": NEUTRAL, "dash": "dash"}
+    )
+    figure.update_xaxes(title="score: further right fits better")
+    figure.update_yaxes(title="photos", rangemode="tozero")
+    figure.update_layout(barmode="stack", bargap=0.05, showlegend=True)
+    return finish(figure, 230, top_margin=34)
+
+
 def positive_bars(cosines: Mapping[str, float], temperature: float, top: int = TOP) -> go.Figure:
     """Probability of each class by its positive prompt; the best `top` classes, best first.
 

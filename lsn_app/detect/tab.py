@@ -196,7 +196,7 @@ class _DetectTab:
             self.address.follow_slider("tpr", slider)
             moving = [self.card, self.why, self.details.scale]
             slider.input(self.move_threshold, [self.answer, slider], moving, **live)
-            slider.input(many.move_threshold, [many.state, slider], [many.table, many.summary], **live)
+            slider.input(many.move_threshold, [many.state, slider], many.moving, **live)
         many.connect()
         opened = self.page.load(
             self.open_link,

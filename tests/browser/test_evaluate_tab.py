@@ -126,16 +126,19 @@ def test_the_benchmark_results_are_there_to_browse_and_sort(browser: Browser, ap
     page = browser.new_page()
     open_evaluate(page, app_url)
     page.get_by_role("button", name=re.compile("benchmarks")).click()
+    expect(page.locator("#eval-benchmark input")).to_have_value(re.compile("^Table 3"))  # the headline comes first
+    page.wait_for_function("document.querySelector('#eval-benchmark-picture img')?.naturalWidth > 0")
     page.locator("#eval-benchmark input").click()
-    page.get_by_role("option", name="Faithful", exact=True).click()
+    expect(page.get_by_role("option", name=re.compile("[Jj]ob|latency"))).to_have_count(0)
+    page.get_by_role("option", name=re.compile("^Table 9")).click()
     table = page.locator("#eval-benchmark-table")
-    expect(table).to_contain_text("CoOp + LSN (paper)")
     expect(page.locator("#eval-benchmark-facts")).to_contain_text("torch")
-    table.locator("th", has_text="auroc").hover()
-    table.locator("th", has_text="auroc").get_by_role("button", name="Open cell menu").click()
+    header = table.locator("th", has_text=re.compile("^\\s*auroc\\s*$")).first
+    header.hover()
+    header.get_by_role("button", name="Open cell menu").click()
     page.get_by_role("menuitem", name="Sort ascending").click()
-    first = table.locator(".virtual-row").first
-    expect(first).to_contain_text("zero-shot")
-    values = [float(text) for text in table.locator(".virtual-row > :nth-child(3)").all_inner_texts()]
-    assert values == sorted(values) and len(values) >= 7
+    column = table.locator("thead").first.locator("th").all_inner_texts().index("auroc") + 1
+    page.wait_for_timeout(500)
+    values = [float(text) for text in table.locator(f".virtual-row > :nth-child({column})").all_inner_texts()]
+    assert values == sorted(values) and len(values) >= 5
     page.close()

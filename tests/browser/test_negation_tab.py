@@ -109,15 +109,15 @@ def test_the_table_ranks_every_class_and_wording_and_marks_wrong_choices_in_word
     texts = [text.splitlines()[0] for _, text, _, _ in found]
     assert found[texts.index("a photo of an elephant")][1].splitlines()[1].startswith("true here")
     denial = found[texts.index("not a photo of an elephant")][1]
-    assert re.search(r"false here; \s*✕\s* wrong: beats \d of 3 true texts", denial)
+    assert re.search(r"false here; \s*[✕~]\s* wrong: beats \d of 3 true texts", denial)
     probabilities = [float(row[2].rstrip("%")) for row in found]
     assert probabilities == sorted(probabilities, reverse=True)
     expect(tab.locator("#not-marked")).to_contain_text("for a photo of: elephant")
     table = saved(tab, "#not-table-link")
     assert [row["text"] for row in table] == texts
-    write(tab, "#not-classes", "elephant")
+    write(tab, "#not-classes", "elephant, Elephant")
     tab.locator("#not-classes textarea").press("Enter")
-    expect(tab.locator("#not-message-classes")).to_contain_text("At least two classes are needed")
+    expect(tab.locator("#not-message-classes")).to_contain_text("is given twice")
 
 
 def test_a_detector_answers_the_same_questions_beside(tab: Page) -> None:

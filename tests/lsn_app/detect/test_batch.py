@@ -15,7 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
-from lsn_app.detect.batch import COLUMNS, BatchAnswer, csv_link, predict_batch, rows, summary
+from lsn_app.detect.batch import COLUMNS, BatchAnswer, csv_link, predict_batch, rows, summary, write_unknown
 from lsn_app.serving.encoder import Encoder
 from lsn_app.serving.lru import LRU
 from lsn_app.serving.requests import Problem
@@ -198,3 +198,18 @@ def test_another_rate_gives_the_verdicts_that_asking_again_would(
     assert [one.verdict for one in low.predictions] != [one.verdict for one in high.predictions]
     kept: BatchAnswer = low.without_reasons()
     assert rows(kept.predictions) == rows(low.predictions) and not any(one.positive for one in kept.predictions)
+
+
+def test_the_unknown_photos_are_packed_under_their_names(
+    encoder: Encoder, tiny_backbone: Backbone, examples: Path, tmp_path: Path
+) -> None:
+    given = [*files(examples, "dog", "cat", "zebra"), *files(examples, "dog")]
+    batch = open_batch(given)
+    detector = Detector.zero_shot(tiny_backbone, ["dog", "cat"])
+    answer = predict_batch(batch, detector, batch.encode(encoder), 0.95)
+    answer = replace(answer, predictions=[replace(one, verdict="OOD") for one in answer.predictions])
+    answer.predictions[1] = replace(answer.predictions[1], verdict="ID")
+    assert write_unknown(answer, tmp_path / "unknown.zip") == 3
+    with zipfile.ZipFile(tmp_path / "unknown.zip") as archive:
+        assert archive.namelist() == ["dog.jpg", "zebra.jpg", "dog (2).jpg"]
+        assert archive.read("zebra.jpg") == (examples / "zebra.jpg").read_bytes()

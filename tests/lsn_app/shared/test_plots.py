@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from lsn_app.detect.plots import negative_bars, positive_bars, score_scale, softmax
+from lsn_app.detect.plots import batch_histogram, negative_bars, positive_bars, score_scale, softmax
 
 COSINES = {"dog": 0.30, "cat": 0.25, "elephant": 0.10}
 NEGATIVE = {"dog": [0.10, 0.12], "cat": [0.20, 0.22], "elephant": [0.30, 0.28]}
@@ -77,3 +77,14 @@ def test_long_names_that_begin_alike_stay_apart() -> None:
     bars = positive_bars(names, 0.05).data[0]
     assert len(set(bars.y)) == 2
     assert bars.customdata[1][0] == "a very long class name, the second"
+
+
+def test_no_bar_of_many_scores_stands_on_both_sides_of_the_threshold() -> None:
+    scores = np.random.default_rng(0).normal(0.0, 1.0, 500)
+    for threshold in (-0.3, 5.0, -5.0):
+        below, above = batch_histogram(scores.tolist(), threshold).data
+        assert (sum(below.y), sum(above.y)) == ((scores < threshold).sum(), (scores >= threshold).sum())
+        for bars, side in ((below, -1), (above, 1)):
+            edges = np.asarray(bars.x)[np.asarray(bars.y) > 0] - side * bars.width / 2
+            assert (side * (edges - threshold) >= -1e-9).all()
+    assert sum(sum(bars.y) for bars in batch_histogram([0.5, 0.5], 0.5).data) == 2
