@@ -25,15 +25,15 @@ MAX_CLASSES = 100_000
 _MAX_BYTES = 2**30  # a thousand classes with learned contexts take about 120 MiB
 _MAX_HEADER_BYTES = 4 * 2**20  # a hundred thousand class names take about 2
 _MAX_TENSORS, _MAX_NAME = 1000, 1000
-_FLOATS = {"F16", "F32", "F64"}
+_FLOATS = ("F16", "F32", "F64")
 _CONTEXTS = "contexts."
 # Kinds of values, number of dimensions, and the largest absolute value; of unit vectors it is 1.
-_TENSORS: dict[str, tuple[set[str], set[int], float]] = {
+_TENSORS: dict[str, tuple[tuple[str, ...], set[int], float]] = {
     "positive": (_FLOATS, {2}, 1.01),
     "negative": (_FLOATS, {3}, 1.01),
     "calibration": (_FLOATS, {1}, float("inf")),
     "photos.features": (_FLOATS, {2}, 1.01),
-    "photos.labels": ({"I32", "I64"}, {1}, float("inf")),
+    "photos.labels": (("I32", "I64"), {1}, float("inf")),
     _CONTEXTS: (_FLOATS, {1, 2, 3, 4}, 1e4),
 }
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x9f]")

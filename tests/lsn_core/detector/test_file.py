@@ -257,6 +257,9 @@ def test_many_tensors_and_absurd_entries_are_refused(
     for shape in ("3", None, [3, "64"], [3, True], [3.0, 64], [-3, -64], [2**70, 64], [[3], [64]], {"a": 1}):
         positive = ("F32", shape, TENSORS["positive"][2])
         refused(write(path, sound, TENSORS | {"positive": positive}), tiny_backbone, "positive")
+    for kind in (["F32"], {"F32": 1}, None, 3, "f32"):
+        positive = (kind, [3, D], TENSORS["positive"][2])
+        refused(write(path, sound, TENSORS | {"positive": positive}), tiny_backbone, "positive")  # type: ignore[dict-item]
     for offsets in ([0, 2**62], [-4, 0], [768, 0], "x", [0], [None, None]):
         header = {
             "__metadata__": {"lsn": json.dumps(sound)},
