@@ -112,9 +112,9 @@ def test_several_photos_give_a_table_to_sort_filter_pick_from_and_save(
     page.locator("#lsn-classes textarea").press("Enter")
     expect(page.locator(ROWS, has_text="church.jpg")).to_contain_text("✓ known")
     assert not uploads
-    page.locator("#lsn-classes textarea").fill("church")
+    page.locator("#lsn-classes textarea").fill("church, Church")
     page.locator("#lsn-classes textarea").press("Enter")
-    expect(page.locator("#lsn-message-classes")).to_contain_text("At least two classes are needed")
+    expect(page.locator("#lsn-message-classes")).to_contain_text("is given twice")
     expect(page.locator("#lsn-batch")).to_be_hidden()
 
 
@@ -137,6 +137,8 @@ def test_a_zip_and_a_folder_are_taken_and_the_slider_moves_the_verdicts(
     strict = [row[1].split()[-1] for row in table(page)]
     assert {row[0] for row in table(page)} == {f"church/{i}.png" for i in range(6)} and "unknown" in strict
     assert all(float(row[4]) <= 1 for row in table(page))
+    page.wait_for_selector("#lsn-batch-histogram .js-plotly-plot .bars path", state="attached")
+    page.locator("#lsn-settings > button").click()
     slider = page.locator("#lsn-batch-tpr input[type=range]")
     slider.focus()
     slider.press("End")

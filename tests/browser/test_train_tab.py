@@ -57,7 +57,7 @@ def test_from_a_zip_to_a_detector_in_use(browser: Browser, app_url: str, archive
     expect(page.locator("#lsn-job")).to_contain_text("1 photo could not be read")
     expect(page.locator("#lsn-job")).to_contain_text("hand-written MCM")
     expect(page.locator("#lsn-train-message")).to_be_hidden()
-    expect(page.locator("#lsn-job tr", has_text="AUROC")).to_contain_text("%")
+    expect(page.locator("#lsn-job tr", has_text="AUROC").first).to_contain_text("%")
     expect(page.locator("#lsn-job")).to_contain_text("against 13 photos that show none of them (the example photos)")
     page.wait_for_selector("#lsn-curves .js-plotly-plot .scatterlayer path.js-line", state="attached")
     expect(page.locator("#lsn-job-stop")).to_be_hidden()
