@@ -66,8 +66,11 @@ def less_negatives(name: str) -> str:
     score = SCORES[name]
     if NEGATIVES not in score.needs:
         return name
-    rest = [term for term in score.sum_of if NEGATIVES not in SCORES[term].needs]
-    return rest[0] if rest else {"difference": "max-cosine"}.get(name, "mcm")
+    rest = tuple(term for term in score.sum_of if NEGATIVES not in SCORES[term].needs)
+    sums = {other.sum_of: name for name, other in SCORES.items() if other.sum_of}
+    if rest:
+        return sums[rest] if len(rest) > 1 else rest[0]
+    return {"difference": "max-cosine"}.get(name, "mcm")
 
 
 def ablation(name: str) -> Callable[[Setting], Scorer]:

@@ -42,6 +42,19 @@ class KnownPhotos:
         """In half precision, as a file keeps them: a detector scores the same before it is saved and after."""
         return replace(self, features=self.features.half().float())
 
+    @cached_property
+    def outside(self) -> tuple[Tensor, Tensor]:
+        """The mean feature (D,) and an orthonormal basis (D, D - d) of what the principal space leaves out.
+
+        That space has d dimensions: one for every ten photos, at least C and at most half of D.
+        """
+        count, dim = self.features.shape
+        kept = min(max(self.class_count, min(dim // 2, count // 10)), dim - 1)
+        center = self.features.mean(dim=0)
+        centered = (self.features - center).double()
+        vectors = torch.linalg.eigh(centered.T @ centered).eigenvectors  # eigenvalues ascend
+        return center, vectors[:, : dim - kept].float()
+
     def condensed(self) -> KnownPhotos:
         """The means alone: all that `prototypes` needs."""
         return KnownPhotos(self.means, torch.arange(self.class_count), self.class_count, complete=False)
@@ -92,17 +105,12 @@ class Residual:
 
     @staticmethod
     def of(photos: KnownPhotos, logits: Tensor) -> Residual:
-        """Fits the principal space: a dimension for every ten photos, at least C and at most half of D.
+        """Fits α to photos.
 
         Args:
             logits: of the photos, shape (M, C).
         """
-        count, dim = photos.features.shape
-        kept = min(max(photos.class_count, min(dim // 2, count // 10)), dim - 1)
-        center = photos.features.mean(dim=0)
-        centered = (photos.features - center).double()
-        vectors = torch.linalg.eigh(centered.T @ centered).eigenvectors  # eigenvalues ascend
-        directions = vectors[:, : dim - kept].float()
+        center, directions = photos.outside
         sizes = ((photos.features - center) @ directions).norm(dim=-1)
         return Residual(center, directions, float(logits.amax(dim=-1).mean() / sizes.mean().clamp_min(1e-12)))
 

@@ -251,12 +251,20 @@ SCORES: dict[str, Score] = {
         _LEARNED | _NOUNS | {UNITS},
         sum_of=("neglabel", "difference"),
     ),
-    "prototypes-lsn": Score(
-        "the classes, as text and mean photo, against nouns, and against their learned negatives",
+    "prototypes-vim": Score(
+        "the classes, as text and mean photo, against nouns, and what lies outside the space of the photos",
         "this project",
         None,
-        frozenset({NOUNS, MEANS, NEGATIVES, UNITS}),
-        sum_of=("prototypes", "difference"),
+        frozenset({NOUNS, MEANS, PHOTOS, UNITS}),
+        sum_of=("prototypes", "vim"),
+    ),
+    "fusion": Score(
+        "the paper's score, the classes as text and mean photo against nouns, and what lies outside the photos' space",
+        "this project",
+        None,
+        frozenset({NEGATIVES, NOUNS, MEANS, PHOTOS, UNITS}),
+        min_classes=2,
+        sum_of=("lsn", "prototypes", "vim"),
     ),
 }
 """By name, in the order of the help texts."""

@@ -22,8 +22,18 @@ from lsn_core.metrics import bootstrap_metrics, ood_metrics
 from lsn_core.scores.registry import BASELINE, MEANS, NEGATIVES, SCORES, UNITS, Spread, spreads, total, usable_scores
 from lsn_core.training.shots import Shots
 
-CANDIDATES = ("neglabel-lsn", "prototypes-lsn", "difference", "lsn", "prototypes", "neglabel", BASELINE)
-"""The first that can serve is taken unless another is clearly better."""
+CANDIDATES = (
+    "fusion",
+    "prototypes-vim",
+    "neglabel-lsn",
+    "difference",
+    "lsn",
+    "prototypes",
+    "neglabel",
+    BASELINE,
+)
+"""The first that can serve is taken unless another is clearly better, or unless one that uses nothing learned is better
+at all: learning has to be worth it."""
 CLEAR = 0.002  # least lead in AUROC over the first; it must exceed its own standard error, too
 HELD_OUT = 0.25  # share of a known class's photos that a fold does not learn from
 MOST = 512  # photos of either side that a fold is measured on
@@ -93,8 +103,10 @@ def choose_score(
         lead = measured.draws[name] - measured.draws[chosen]
         if table[name]["auroc"] - table[chosen]["auroc"] > max(CLEAR, float(lead.std(ddof=1))):
             best = name if table[name]["auroc"] > table[best]["auroc"] else best
+    if _learned(best):
+        best = max((best, *(name for name in names if not _learned(name))), key=lambda name: table[name]["auroc"])
     chosen = given or best
-    helps = NEGATIVES in SCORES[chosen].needs
+    helps = _learned(chosen)
     hidden = tuple(tuple(class_names[i] for i in fold.hidden) for fold, _ in folds)
     return Choice(
         chosen,
@@ -105,11 +117,15 @@ def choose_score(
     ), measured
 
 
+def _learned(name: str) -> bool:
+    return NEGATIVES in SCORES[name].needs
+
+
 def _reason(chosen: str, table: Mapping[str, Mapping[str, float]], helps: bool) -> str:
     row = table[chosen]
     gain = f"{100 * row['lead']:+.1f} points of AUROC against zero-shot MCM"
     if not helps:
-        learned = [name for name in table if NEGATIVES in SCORES[name].needs]
+        learned = [name for name in table if _learned(name)]
         beside = f", and nothing learned did better ({listed(learned)})" if learned else ""
         photos = " and the mean photo of each class" if MEANS in SCORES[chosen].needs else ""
         return f"Hand-written prompts{photos} give the verdicts: {chosen} told hidden classes best ({gain}){beside}."

@@ -20,7 +20,14 @@ from lsn_core.scores.photos import KnownPhotos
 from lsn_core.scores.registry import SCORES, WHOLE, spreads
 
 NAMES = ("cat", "dog", "zebra")
-NEEDS_PHOTOS = ("prototypes", "knn", "vim", "neglabel-lsn", "prototypes-lsn")  # their thresholds come from photos
+NEEDS_PHOTOS = (
+    "prototypes",
+    "knn",
+    "vim",
+    "neglabel-lsn",
+    "prototypes-vim",
+    "fusion",
+)  # their thresholds come from photos
 
 
 @pytest.fixture

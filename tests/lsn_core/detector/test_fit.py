@@ -34,11 +34,9 @@ def fitted() -> Detector:
     inputs = detector.inputs(unit_vectors(20, 6))
     units = {name: spreads(detector.parts(inputs, name)) for name in SCORES if not SCORES[name].sum_of}
     row = {"auroc": 0.9, "fpr95": 0.3, "lead": 0.01, "lead_low": -0.01, "lead_high": 0.03}
-    choice = Choice(
-        "prototypes-lsn", {"prototypes-lsn": row, "neglabel": row}, (("cat",), ("dog", "zebra")), True, "So."
-    )
+    choice = Choice("fusion", {"fusion": row, "neglabel": row}, (("cat",), ("dog", "zebra")), True, "So.")
     fit = Fit(photos=photos, units=units, choice=choice, test_unit=0.02)
-    return detector.with_fit(fit, "prototypes-lsn").calibrate(unit_vectors(25, 7))
+    return detector.with_fit(fit, "fusion").calibrate(unit_vectors(25, 7))
 
 
 def _changed(path: Path, change: Callable[[dict[str, Any], dict[str, Tensor]], None]) -> Path:
@@ -55,7 +53,7 @@ def test_it_comes_back_as_it_was(kept: str | None, fitted: Detector, tmp_path: P
     photos = fitted.fit.photos
     assert photos is not None
     keep = {"all": photos, "means": photos.condensed().rounded(), None: None}[kept]
-    score = "neglabel-lsn" if kept is None else "prototypes-lsn"
+    score = {"all": "fusion", "means": "prototypes", None: "neglabel-lsn"}[kept]
     fit = Fit(fitted.fit.units, None, keep, fitted.fit.choice, 0.02)
     detector = fitted.with_fit(fit, score).calibrate(unit_vectors(25, 7))
     detector.save(tmp_path / "d.safetensors")

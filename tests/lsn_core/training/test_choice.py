@@ -137,8 +137,9 @@ def test_a_score_that_was_asked_for_is_taken_and_still_measured() -> None:
 @pytest.mark.parametrize(
     ("aurocs", "noise", "chosen"),
     [
-        ({"neglabel": 0.9015}, 0.0, "neglabel-lsn"),  # no more than a fifth of a point
-        ({"neglabel": 0.91}, 0.02, "neglabel-lsn"),  # within a standard error, so it may be chance
+        ({"lsn": 0.9015}, 0.0, "neglabel-lsn"),  # no more than a fifth of a point
+        ({"lsn": 0.91}, 0.02, "neglabel-lsn"),  # within a standard error, so it may be chance
+        ({"neglabel": 0.9015}, 0.02, "neglabel"),  # what is learned has to be worth it
         ({"neglabel": 0.91}, 0.002, "neglabel"),
         ({"neglabel": 0.91, "lsn": 0.93}, 0.002, "lsn"),
         ({"neglabel": 0.93, "lsn": 0.91}, 0.002, "neglabel"),
@@ -275,9 +276,9 @@ def test_few_photos(per_class: int, tiny_backbone: Backbone) -> None:
 
 
 def test_a_sum_that_was_asked_for_gets_its_units_from_folds(tiny_backbone: Backbone) -> None:
-    detector = train(*clouds(4), NAMES[:4], tiny_backbone, short(score_name="prototypes-lsn"))
-    assert detector.score_name == "prototypes-lsn" and set(detector.fit.units) >= {"prototypes", "difference"}
-    assert detector.fit.photos is not None and not detector.fit.photos.complete
+    detector = train(*clouds(4), NAMES[:4], tiny_backbone, short(score_name="fusion"))
+    assert detector.score_name == "fusion" and set(detector.fit.units) >= {"prototypes", "vim", "lsn"}
+    assert detector.fit.photos is not None and detector.fit.photos.complete
     known, far = clouds(4)[0], unit_vectors(30, 5, 64)
     assert auroc(detector.score_features(known), detector.score_features(far)) > 0.9
     for name in ("neglabel-lsn", "mcm"):
