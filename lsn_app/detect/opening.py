@@ -46,6 +46,7 @@ def choose_opening(store: Store, examples: Sequence[Example]) -> Opening | None:
             continue
         right = [one for one in openings if is_right(one.answer.prediction, one.example)]
         telling = [one for one in right if one.answer.baseline and not is_right(one.answer.baseline, one.example)]
+        telling.sort(key=lambda one: one.answer.prediction.verdict == "ID")  # a "no" tells most
         chosen = next(iter([*telling, *right, *openings]), None)
         if chosen is not None and (best is None or len(right) > best[0]):
             best = len(right), chosen

@@ -18,6 +18,7 @@ _TERMS = {
     WORLD: ("Resembles little else", "Resembles other things more"),
     PHOTO: ("Near the training photos", "Far from the training photos"),
 }
+_WORTH_A_WORD = 0.1  # of the part that weighs most
 _YET = {
     MATCH: "if only loosely",
     NO: "although its “no” objects",
@@ -105,7 +106,7 @@ def sentence(answer: Answer) -> str:
     prediction = answer.prediction
     name, many = prediction.predicted_class, len(prediction.positive) > 1
     weakest = min(prediction.evidence, key=lambda term: prediction.evidence[term])
-    against = prediction.evidence[weakest] < 0
+    against = prediction.evidence[weakest] < -_WORTH_A_WORD * max(prediction.evidence.values())
     if prediction.verdict == "ID":
         parts = [f"It fits “{name}”" + (" better than the other classes" if many else "")]
         if against:

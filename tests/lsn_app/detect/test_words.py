@@ -77,6 +77,7 @@ def test_only_enough_photos_promise_a_rate(detector: Detector) -> None:
     [
         ({MATCH: 0.2, WORLD: 0.1}, 0.7, "fits “dog” better than the other classes. It scores above most known photos"),
         ({MATCH: 0.2, NO: -0.1}, 0.3, "although its “no” objects."),
+        ({MATCH: 0.2, NO: -0.01}, 0.3, "better than the other classes."),
         ({MATCH: 0.2, WORLD: -0.1}, 0.3, "although it resembles other things, too."),
         ({MATCH: 0.1, NO: -0.3}, 0.012, "its “no” objects. Fewer than 2 in 100 known photos score this low."),
         ({MATCH: -0.3, NO: 0.1}, 0.02, "fits too little. At most 2 in 100 known photos score this low."),
