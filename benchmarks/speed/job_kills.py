@@ -81,7 +81,8 @@ def undisturbed(data: Path, config: TrainConfig) -> dict[str, torch.Tensor]:
         assert detector.calibration is not None
         calibration = torch.from_numpy(detector.calibration.scores)
         contexts = {f"contexts.{name}": value.detach() for name, value in detector.contexts.items()}
-        return {"positive": detector.positive, "negative": detector.negative, "calibration": calibration, **contexts}
+        prompts = {"positive": detector.positive, "negative": detector.negative}
+        return prompts | {"calibration": calibration} | contexts | detector.fit.tensors()
     finally:
         torch.set_num_threads(threads)
 
