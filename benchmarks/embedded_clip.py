@@ -65,6 +65,7 @@ def main() -> None:
     results["zero_shot"] = {name: zero_shot(backbone, name, options) for name in SETS}
     results["temperature"] = round(backbone.temperature, 5)
     results["kept_photos"] = json.loads((EMBEDDED_DIR / "build.json").read_text())["kept_photos"]
+    results["threads"] = torch.get_num_threads()
     results["images_per_second"] = images_per_second(backbone)
     if options.other:
         results["images_per_second_of_other"] = images_per_second(load_backbone(f"local-dir:{options.other}"))
@@ -198,7 +199,8 @@ def accuracy_table(results: dict[str, Any]) -> str:
                 f"{results['held_out']['classes']}-way, classes held out of a second build; {found['images']} photos"
             )
             rows.append([f"held out: {name}", f"{100 * found['top1']:.1f} %", f"{bar} %", about, SEEN[name]])
-    about = f"{results['cores']} cores, JPEG decoding included"
+    threads = results["threads"]
+    about = f"{threads} thread{'s' * (threads > 1)}, JPEG decoding included"
     if other := results.get("images_per_second_of_other"):
         about += f"; the checkpoint of version 0.1 in the same run: {other} images/s"
     rows.append(["speed", f"{results['images_per_second']} images/s", "0.7 of version 0.1", about, ""])
