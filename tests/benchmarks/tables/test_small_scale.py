@@ -56,7 +56,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch, tiny_backbone: Backbone) -> None:
     """A small backbone with made-up nouns, few updates, few classes."""
-    noun_cache[tiny_backbone] = unit_vectors(len(nouns()), 1, tiny_backbone.dim)
+    monkeypatch.setitem(noun_cache, tiny_backbone, unit_vectors(len(nouns()), 1, tiny_backbone.dim))  # type: ignore[arg-type]
     monkeypatch.setattr(options, "load_backbone", lambda *names: tiny_backbone)
     monkeypatch.setattr(options, "get_preset", lambda name, **changes: fewer_updates(get_preset(name, **changes), 2, 2))
     monkeypatch.setattr(table11, "COUNTS", (2, 4, 8))
