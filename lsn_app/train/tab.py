@@ -6,6 +6,7 @@ import re
 import secrets
 import shutil
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -68,6 +69,7 @@ class _TrainTab:
         self.jobs, self.owner = jobs, shared.owner
         self.downloads = Path(tempfile.mkdtemp(prefix="lsn-detectors-"))  # the data directory itself is never served
         self.submitted = LRU(_OWNERS)  # owner -> the last request, and when it was taken
+        self.submitting = threading.Lock()  # the second click of two waits for what becomes of the first
         self.seen = gr.State(None)  # what the list and the card were last drawn from
         with gr.Row():
             with gr.Column(scale=2, min_width=300):
@@ -219,11 +221,12 @@ class _TrainTab:
         request = self.steps.read(values)
         try:
             owner = _token(values[self.owner])
-            before, when = self.submitted.get(owner) or (None, 0.0)
-            if request == before and time.monotonic() - when < _DOUBLE_CLICK_SECONDS:
-                return gr.skip()
-            job = submit(self.store, self.jobs, owner, request)
-            self.submitted.put(owner, (request, time.monotonic()))
+            with self.submitting:
+                before, when = self.submitted.get(owner) or (None, 0.0)
+                if request == before and time.monotonic() - when < _DOUBLE_CLICK_SECONDS:
+                    return gr.skip()
+                job = submit(self.store, self.jobs, owner, request)
+                self.submitted.put(owner, (request, time.monotonic()))
         except UserError as error:
             return {self.steps.start_message: hidden_if_empty(words.problem(str(error)))}
         choices = [(job_cards.job_label(job, None), job.id)]
