@@ -19,12 +19,13 @@ from typing import Any
 from benchmarks.harness.cells import accuracy, both, lead
 from benchmarks.harness.measure import Meter, Row
 from benchmarks.harness.options import Bench, add_options, data_folder, open_bench, show_progress
-from benchmarks.harness.protocols import Split, far_sets, photos_to_test_on
+from benchmarks.harness.protocols import Split, far_sets, find_test, photos_to_test_on
 from benchmarks.harness.report import markdown_table, write_results, write_table
 from benchmarks.harness.summary import plain, summarise
 from benchmarks.methods.registry import MCM
 from benchmarks.methods.run import measure
-from lsn_core import Detector, UserError
+from lsn_core import Detector, UserError, load_data
+from scripts.shipped_detectors import RECIPES, merge_classes
 
 REPO = Path(__file__).resolve().parents[1]
 FOLDER, EXAMPLES = REPO / "checkpoints" / "detectors", REPO / "assets" / "examples"
@@ -75,7 +76,11 @@ def main() -> None:
 
 def on_far_sets(bench: Bench, data: Path, name: str, detector: Detector) -> list[Row]:
     """Rows of MCM and of a detector's own score on each far set."""
-    known = photos_to_test_on(data, detector.class_names)
+    classes = RECIPES[name].classes if name in RECIPES else None
+    if classes is None:
+        known = photos_to_test_on(data, detector.class_names)
+    else:  # a class may be made of several of the set's
+        known = merge_classes(load_data(find_test(data / Path(RECIPES[name].file).parent)), classes)
     setting = bench.setting(Split(name, name, known, known, far_sets(data)))
     meter = Meter(setting, bench.draws)
     return measure(meter, MCM) + meter.measure(
