@@ -97,5 +97,6 @@ def page(browser: Browser, app_url: str) -> Iterator[Page]:
     page = context.new_page()
     page.goto(app_url)
     page.wait_for_selector("#lsn-verdict h2")
+    page.wait_for_function("window.lsnLinkIsRead")  # the page has been opened to its end
     yield page
     context.close()
