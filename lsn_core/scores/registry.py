@@ -153,8 +153,12 @@ def _vim(x: ScoreInputs) -> Parts:
     return {MATCH: energy, PHOTO: vim(x.features, logits, residual) - energy}
 
 
-def _taus(x: ScoreInputs) -> tuple[float, float]:
-    return POSITIVE_UNITS * x.test_unit, NEGATIVE_UNITS * x.test_unit
+def _mcm(x: ScoreInputs, cosines: Tensor) -> Parts:
+    return {MATCH: matching.mcm(cosines, POSITIVE_UNITS * x.test_unit)}
+
+
+def _min_cm(x: ScoreInputs, units: float = NEGATIVE_UNITS) -> Parts:
+    return {NO: -eqs.min_cm(x.negative, units * x.test_unit)}
 
 
 _MING, _LSN = "Ming et al., 2022", "the LSN paper"
@@ -165,13 +169,13 @@ SCORES: dict[str, Score] = {
     BASELINE: Score(
         "maximum concept matching on hand-written prompts",
         _MING,
-        lambda x: {MATCH: matching.mcm(x.written, _taus(x)[0])},
+        lambda x: _mcm(x, x.written),
         min_classes=2,
     ),
     "mcm": Score(
         "maximum concept matching on the detector's positive prompts",
         _MING,
-        lambda x: {MATCH: matching.mcm(x.positive, _taus(x)[0])},
+        lambda x: _mcm(x, x.positive),
         min_classes=2,
     ),
     "max-cosine": Score(
@@ -180,28 +184,28 @@ SCORES: dict[str, Score] = {
     "lsn": Score(
         "MCM minus MinCM",
         f"{_LSN}, Eq. 14",
-        lambda x: {MATCH: matching.mcm(x.positive, _taus(x)[0]), NO: -eqs.min_cm(x.negative, _taus(x)[1])},
+        lambda x: _mcm(x, x.positive) | _min_cm(x),
         _LEARNED,
         min_classes=2,
     ),
     "lsn-eq9": Score(
         "MCM minus MinCM at one temperature",
         f"{_LSN}, Eq. 9",
-        lambda x: {MATCH: matching.mcm(x.positive, _taus(x)[0]), NO: -eqs.min_cm(x.negative, _taus(x)[0])},
+        lambda x: _mcm(x, x.positive) | _min_cm(x, POSITIVE_UNITS),
         _LEARNED,
         min_classes=2,
     ),
     "lsn-reference": Score(
         "MCM plus the largest refusal",
         "the LSN authors' code",
-        lambda x: {MATCH: matching.mcm(x.positive, _taus(x)[0]), NO: eqs.max_refusal(x.negative, _taus(x)[1])},
+        lambda x: _mcm(x, x.positive) | {NO: eqs.max_refusal(x.negative, NEGATIVE_UNITS * x.test_unit)},
         _LEARNED,
         min_classes=2,
     ),
     "negatives-only": Score(
         "minus MinCM: no positive prompts",
         f"{_LSN}, Eq. 13",
-        lambda x: {NO: -eqs.min_cm(x.negative, _taus(x)[1])},
+        lambda x: _min_cm(x),
         _LEARNED,
         min_classes=2,
     ),
