@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import open_clip
 import torch
@@ -27,6 +28,9 @@ from lsn_core.cli.app import build
 from lsn_core.prompts.nouns import _features as noun_cache
 from lsn_core.prompts.nouns import nouns as noun_list
 from lsn_core.training.config import TrainConfig
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
 
 WNIDS = ("n02123597", "n02389026", "n03095699")  # of ImageNet-10
 REPO = Path(__file__).resolve().parent.parent
@@ -157,3 +161,16 @@ def make_folders(root: Path, wnids: tuple[str, ...] = WNIDS, per_class: int = 2)
                 left, top = (first + 10 * n) % 90, (first + 7 * n) % 80
                 photo.crop((left, top, left + 200, top + 200)).save(root / folder / f"{n}.png")
     return root / "id", root / "ood"
+
+
+def choose_option(page: Page, dropdown: str, option: str) -> None:
+    """Opens a dropdown of the page and picks an option, as a person does who has scrolled to it first.
+
+    Args:
+        dropdown: CSS selector.
+        option: its whole label.
+    """
+    field = page.locator(f"{dropdown} input")
+    field.evaluate("field => field.scrollIntoView({block: 'center'})")
+    field.click()
+    page.get_by_role("option", name=option, exact=True).click()

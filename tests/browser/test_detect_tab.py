@@ -12,6 +12,7 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect
+from support import choose_option
 
 from lsn_core import Backbone, Detector
 from lsn_core.backbones.image_tower import view_image
@@ -226,8 +227,7 @@ def heat_maps(page: Page) -> list[str]:
 
 def test_a_trained_detector_shows_where_its_positive_and_negative_prompts_look(page: Page, tmp_path: Path) -> None:
     unfold(page, "#lsn-settings")
-    page.locator("#lsn-detector input").click()
-    page.get_by_role("option", name="imagenette").click()
+    choose_option(page, "#lsn-detector", "imagenette")
     pick_example(page, "church")
     captions = page.locator("#lsn-heat-maps .caption-label")
     expect(captions.first).to_contain_text("church")
@@ -239,12 +239,10 @@ def test_a_trained_detector_shows_where_its_positive_and_negative_prompts_look(p
         "not church (3)",
     ]
     before = page.locator("#lsn-heat-maps img").first.get_attribute("src")
-    page.locator("#lsn-heat-class input").click()
-    page.get_by_role("option", name="golf ball").click()
+    choose_option(page, "#lsn-heat-class", "golf ball")
     expect(captions.first).to_contain_text("golf ball")
     assert page.locator("#lsn-heat-maps img").first.get_attribute("src") != before
-    page.locator("#lsn-heat-kind input").click()
-    page.get_by_role("option", name="Positive minus negative").click()
+    choose_option(page, "#lsn-heat-kind", "Positive minus negative")
     expect(captions).to_have_count(3)
     with page.expect_download() as download:
         page.locator("#lsn-heat-download").click()
@@ -258,12 +256,10 @@ def test_a_method_that_does_not_fit_the_model_says_so_by_the_maps(page: Page) ->
     ask(page, ", ".join(ANIMALS))
     expect(page.locator("#lsn-heat-maps .caption-label")).to_have_count(2)
     assert len(heat_maps(page)) == 2
-    page.locator("#lsn-heat-method input").click()
-    page.get_by_role("option", name="legrad").click()
+    choose_option(page, "#lsn-heat-method", "legrad")
     expect(page.locator("#lsn-message-heat")).to_contain_text("this image tower has none")
     expect(page.locator("#lsn-verdict h2")).to_contain_text("Known: dog")
-    page.locator("#lsn-heat-method input").click()
-    page.get_by_role("option", name="grad-cam", exact=True).click()
+    choose_option(page, "#lsn-heat-method", "grad-cam")
     expect(page.locator("#lsn-message-heat")).to_be_hidden()
     expect(page.locator("#lsn-heat-maps .caption-label")).to_have_count(2)
 

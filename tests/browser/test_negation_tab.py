@@ -14,6 +14,7 @@ import pytest
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from playwright.sync_api import Browser, Page, expect
+from support import choose_option
 
 from lsn_core import Backbone
 from lsn_core.data.images import open_image
@@ -60,8 +61,7 @@ def saved(page: Page, place: str) -> list[dict[str, str]]:
 
 
 def choose_detector(page: Page, name: str) -> None:
-    page.locator("#not-detector input").click()
-    page.get_by_role("option", name=name).click()
+    choose_option(page, "#not-detector", name)
 
 
 def test_figure_3_by_one_click_denies_the_elephant_that_is_there(tab: Page) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
+from support import choose_option
 
 from benchmarks.speed.job_kills import crops
 from lsn_core.detector.file import read_detector_file
@@ -79,8 +80,7 @@ def test_from_a_zip_to_a_detector_in_use(browser: Browser, app_url: str, archive
     expect(page.locator("#lsn-verdict h2")).to_contain_text("zebra", timeout=PATIENCE)
 
     page.get_by_role("tab", name="Evaluate").click()
-    page.locator("#eval-detector input").click()
-    page.get_by_role("option", name="my animals.zip (my job)").click()
+    choose_option(page, "#eval-detector", "my animals.zip (my job)")
     expect(page.locator("#eval-own-classes")).to_contain_text("cat, elephant, zebra")
 
     page.get_by_role("tab", name="Train").click()
