@@ -24,6 +24,8 @@ ANIMALS = ("dog", "cat", "elephant", "flamingo")
 
 def pick_example(page: Page, name: str) -> None:
     page.locator("#lsn-examples button").filter(has_text=re.compile(f"^\\s*{name}\\s*$")).click()
+    # Its answer is there before anything else is asked, which an answer on its way would take the place of.
+    expect(page.locator("#lsn-credit")).to_contain_text(name)
 
 
 def upload(page: Page, path: Path) -> None:

@@ -38,6 +38,8 @@ def tab(browser: Browser, app_url: str) -> Iterator[Page]:
 
 def pick_example(page: Page, name: str) -> None:
     page.locator("#not-examples button").filter(has_text=re.compile(f"^\\s*{name}\\s*$")).click()
+    # Its answer is there before anything else is asked, which an answer on its way would take the place of.
+    expect(page.locator("#not-credit")).to_contain_text(name)
 
 
 def write(page: Page, place: str, text: str) -> None:
