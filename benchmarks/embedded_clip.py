@@ -22,11 +22,12 @@ import torch
 
 from benchmarks.harness.report import environment, markdown_table, replace_section, write_results
 from lsn_core.backbones.backbone import Backbone
-from lsn_core.backbones.loading import EMBEDDED_DIR, load_backbone
+from lsn_core.backbones.loading import load_backbone
 from lsn_core.data.features import extract_features
 from lsn_core.data.images import open_image
 from lsn_core.data.labelled import LabelledImages, load_data
 from lsn_core.prompts.written import NEGATIVE_TEMPLATE, POSITIVE_TEMPLATE, fill
+from lsn_core.shipped import EMBEDDED_DIR
 
 SETS = {  # set: split, bar in percent, what the number means
     "imagenet1k": ("test", 80, "1,000-way, one photo for each of 500 classes"),

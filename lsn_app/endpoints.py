@@ -40,4 +40,4 @@ def uploads_only(value: Any) -> Any:
 def check_mcp() -> None:
     """Raises UserError where the package that MCP needs is not installed."""
     if importlib.util.find_spec("mcp") is None:
-        raise UserError("MCP needs a package that is not installed: pip install 'lsn-core[mcp]', or unset LSN_MCP.")
+        raise UserError("MCP needs a package that is not installed: pip install 'gradio[mcp]', or unset LSN_MCP.")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 from html import escape
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -21,7 +20,7 @@ from lsn_app.negation import tab as negation
 from lsn_app.serving.requests import ZERO_SHOT
 from lsn_app.serving.store import Store
 from lsn_app.settings import Settings
-from lsn_app.shared.examples import EXAMPLES_DIR, load_examples
+from lsn_app.shared.examples import load_examples
 from lsn_app.shared.shared import Shared, detector_choices
 from lsn_app.shared.theme import CSS_FILE, build_theme
 from lsn_app.shared.words import problem
@@ -29,10 +28,10 @@ from lsn_app.train import tab as train
 from lsn_core import UserError
 from lsn_core.backbones.loading import EMBEDDED
 from lsn_core.jobs import Jobs
+from lsn_core.shipped import ASSETS_DIR, EXAMPLES_DIR
 
 log = logging.getLogger(__name__)
 
-_ASSETS = Path(__file__).resolve().parents[1] / "assets"
 TITLE = "Learn to say no"
 ABOUT = "CLIP names your classes. With a learned “no” it also tells when a photo shows none of them."
 PAPER = "https://openreview.net/forum?id=nanyAujl6e"
@@ -141,7 +140,7 @@ def launch_options(*, mcp: bool = False) -> dict[str, Any]:
         "theme": build_theme(),
         "css_paths": CSS_FILE,
         "allowed_paths": [str(EXAMPLES_DIR)],
-        "favicon_path": str(_ASSETS / "favicon.png"),
+        "favicon_path": str(ASSETS_DIR / "favicon.png"),
         "app_kwargs": {"routes": [Route(_PREVIEW_PATH, _preview)]},
         "max_file_size": MAX_FILE_SIZE,
         "enable_monitoring": False,
@@ -152,7 +151,7 @@ def launch_options(*, mcp: bool = False) -> dict[str, Any]:
 
 
 async def _preview(request: Request) -> FileResponse:
-    return FileResponse(_ASSETS / "preview.png")
+    return FileResponse(ASSETS_DIR / "preview.png")
 
 
 def _header(settings: Settings) -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from lsn_app.serving.store import DETECTORS_DIR
 from lsn_core.backbones.loading import EMBEDDED
+from lsn_core.shipped import DETECTORS_DIR
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,12 @@ if TYPE_CHECKING:
     from lsn_core.detector.prediction import Prediction
     from lsn_core.evaluation import evaluate
     from lsn_core.heatmaps.maps import explain
+    from lsn_core.shipped import examples
     from lsn_core.training.config import TrainConfig
     from lsn_core.training.loop import train
     from lsn_core.training.presets import get_preset
+
+__version__ = "0.1.0"
 
 __all__ = [
     "Backbone",
@@ -27,6 +30,7 @@ __all__ = [
     "TrainConfig",
     "UserError",
     "evaluate",
+    "examples",
     "explain",
     "extract_features",
     "get_preset",
@@ -41,6 +45,7 @@ _HOMES = {
     "Prediction": "detector.prediction",
     "TrainConfig": "training.config",
     "evaluate": "evaluation",
+    "examples": "shipped",
     "explain": "heatmaps.maps",
     "extract_features": "data.features",
     "get_preset": "training.presets",

@@ -92,7 +92,7 @@ def until(fine: Callable[[], object], patience: float = 120.0) -> None:
 
 
 @contextmanager
-def serving(command: Sequence[str], environment: Mapping[str, str], log: Path) -> Iterator[str]:
+def serving(command: Sequence[str], environment: Mapping[str, str], log: Path, cwd: Path = REPO) -> Iterator[str]:
     """The address of the app, started by a command on a free port, and ended at last."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -100,7 +100,7 @@ def serving(command: Sequence[str], environment: Mapping[str, str], log: Path) -
     with log.open("w") as output:
         server = subprocess.Popen(
             command,
-            cwd=REPO,
+            cwd=cwd,
             env={**environment, "GRADIO_SERVER_PORT": str(port)},
             stdout=output,
             stderr=subprocess.STDOUT,

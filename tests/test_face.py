@@ -1,4 +1,4 @@
-"""The library's face: twelve names, found where they say, and loaded only when they are asked for."""
+"""The library's face: these names, found where they say, and loaded only when they are asked for."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ FACE = [
     "TrainConfig",
     "UserError",
     "evaluate",
+    "examples",
     "explain",
     "extract_features",
     "get_preset",

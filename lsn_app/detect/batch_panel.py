@@ -26,8 +26,8 @@ from lsn_app.shared.photo_input import file_of
 from lsn_app.shared.uploads import MAX_PHOTOS, Batch, open_batch
 from lsn_core import UserError
 from lsn_core.calibration import DEFAULT_TPR
+from lsn_core.shipped import ASSETS_DIR
 
-_ASSETS = Path(__file__).resolve().parents[2] / "assets"
 _TABLE = """
 <fieldset class="lsn-filters"><legend>Show</legend></fieldset>
 <div class="not-scroll lsn-batch-scroll" tabindex="0" role="region" aria-label="Verdicts on many photos">
@@ -119,7 +119,7 @@ class BatchPanel:
         # "hidden", not False: what Gradio does not draw loses its photos to the update that comes after.
         self.table = gr.HTML(
             html_template=_TABLE,
-            js_on_load=(_ASSETS / "batch.js").read_text(encoding="utf-8"),
+            js_on_load=(ASSETS_DIR / "batch.js").read_text(encoding="utf-8"),
             visible="hidden",
             apply_default_css=False,
             elem_id="lsn-batch",

@@ -18,10 +18,10 @@ from lsn_app.shared import words
 from lsn_app.shared.components import Updates
 from lsn_core import UserError
 from lsn_core.data.images import open_image
+from lsn_core.shipped import RESULTS_DIR
 
 log = logging.getLogger(__name__)
 
-RESULTS_DIR = Path(__file__).resolve().parents[2] / "benchmarks" / "results"
 _MADE_BY = ("command", "seed", "backbone", "weights_hash", "versions", "python", "cpu", "cores", "gpu", "seconds")
 _DIGITS = 4
 _HEADLINE = "Table 3"

@@ -19,12 +19,12 @@ from lsn_core import Backbone, Detector, UserError
 from lsn_core.backbones.loading import EMBEDDED
 from lsn_core.detector.file import read_detector_file
 from lsn_core.jobs import Jobs
+from lsn_core.shipped import DETECTORS_DIR
 
 log = logging.getLogger(__name__)
 
 SUGGESTED = (EMBEDDED, "ViT-B-16:openai", "ViT-B-32:laion2b_s34b_b79k", "RN50x4:openai")
 PRIVATE = "private-"  # what labels of detectors begin with that are a visitor's alone
-DETECTORS_DIR = Path(__file__).resolve().parents[2] / "checkpoints" / "detectors"
 _MAX_DETECTOR_BYTES = 256 * 2**20  # of an uploaded file; a thousand classes with learned contexts take about 120 MiB
 
 

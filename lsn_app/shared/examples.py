@@ -13,7 +13,8 @@ from pathlib import Path
 
 from PIL import Image, ImageOps
 
-EXAMPLES_DIR = Path(__file__).resolve().parents[2] / "assets" / "examples"
+from lsn_core.shipped import EXAMPLES_DIR
+
 _FILE = "ATTRIBUTION.csv"
 _THUMBNAIL = (120, 90)  # pixels
 

@@ -15,10 +15,11 @@ from lsn_app.shared.components import Components, Updates, UploadedFile
 from lsn_app.shared.examples import Example, credits_list, load_examples, strip
 from lsn_core import UserError
 from lsn_core.data.images import open_image
+from lsn_core.shipped import ASSETS_DIR
 
 _NO_BROWSER_FORMATS = (".tif", ".tiff")
 _PREVIEW = (1024, 1024)
-_STRIP_JS = Path(__file__).resolve().parents[2] / "assets" / "examples.js"
+_STRIP_JS = ASSETS_DIR / "examples.js"
 
 
 class PhotoInput:

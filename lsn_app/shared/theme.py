@@ -1,10 +1,10 @@
 """How the app looks: the Gradio theme, and the colours that plots and verdict cards share."""
 
-from pathlib import Path
-
 import gradio as gr
 
-CSS_FILE = Path(__file__).resolve().parents[2] / "assets" / "app.css"
+from lsn_core.shipped import ASSETS_DIR
+
+CSS_FILE = ASSETS_DIR / "app.css"
 
 # Okabe and Ito's palette, told apart with every common kind of colour blindness.
 KNOWN = "#0072B2"

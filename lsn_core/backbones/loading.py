@@ -21,13 +21,13 @@ from open_clip.constants import HF_SAFE_WEIGHTS_NAME
 
 from lsn_core.backbones.backbone import Backbone
 from lsn_core.errors import UserError
+from lsn_core.shipped import EMBEDDED_DIR
 
 _hub_lock = threading.Lock()
 
 
 _PICKLES_ARE_SAFE = tuple(int(part) for part in torch.__version__.split(".")[:2]) >= (2, 10)
 EMBEDDED = "embedded"
-EMBEDDED_DIR = Path(__file__).resolve().parents[2] / "checkpoints" / "embedded-clip"
 EMBEDDED_NOTE = (
     "A small CLIP trained by this project so that everything works without a download. "
     "It knows far less than a real CLIP: use ViT-B-16:openai or larger for real work."

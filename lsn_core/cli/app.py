@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Annotated, ParamSpec, TypeVar
 
 import typer
 
+from lsn_core import __version__
 from lsn_core.cli import doctor, evaluate, heatmap, jobs, probe, score, train
 from lsn_core.errors import UserError
 
@@ -51,8 +52,8 @@ def plain_errors(command: Callable[P, R]) -> Callable[P, R]:
     return run
 
 
-def build() -> typer.Typer:
-    """The command line."""
+def build(commands: Sequence[Callable[..., None]] = COMMANDS) -> typer.Typer:
+    """The command line of these commands, and of those of jobs."""
     app = typer.Typer(
         no_args_is_help=True,
         add_completion=False,
@@ -60,7 +61,7 @@ def build() -> typer.Typer:
         help="Out-of-distribution detection with CLIP's positive and negative prompts (LSN).",
     )
     app.callback()(main)
-    for command in COMMANDS:
+    for command in commands:
         app.command()(plain_errors(command))
     job_app = typer.Typer(no_args_is_help=True, help="Training jobs: start, see, stop, resume and delete them.")
     for command in JOB_COMMANDS:
@@ -69,7 +70,19 @@ def build() -> typer.Typer:
     return app
 
 
-def main(verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say more on standard error.")] = False) -> None:
+def show_version(asked: bool) -> None:
+    """Prints the version and ends."""
+    if asked:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+def main(
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say more on standard error.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=show_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
     """Options of all commands."""
     logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(levelname)s %(message)s")
     if not verbose:

@@ -22,7 +22,8 @@ def doctor(backbone: BackboneOption = None, device: DeviceOption = "auto", as_js
     import torch
     from huggingface_hub.constants import HF_HUB_CACHE
 
-    from lsn_core.backbones.loading import EMBEDDED, EMBEDDED_DIR, EMBEDDED_NOTE, load_backbone, resolve_device
+    from lsn_core.backbones.loading import EMBEDDED, EMBEDDED_NOTE, load_backbone, resolve_device
+    from lsn_core.shipped import EMBEDDED_DIR
 
     backbone = backbone or EMBEDDED
     names = ("lsn-core", "torch", "torchvision", "open_clip_torch", "timm", "gradio", "grad-cam", "numpy", "pillow")

@@ -19,9 +19,9 @@ from tqdm import tqdm
 
 from lsn_core.atomic import write_safetensors
 from lsn_core.backbones.backbone import Backbone
-from lsn_core.backbones.loading import EMBEDDED_DIR
 from lsn_core.class_names import fold_name
 from lsn_core.prompts.written import POSITIVE_TEMPLATE, fill
+from lsn_core.shipped import EMBEDDED_DIR
 
 log = logging.getLogger(__name__)
 

@@ -154,6 +154,6 @@ def test_files_get_the_form_that_is_checked_and_the_rest_stays() -> None:
 
 def test_without_its_package_mcp_is_refused_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lsn_app.endpoints.importlib.util.find_spec", lambda name: None)
-    with pytest.raises(UserError, match=r"pip install 'lsn-core\[mcp\]'"):
+    with pytest.raises(UserError, match=r"pip install 'gradio\[mcp\]'"):
         launch_options(mcp=True)
     assert launch_options()["mcp_server"] is False

@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -38,13 +39,17 @@ class JobQueue:
             work: what a worker does when called; None for a side that only calls.
 
         Raises:
-            UserError: the address is none of a Redis server.
+            UserError: the address is none of a Redis server, or the package redis is not installed.
         """
         name = f"lsn-{hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:12]}"  # one server may serve several
         options: dict[str, Any] = {"results": False, "serializer": _Json(), "utc": True}
         if url is None:
             self._huey: Huey = SqliteHuey(name, filename=str(folder / QUEUE_FILE), **options)
         elif url.startswith(("redis://", "rediss://", "unix://")):
+            if find_spec("redis") is None:
+                raise UserError(
+                    f"{url} needs the package redis: pip install redis, or leave the address out for SQLite."
+                )
             self._huey = RedisHuey(name, url=url, **options)
         else:
             raise UserError(f"{url!r} is no address of a Redis server. Write redis://HOST:PORT/DB.")

@@ -23,10 +23,11 @@ from lsn_app.detect.words import (
 )
 from lsn_app.serving.photos import read_photo
 from lsn_app.serving.requests import DetectorRequest
-from lsn_app.serving.store import DETECTORS_DIR, Store
+from lsn_app.serving.store import Store
 from lsn_app.shared.examples import load_examples
 from lsn_core import Backbone, Detector, Prediction
 from lsn_core.scores.registry import MATCH, NO, WORLD
+from lsn_core.shipped import DETECTORS_DIR
 
 
 @pytest.fixture

@@ -19,7 +19,8 @@ from safetensors.torch import save_file
 from support import REPO, random_backbone
 
 from lsn_core import Backbone, UserError, load_backbone
-from lsn_core.backbones.loading import EMBEDDED_DIR, list_pairs, resolve_device
+from lsn_core.backbones.loading import list_pairs, resolve_device
+from lsn_core.shipped import EMBEDDED_DIR
 
 TEXTS = ["a", "a photo of a cat", "not a photo of a very small dog on a green lawn.", "word " * 74]
 # A text tower under model.text (CustomTextCLIP) is made of an ordinary architecture.

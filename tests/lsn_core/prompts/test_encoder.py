@@ -34,7 +34,7 @@ def custom_backbone() -> Backbone:
 @pytest.fixture(params=["tiny", "custom", "embedded"])
 def backbone(request: pytest.FixtureRequest) -> Backbone:
     if request.param == "embedded":
-        from lsn_core.backbones.loading import EMBEDDED_DIR
+        from lsn_core.shipped import EMBEDDED_DIR
 
         if not (EMBEDDED_DIR / "open_clip_config.json").is_file():
             pytest.skip("the embedded checkpoint has not been built")

@@ -18,8 +18,8 @@ from safetensors.torch import load_file
 
 from lsn_core import Detector, TrainConfig, UserError, get_preset, train
 from lsn_core.backbones.backbone import Backbone
-from lsn_core.backbones.loading import EMBEDDED_DIR
 from lsn_core.detector.prompts import ConditionalPrompts, FixedPrompts
+from lsn_core.shipped import EMBEDDED_DIR
 from lsn_core.training.config import METHODS
 from lsn_core.training.loop import Progress, TrainingStopped
 from lsn_core.training.phase import Phase

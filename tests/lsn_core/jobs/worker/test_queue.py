@@ -52,3 +52,12 @@ def test_a_server_that_is_away_loses_no_job_and_a_wrong_address_is_a_sentence(
     assert "will be tried again" in caplog.text
     with pytest.raises(UserError, match="redis://HOST:PORT/DB"):
         JobQueue(tmp_path, "http://127.0.0.1:6379")
+
+
+def test_redis_is_needed_only_for_its_own_addresses(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("lsn_core.jobs.worker.queue.find_spec", lambda name: None)
+    with closing(JobQueue(tmp_path, None)) as queue:
+        queue.call()
+        assert queue.pending() == 1
+    with pytest.raises(UserError, match="pip install redis"):
+        JobQueue(tmp_path, "redis://127.0.0.1:1/0")
