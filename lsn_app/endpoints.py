@@ -1,9 +1,11 @@
-"""What callers of the endpoints may name as files, and the endpoints as tools of the Model Context Protocol (MCP)."""
+"""What callers of the endpoints may send: arguments that fit, files that were uploaded; and whether there is MCP."""
 
 from __future__ import annotations
 
 import importlib.util
-from typing import Any
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any, get_args, get_origin, get_type_hints
 from urllib.parse import unquote, urlsplit
 
 from gradio_client.utils import is_http_url_like
@@ -12,6 +14,9 @@ from lsn_core import UserError
 
 _UPLOADED = "/gradio_api/file="
 _META = {"_type": "gradio.FileData"}
+_DATA_LINK = "data:"
+_WANTED = {str: "a text", float: "a number", int: "a whole number", list: "a list of texts"}
+_FILE = 'a file that was uploaded, as {"path": ADDRESS OF THE UPLOAD}'
 
 
 def uploads_only(value: Any) -> Any:
@@ -21,12 +26,14 @@ def uploads_only(value: Any) -> Any:
     got. Of that address only the path is taken, so it need not be asked whose server it names: nothing is fetched.
 
     Raises:
-        UserError: another address stands in the place of a file.
+        UserError: another address stands in the place of a file, or something that is no address.
     """
     if isinstance(value, dict):
         path = value.get("path")
-        if not isinstance(path, str):
+        if path is None:
             return {key: uploads_only(item) for key, item in value.items()}
+        if not isinstance(path, str):
+            raise UserError(f"The path of a file must be a text. Give {_FILE}.")
         if is_http_url_like(path):
             path = unquote(urlsplit(path).path.partition(_UPLOADED)[2])
             if not path:
@@ -35,6 +42,50 @@ def uploads_only(value: Any) -> Any:
         # security: without this mark Gradio would take the path for any text, and check nothing.
         return {**value, "meta": _META}
     return [uploads_only(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def complete(function: Callable[..., Any], inputs: Sequence[Any]) -> list[Any]:
+    """Arguments for a public endpoint, those that were left out at the end at their documented defaults.
+
+    Args:
+        function: of the endpoint, with type hints.
+        inputs: what was sent, in the order of its parameters.
+
+    Raises:
+        UserError: too few or too many, or one of a wrong type.
+    """
+    parameters = list(inspect.signature(function).parameters.values())
+    hints = get_type_hints(function)
+    if len(inputs) > len(parameters):
+        names = ", ".join(parameter.name for parameter in parameters)
+        raise UserError(f"{len(inputs)} parameters were sent, and there are only {len(parameters)}: {names}.")
+    values = list(inputs)
+    for parameter in parameters[len(inputs) :]:
+        if parameter.default is parameter.empty:
+            raise UserError(f"The parameter {parameter.name} is missing. Send {_wanted(hints[parameter.name])}.")
+        values.append(parameter.default)
+    for parameter, value in zip(parameters, values, strict=True):
+        kind = hints[parameter.name]
+        if not _fits(value, kind):
+            given = type(value).__name__ if value is not None else "nothing"
+            raise UserError(f"The parameter {parameter.name} must be {_wanted(kind)}, not {given}.")
+    return values
+
+
+def _wanted(kind: Any) -> str:
+    return _WANTED.get(get_origin(kind) or kind, _FILE)
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    if kind is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if get_origin(kind) is list:
+        (item,) = get_args(kind)
+        return isinstance(value, list | tuple) and all(_fits(part, item) for part in value)
+    if kind in (str, int):
+        return isinstance(value, kind) and not isinstance(value, bool)
+    # A file: the mark of an upload, or a data link, which Gradio decodes into one.
+    return isinstance(value, dict) or (isinstance(value, str) and value.startswith(_DATA_LINK))
 
 
 def check_mcp() -> None:

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import logging
+import os
 from dataclasses import replace
 from html import escape
 from typing import Any
 
 import gradio as gr
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import FileResponse
 from starlette.routing import Route
 
 from lsn_app.detect import tab as detect
 from lsn_app.detect.opening import choose_opening
-from lsn_app.endpoints import check_mcp, uploads_only
+from lsn_app.endpoints import check_mcp
 from lsn_app.evaluate import tab as evaluate
 from lsn_app.negation import tab as negation
+from lsn_app.serving.blocks import GuardedBlocks
+from lsn_app.serving.front_door import FrontDoor
+from lsn_app.serving.metrics import Metrics
 from lsn_app.serving.requests import ZERO_SHOT
 from lsn_app.serving.store import Store
 from lsn_app.settings import Settings
@@ -43,6 +48,7 @@ TABS = (
     ("Train", "train", train.build),
     ("Evaluate", "evaluate", evaluate.build),
 )
+_NO_STATISTICS = {"GRADIO_ANALYTICS_MAX_EVENTS": "1", "GRADIO_ANALYTICS_CACHE_FREQUENCY": str(10**9)}
 MAX_FILE_SIZE = "512mb"  # of a data set; photos have a lower limit of their own
 # So that a copied address opens the same tab, and Back goes back a tab. The first tab is also "selected" while the page
 # is built, before the link was read.
@@ -61,36 +67,13 @@ _SHOW_IN_ADDRESS = """() => {
 }"""
 
 
-class Page(gr.Blocks):
-    """Blocks that take uploaded files only, and tell others who link to them what they are.
-
-    Attributes:
-        address: where the page is served, as far as that is known.
-    """
-
-    address = ""
-
-    def get_config_file(self) -> Any:
-        """What the browser gets; with it, what a preview of a link says."""
-        config: dict[str, Any] = dict(super().get_config_file())
-        return config | {"simple_description": ABOUT, "thumbnail": f"{self.address}{_PREVIEW_PATH}"}
-
-    async def preprocess_data(self, block_fn: Any, inputs: list[Any], *args: Any, **kwargs: Any) -> Any:
-        # security: Gradio would download an address given in the place of an uploaded file, and read a bare path.
-        try:
-            inputs = uploads_only(inputs)
-        except UserError as error:
-            raise gr.Error(str(error), print_exception=False) from error
-        return await super().preprocess_data(block_fn, inputs, *args, **kwargs)
-
-
-def build_app(settings: Settings | None = None) -> gr.Blocks:
+def build_app(settings: Settings | None = None) -> GuardedBlocks:
     """The page, with its backbone loaded. Falls back to the embedded one, and says so, where that one can't be had."""
     settings = settings or Settings()
     jobs = None if settings.data_dir is None else Jobs(settings.data_dir, queue_url=settings.queue_url)
     store, notice = _open_store(settings, jobs)
     # analytics_enabled: nothing is sent anywhere; delete_cache: uploads are looked for hourly and deleted after a day.
-    with Page(title=TITLE, analytics_enabled=False, delete_cache=(3600, 86_400), fill_width=False) as page:
+    with GuardedBlocks(title=TITLE, analytics_enabled=False, delete_cache=(3600, 86_400), fill_width=False) as page:
         gr.HTML(_header(settings), elem_id="lsn-title", padding=False)
         if notice:
             gr.HTML(problem(notice), elem_id="lsn-notice")
@@ -120,15 +103,22 @@ def build_app(settings: Settings | None = None) -> gr.Blocks:
         page.load(_tab_of_link, None, tabs, show_progress="hidden", api_visibility="private").then(
             None, js=_LINK_IS_READ, api_visibility="private"
         )
-    page.address = settings.address
+    page.address, page.about, page.picture = settings.address, ABOUT, _PREVIEW_PATH
+    page.metrics = Metrics() if settings.metrics else None
+    if page.metrics is not None:
+        store.on_verdict = page.metrics.verdict
+    # Gradio's own statistics, which are not shown here, would be made of all requests anew at each.
+    for name, value in _NO_STATISTICS.items():
+        os.environ.setdefault(name, value)
     page.queue(max_size=64, default_concurrency_limit=2)
     return page
 
 
-def launch_options(*, mcp: bool = False) -> dict[str, Any]:
+def launch_options(settings: Settings | None = None, *, mcp: bool = False) -> dict[str, Any]:
     """Keyword arguments for `launch`: how the page is dressed, and what may be read and sent.
 
     Args:
+        settings: how the app is set up.
         mcp: whether the public endpoints are tools of an MCP server, too.
 
     Raises:
@@ -136,12 +126,14 @@ def launch_options(*, mcp: bool = False) -> dict[str, Any]:
     """
     if mcp:
         check_mcp()
+    settings = settings or Settings()
+    door = Middleware(FrontDoor, hosts=settings.hosts, frames=settings.frames, forwarded=settings.proxied)
     return {
         "theme": build_theme(),
         "css_paths": CSS_FILE,
         "allowed_paths": [str(EXAMPLES_DIR)],
         "favicon_path": str(ASSETS_DIR / "favicon.png"),
-        "app_kwargs": {"routes": [Route(_PREVIEW_PATH, _preview)]},
+        "app_kwargs": {"routes": [Route(_PREVIEW_PATH, _preview)], "middleware": [door]},
         "max_file_size": MAX_FILE_SIZE,
         "enable_monitoring": False,
         "ssr_mode": False,

@@ -5,7 +5,9 @@ default: whenever the server listens on more than this machine), LSN_DATA (the o
 jobs, uploads, downloaded models; default ~/.local/share/lsn), LSN_QUEUE (redis://HOST:PORT/DB; default: SQLite),
 LSN_JOB_THREADS (CPU threads of a job; default: all cores but one), LSN_JOB_MEMORY_GIB (a job that takes more fails),
 LSN_RESUME (0: interrupted jobs wait to be resumed), LSN_SLICE_SECONDS (on ZeroGPU, how long a job has the GPU at a
-time; default 40), LSN_MCP (1: the public endpoints are MCP tools, too), GRADIO_SERVER_NAME, GRADIO_SERVER_PORT;
+time; default 40), LSN_MCP (1: the public endpoints are MCP tools, too), LSN_HOSTS (names
+under which the page is served), LSN_PROXIED (1: a proxy says by X-Forwarded-For whose request it is), LSN_METRICS (1:
+numbers for Prometheus at /metrics), GRADIO_SERVER_NAME, GRADIO_SERVER_PORT;
 SPACE_HOST and SPACE_ID, which a Hugging Face Space has.
 """
 
@@ -13,6 +15,7 @@ import logging
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,8 +28,12 @@ keep_within(DATA, os.environ)  # first: Gradio and the Hub's client look at the 
 
 from lsn_app.page import build_app, launch_options  # noqa: E402
 from lsn_app.serving import accelerator  # noqa: E402
-from lsn_app.settings import Settings  # noqa: E402
+from lsn_app.serving.blocks import GuardedBlocks  # noqa: E402
+from lsn_app.serving.front_door import DRAIN_SECONDS  # noqa: E402
+from lsn_app.settings import LOCAL_HOSTS, Settings  # noqa: E402
 from lsn_core import UserError  # noqa: E402
+
+_LAST_WORDS_SECONDS = 0.2  # for an answer on its way out
 
 
 def main() -> None:
@@ -35,27 +42,56 @@ def main() -> None:
     logging.getLogger("httpx").setLevel(logging.WARNING)
     host = os.environ.get("GRADIO_SERVER_NAME") or "127.0.0.1"
     port = int(os.environ.get("GRADIO_SERVER_PORT") or 7860)
-    local = host in ("127.0.0.1", "localhost", "::1")
+    local, space = host in LOCAL_HOSTS, os.environ.get("SPACE_HOST") or ""
+    named = [name.strip() for name in (os.environ.get("LSN_HOSTS") or space).split(",") if name.strip()]
     settings = Settings(
         backbone=os.environ.get("LSN_BACKBONE") or "embedded",
         public=flag("LSN_PUBLIC", not local),
         data_dir=DATA,
         queue_url=os.environ.get("LSN_QUEUE") or None,
-        address=f"https://{os.environ['SPACE_HOST']}" if os.environ.get("SPACE_HOST") else "",
+        address=f"https://{space}" if space else "",
         source=f"https://huggingface.co/spaces/{os.environ['SPACE_ID']}" if os.environ.get("SPACE_ID") else "",
+        hosts=(*LOCAL_HOSTS, *named) if local or named else None,
+        frames=("https://huggingface.co",) if space else (),
+        proxied=flag("LSN_PROXIED", bool(space)),
+        metrics=flag("LSN_METRICS", False),
     )
     try:
-        launching = launch_options(mcp=flag("LSN_MCP", False))
+        launching = launch_options(settings, mcp=flag("LSN_MCP", False))
         page = build_app(settings)
     except UserError as error:
         raise SystemExit(str(error)) from error
-    # As by Ctrl-C: what runs beside the page is ended, too, such as the process that has ZeroGPU's GPU.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     stop = start_worker(settings.queue_url)
     try:
-        page.launch(server_name=host, server_port=port, **launching)
+        page.launch(server_name=host, server_port=port, prevent_thread_lock=True, **launching)
+        wait_for_signal()
+        drain(page)
+        page.close()
     finally:
         stop()
+
+
+def wait_for_signal() -> None:
+    """Returns at the first SIGTERM or Ctrl-C; a second one ends the process at once."""
+    told = threading.Event()
+
+    def tell(number: int, frame: object) -> None:
+        if told.is_set():
+            os._exit(128 + number)
+        told.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, tell)
+    told.wait()
+
+
+def drain(page: GuardedBlocks, seconds: float = DRAIN_SECONDS) -> None:
+    """Begins nothing new, and waits until what is at work has been answered, so many seconds at most."""
+    page.draining = True
+    deadline = time.monotonic() + seconds
+    while page.at_work() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(_LAST_WORDS_SECONDS)
 
 
 def start_worker(queue_url: str | None) -> Callable[[], None]:

@@ -8,6 +8,8 @@ from pathlib import Path
 from lsn_core.backbones.loading import EMBEDDED
 from lsn_core.shipped import DETECTORS_DIR
 
+LOCAL_HOSTS = ("127.0.0.1", "localhost", "::1")
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -21,6 +23,10 @@ class Settings:
         queue_url: address of a Redis server for the job queue, or None for SQLite.
         address: where the page is served, such as https://example.org; for previews of links to it.
         source: address of its code, to be linked to.
+        hosts: names under which the page is served; None for any.
+        frames: origins of others that may show the page in a frame.
+        proxied: a proxy in front says by X-Forwarded-For whose request it is.
+        metrics: whether Prometheus finds numbers at /metrics.
     """
 
     backbone: str = EMBEDDED
@@ -30,3 +36,7 @@ class Settings:
     queue_url: str | None = None
     address: str = ""
     source: str = ""
+    hosts: tuple[str, ...] | None = LOCAL_HOSTS
+    frames: tuple[str, ...] = ()
+    proxied: bool = False
+    metrics: bool = False

@@ -71,6 +71,7 @@ def ask(store: Store, request: DetectRequest) -> Answer:
         feature = encoder.encode_photo(request.photo)
     with problem_at("calibration"):
         (prediction,) = predict(detector, feature, request.tpr)
+    store.on_verdict(str(prediction.verdict))
     baseline = open_baseline(store, request.detector)
     other = None if baseline is None else predict(baseline, feature, request.tpr)[0]
     resembles = _resembles(encoder, detector, feature) if WORLD in prediction.evidence else ()

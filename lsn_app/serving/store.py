@@ -36,6 +36,7 @@ class Store:
         default: the backbone that the page starts with.
         detectors: label -> file of the detectors that ship.
         jobs: the training jobs, or None where there are none.
+        on_verdict: called with each verdict that is given, "ID" or "OOD".
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class Store:
         self.default = default
         self.public = public
         self.jobs = jobs
+        self.on_verdict: Callable[[str], object] = lambda verdict: None
         self.detectors = {path.stem: path for path in sorted(detectors_dir.glob("*.safetensors"))}
         self._photos, self._texts = LRU(_PHOTOS), LRU(_TEXTS)
         self._encoders, self._loaded = LRU(_BACKBONES), LRU(_DETECTORS)

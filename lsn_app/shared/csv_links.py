@@ -5,8 +5,11 @@ from __future__ import annotations
 import base64
 import csv
 import io
+import re
 from collections.abc import Iterable, Sequence
 from html import escape
+
+_FORMULA = re.compile(r"(?P<before>(?:^|[;,|\t\r\n\x0b\x0c\x85\u2028\u2029])\s*)(?P<sign>[=+\-@＝＋－＠]|^[\t\r\n])")
 
 
 def csv_text(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
@@ -29,7 +32,6 @@ def download_link(text: str, file_name: str, label: str) -> str:
 
 
 def _cell(value: object) -> object:
-    # security: a spreadsheet would run a text that begins so as a formula, and names come from visitors.
-    if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")):
-        return f"'{value}"
-    return value
+    # security: a spreadsheet would run a text that begins so as a formula, and names come from visitors. Some split
+    # lines at semicolons or tabs whatever the quotes, drop spaces before, and take wide signs for narrow ones.
+    return _FORMULA.sub(r"\g<before>'\g<sign>", value) if isinstance(value, str) else value

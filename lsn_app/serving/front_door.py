@@ -1,0 +1,151 @@
+"""What every request passes first: which hosts are served, a fair share for each client, headers, health, metrics."""
+
+from __future__ import annotations
+
+import logging
+import math
+import re
+from collections.abc import Iterable
+from typing import Any, cast
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from lsn_app.serving.sessions import Sessions
+from lsn_app.settings import LOCAL_HOSTS
+
+log = logging.getLogger("lsn_app.requests")
+
+SHARE = 16  # requests of one client that may wait or run at once, of the 64 that the queue holds
+_ASKING = re.compile(r"/gradio_api/(?:queue/join|call/.+|run/.+|api/.+)/?")
+_NAMED = re.compile(r"/gradio_api/(?:call|run|api)/(?:v2/)?([^/]+)/?")
+_HEARTBEAT = re.compile(r"/gradio_api/heartbeat/([^/]+)")
+DRAIN_SECONDS = 10  # that requests at work get when the server is stopped
+_PACE = 4  # requests a second, about
+# What Gradio's page needs: scripts and styles within the page, pictures as data links. Nothing from elsewhere but the
+# script by which a Space tells the frame around it how high the page is.
+_POLICY = {
+    "default-src": "'self'",
+    "script-src": "'self' 'unsafe-inline' 'unsafe-eval' blob: https://cdnjs.cloudflare.com",
+    "style-src": "'self' 'unsafe-inline'",
+    "img-src": "'self' data: blob:",
+    "media-src": "'self' data: blob:",
+    "font-src": "'self' data:",
+    "connect-src": "'self' data: blob:",
+    "worker-src": "'self' blob:",
+    "object-src": "'none'",
+    "base-uri": "'self'",
+    "form-action": "'self'",
+}
+
+
+class FrontDoor:
+    """ASGI middleware in front of Gradio's app.
+
+    Args:
+        app: what comes next.
+        hosts: names and addresses under which the page is served; None for any. A page that answers to any name could
+            be read by a foreign page whose own name was made to lead here (DNS rebinding).
+        frames: origins that may show the page in a frame, besides itself.
+        forwarded: whether a proxy in front tells whose request it is by the first address of X-Forwarded-For.
+        share: requests of one client that may wait or run at once.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        hosts: Iterable[str] | None = LOCAL_HOSTS,
+        frames: Iterable[str] = (),
+        forwarded: bool = False,
+        share: int = SHARE,
+    ) -> None:
+        self.app = app
+        self.hosts = None if hosts is None else frozenset(host.lower() for host in hosts)
+        ancestors = " ".join(("'self'", *frames))
+        policy = {**_POLICY, "frame-ancestors": ancestors}
+        self.headers = {
+            "X-Content-Type-Options": "nosniff",
+            "Referrer-Policy": "strict-origin-when-cross-origin",
+            "Permissions-Policy": "geolocation=(), microphone=()",
+            "Content-Security-Policy": "; ".join(f"{name} {value}" for name, value in policy.items()),
+        }
+        if ancestors == "'self'":
+            self.headers["X-Frame-Options"] = "SAMEORIGIN"
+        self.forwarded, self.share = forwarded, share
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers a request itself, or passes it on."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        begun = False
+
+        async def dressed(message: Message) -> None:
+            nonlocal begun
+            if message["type"] == "http.response.start":
+                begun = True
+                MutableHeaders(scope=message).update(self.headers)
+            await send(message)
+
+        answer = self.answer(scope)
+        if answer is not None:
+            await answer(scope, receive, dressed)
+            return
+        try:
+            await self.app(scope, receive, dressed)
+        except (
+            ValueError,
+            LookupError,
+            TypeError,
+            RecursionError,
+        ):  # no UTF-8, nested too deeply, of no known function
+            if begun or not _ASKING.fullmatch(scope["path"]):
+                raise
+            log.info("a request that does not fit", exc_info=True)
+            sentence = "The request does not fit: JSON text in UTF-8 is wanted, as 'Use via API' on the page shows it."
+            await JSONResponse({"detail": sentence, "error": sentence}, 400)(scope, receive, dressed)
+
+    def answer(self, scope: Scope) -> Response | None:
+        """What is answered here; None for what goes on to the page."""
+        path, blocks = scope["path"], scope["app"].get_blocks()
+        if path == "/healthz":  # asked by address, whatever the host
+            stopping = blocks.draining
+            return JSONResponse({"status": "stopping" if stopping else "ok"}, 503 if stopping else 200)
+        host = Headers(scope=scope).get("host", "")
+        if self.hosts is not None and (urlsplit(f"//{host}").hostname or "").lower() not in self.hosts:
+            sentence = "This page is not served under that name. Its host names are set by LSN_HOSTS."
+            return PlainTextResponse(f"{sentence}\n", 421)
+        if path == "/metrics" and blocks.metrics is not None:
+            return cast(Response, blocks.metrics.response(len(blocks.at_work())))
+        if beat := _HEARTBEAT.fullmatch(path):
+            holder = scope["app"].state_holder
+            if isinstance(holder, Sessions):
+                holder.greet(beat[1])
+        if scope["method"] == "POST" and _ASKING.fullmatch(path):
+            names = [str(function.api_name) for function in blocks.fns.values() if function.api_visibility == "public"]
+            if (named := _NAMED.fullmatch(path)) and named[1] not in (*names, "predict"):
+                sentence = f"There is no endpoint {named[1]!r}. There are: {', '.join(names)}."
+                return JSONResponse({"detail": sentence, "error": sentence}, 404)
+            if blocks.draining:
+                return _busy("The server is being stopped.", DRAIN_SECONDS, 503)
+            waiting = sum(self.client(event.request) == self.client(Request(scope)) for event in blocks.at_work())
+            if waiting >= self.share:
+                if blocks.metrics is not None:
+                    blocks.metrics.refused()
+                return _busy(f"{waiting} of your requests are at work or wait.", math.ceil(waiting / _PACE), 429)
+        return None
+
+    def client(self, request: Any) -> str:
+        """Whose request it is: an address."""
+        if self.forwarded and (told := request.headers.get("x-forwarded-for")):
+            return str(told).split(",")[0].strip()
+        return request.client.host if request.client else ""
+
+
+def _busy(reason: str, seconds: int, status: int) -> Response:
+    sentence = f"{reason} Try again in {seconds} s."
+    return JSONResponse({"detail": sentence, "error": sentence}, status, headers={"Retry-After": str(seconds)})
