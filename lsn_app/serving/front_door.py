@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import re
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any, cast
 from urllib.parse import urlsplit
@@ -76,6 +77,7 @@ class FrontDoor:
         if ancestors == "'self'":
             self.headers["X-Frame-Options"] = "SAMEORIGIN"
         self.forwarded, self.share = forwarded, share
+        self._entering: Counter[str] = Counter()  # requests on their way into the queue, by client
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers a request itself, or passes it on."""
@@ -95,6 +97,9 @@ class FrontDoor:
         if answer is not None:
             await answer(scope, receive, dressed)
             return
+        client = self.client(Request(scope)) if _asks(scope) else None
+        if client is not None:
+            self._entering[client] += 1
         try:
             await self.app(scope, receive, dressed)
         except (
@@ -103,11 +108,15 @@ class FrontDoor:
             TypeError,
             RecursionError,
         ):  # no UTF-8, nested too deeply, of no known function
-            if begun or not _ASKING.fullmatch(scope["path"]):
+            if begun or client is None:
                 raise
             log.info("a request that does not fit", exc_info=True)
             sentence = "The request does not fit: JSON text in UTF-8 is wanted, as 'Use via API' on the page shows it."
             await JSONResponse({"detail": sentence, "error": sentence}, 400)(scope, receive, dressed)
+        finally:
+            if client is not None:
+                self._entering[client] -= 1
+                self._entering += Counter()  # forgets those at 0
 
     def answer(self, scope: Scope) -> Response | None:
         """What is answered here; None for what goes on to the page."""
@@ -125,14 +134,15 @@ class FrontDoor:
             holder = scope["app"].state_holder
             if isinstance(holder, Sessions):
                 holder.greet(beat[1])
-        if scope["method"] == "POST" and _ASKING.fullmatch(path):
+        if _asks(scope):
             names = [str(function.api_name) for function in blocks.fns.values() if function.api_visibility == "public"]
             if (named := _NAMED.fullmatch(path)) and named[1] not in (*names, "predict"):
                 sentence = f"There is no endpoint {named[1]!r}. There are: {', '.join(names)}."
                 return JSONResponse({"detail": sentence, "error": sentence}, 404)
             if blocks.draining:
                 return _busy("The server is being stopped.", DRAIN_SECONDS, 503)
-            waiting = sum(self.client(event.request) == self.client(Request(scope)) for event in blocks.at_work())
+            client = self.client(Request(scope))
+            waiting = self._entering[client] + sum(self.client(event.request) == client for event in blocks.at_work())
             if waiting >= self.share:
                 if blocks.metrics is not None:
                     blocks.metrics.refused()
@@ -144,6 +154,10 @@ class FrontDoor:
         if self.forwarded and (told := request.headers.get("x-forwarded-for")):
             return str(told).split(",")[0].strip()
         return request.client.host if request.client else ""
+
+
+def _asks(scope: Scope) -> bool:
+    return scope["method"] == "POST" and _ASKING.fullmatch(scope["path"]) is not None
 
 
 def _busy(reason: str, seconds: int, status: int) -> Response:

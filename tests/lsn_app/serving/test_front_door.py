@@ -155,7 +155,7 @@ def test_one_client_gets_its_share_and_others_are_served_beside(
         release.set()
         encoder.backbone.encode_texts = plain
     counts = Counter(answer.status_code for answer in answers)
-    assert counts.keys() == {200, 429} and SHARE <= counts[200] <= SHARE + 2  # two may be on their way at once
+    assert counts.keys() == {200, 429} and SHARE // 2 <= counts[200] <= SHARE
     refused = next(answer for answer in answers if answer.status_code == 429)
     assert int(refused.headers["retry-after"]) >= 1 and "Try again in" in refused.json()["error"]
     assert other.status_code == 200
