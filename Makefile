@@ -31,6 +31,7 @@ TEST_PROCESSES ?= 2
 test: $(VENV)/.installed-dev
 	@scripts/ensure_browser.sh
 	@scripts/ensure_redis.sh
+	@scripts/ensure_onnx_web.sh
 	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --durations=15
 
 check: $(VENV)/.installed-dev

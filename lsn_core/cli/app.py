@@ -10,7 +10,7 @@ from typing import Annotated, ParamSpec, TypeVar
 import typer
 
 from lsn_core import __version__
-from lsn_core.cli import doctor, evaluate, heatmap, jobs, probe, score, train
+from lsn_core.cli import doctor, evaluate, export, heatmap, jobs, probe, score, train
 from lsn_core.errors import UserError
 
 P = ParamSpec("P")
@@ -22,6 +22,7 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     heatmap.heatmap,
     train.train,
     evaluate.evaluate,
+    export.export,
     jobs.worker,
     doctor.doctor,
 )

@@ -96,6 +96,12 @@ class ScoreInputs:
             raise UserError("This score needs photos of the known classes, and this detector keeps none.")
         return self.photos
 
+    @cached_property
+    def residual(self) -> Residual:
+        """What known photos say of an image outside their space; the same for all images."""
+        photos = self.known_photos
+        return Residual.of(photos, photos.features @ self.written_text.T / self.temperature)
+
 
 Parts = dict[str, Tensor]
 """What adds up to a score, shape (N,) each, by what it speaks of: one of `TERMS`."""
@@ -147,10 +153,9 @@ def _difference(x: ScoreInputs) -> Parts:
 
 
 def _vim(x: ScoreInputs) -> Parts:
-    photos, logits = x.known_photos, x.written / x.temperature
-    residual = Residual.of(photos, photos.features @ x.written_text.T / x.temperature)
+    logits = x.written / x.temperature
     energy = logits.logsumexp(dim=-1)
-    return {MATCH: energy, PHOTO: vim(x.features, logits, residual) - energy}
+    return {MATCH: energy, PHOTO: vim(x.features, logits, x.residual) - energy}
 
 
 def _mcm(x: ScoreInputs, cosines: Tensor) -> Parts:
