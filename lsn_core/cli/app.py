@@ -10,7 +10,7 @@ from typing import Annotated, ParamSpec, TypeVar
 import typer
 
 from lsn_core import __version__
-from lsn_core.cli import doctor, evaluate, export, heatmap, jobs, probe, score, train
+from lsn_core.cli import doctor, evaluate, export, heatmap, hub, jobs, probe, score, train
 from lsn_core.errors import UserError
 
 P = ParamSpec("P")
@@ -23,6 +23,8 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     train.train,
     evaluate.evaluate,
     export.export,
+    hub.push,
+    hub.pull,
     jobs.worker,
     doctor.doctor,
 )

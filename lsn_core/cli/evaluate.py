@@ -17,7 +17,7 @@ PAPER = ("lsn", "mcm")
 def evaluate(
     known: Annotated[Path, typer.Option("--id", help=f"In-distribution test images. {DATA_HELP}")],
     ood: Annotated[list[str], typer.Option(help="Out-of-distribution images as NAME=DATA; may be given again.")],
-    detector: Annotated[Path | None, typer.Option(help="A detector file.")] = None,
+    detector: Annotated[Path | None, typer.Option(help="A detector file, or hf-hub:ORG/NAME.")] = None,
     classes: Annotated[str | None, typer.Option(help="Class names for a zero-shot detector, in its place.")] = None,
     score: Annotated[
         list[str] | None,

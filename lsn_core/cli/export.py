@@ -12,7 +12,9 @@ from lsn_core.cli.options import BackboneOption, open_detector
 
 def export(
     out: Annotated[Path, typer.Option(help="Folder to write; what an earlier export left in it is replaced.")],
-    detector: Annotated[Path | None, typer.Option(help="A trained detector file (.safetensors).")] = None,
+    detector: Annotated[
+        Path | None, typer.Option(help="A trained detector file (.safetensors), or hf-hub:ORG/NAME.")
+    ] = None,
     classes: Annotated[str | None, typer.Option(help="Class names for a zero-shot detector: dog,cat,elephant.")] = None,
     format: Annotated[str, typer.Option(help="onnx, openvino or torch.")] = "onnx",
     tpr: Annotated[float, typer.Option(help="Share of known images to keep.")] = 0.95,

@@ -17,7 +17,9 @@ from lsn_core.heatmaps.overlay import DEFAULT_OPACITY
 def heatmap(
     image: Annotated[Path, typer.Argument(help="An image file.")],
     out: Annotated[Path, typer.Option(help="Folder for the pictures.")],
-    detector: Annotated[Path | None, typer.Option(help="A trained detector file (.safetensors).")] = None,
+    detector: Annotated[
+        Path | None, typer.Option(help="A trained detector file (.safetensors), or hf-hub:ORG/NAME.")
+    ] = None,
     classes: Annotated[str | None, typer.Option(help="Class names for a zero-shot detector: dog,cat,elephant.")] = None,
     class_name: Annotated[
         str | None, typer.Option("--class", help="Whose prompts; default: the predicted class.")

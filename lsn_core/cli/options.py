@@ -30,6 +30,13 @@ CacheOption = Annotated[
 DATA_HELP = "A folder of class folders, a zip of one, or a Parquet file with image and label columns."
 
 
+def find_detector(detector: Path) -> Path:
+    """A detector file, or that of a repository on the Hub where its name is hf-hub:ORG/NAME."""
+    from lsn_core.detector.hub import fetch, is_hub_name
+
+    return fetch(str(detector)) if is_hub_name(detector) else detector
+
+
 def open_detector(detector: Path | None, classes: str | None, backbone: str | None, device: str) -> Detector:
     """The detector of a file, or a zero-shot one of class names 'a,b,c'; a UserError unless one of them is given."""
     from lsn_core.backbones.loading import EMBEDDED, load_backbone
@@ -38,5 +45,6 @@ def open_detector(detector: Path | None, classes: str | None, backbone: str | No
     if (detector is None) == (classes is None):
         raise UserError("Give either --detector FILE or --classes a,b,c (one of the two).")
     if detector is not None:
+        detector = find_detector(detector)
         return Detector.load(detector, load_backbone(backbone, device) if backbone else None)
     return Detector.zero_shot(load_backbone(backbone or EMBEDDED, device), split_class_names(classes or ""))

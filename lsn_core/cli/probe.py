@@ -12,7 +12,7 @@ import typer
 from tqdm import tqdm
 
 from lsn_core.class_names import split_class_names
-from lsn_core.cli.options import DATA_HELP, BackboneOption, DeviceOption, JsonOption
+from lsn_core.cli.options import DATA_HELP, BackboneOption, DeviceOption, JsonOption, find_detector
 from lsn_core.errors import UserError
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def probe(
         raise UserError(f"No images were found in {', '.join(str(path) for path in images)}.")
     learned = None
     if detector is not None:
-        learned = Detector.load(detector, load_backbone(backbone, device) if backbone else None)
+        learned = Detector.load(find_detector(detector), load_backbone(backbone, device) if backbone else None)
     model = learned.backbone if learned else load_backbone(backbone or EMBEDDED, device)
     names = split_class_names(classes) if classes is not None else []
     for brought in (learned, labelled):

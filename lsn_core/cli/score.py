@@ -17,7 +17,9 @@ from lsn_core.errors import UserError
 
 def score(
     images: Annotated[list[Path], typer.Argument(help="Image files, or folders of them.")],
-    detector: Annotated[Path | None, typer.Option(help="A trained detector file (.safetensors).")] = None,
+    detector: Annotated[
+        Path | None, typer.Option(help="A trained detector file (.safetensors), or hf-hub:ORG/NAME.")
+    ] = None,
     classes: Annotated[str | None, typer.Option(help="Class names for a zero-shot detector: dog,cat,elephant.")] = None,
     calibrate: Annotated[
         Path | None, typer.Option(help="Folder of photos of the known classes, to calibrate the detector with.")

@@ -20,6 +20,7 @@ from lsn_core.calibration import DEFAULT_TPR, Calibration, check_tpr
 from lsn_core.class_names import check_class_names
 from lsn_core.data.features import picture_batches
 from lsn_core.data.images import ImageSource, open_image
+from lsn_core.detector import hub
 from lsn_core.detector.evidence import at_threshold, evidence
 from lsn_core.detector.file import read_detector_file, write_detector_file
 from lsn_core.detector.fit import Fit
@@ -322,3 +323,46 @@ class Detector(PromptScorer):
             )
         except UserError as error:
             raise UserError(f"{path.name} is not a usable detector file: {error}") from error
+
+    @classmethod
+    def from_pretrained(
+        cls, name: str, backbone: Backbone | None = None, revision: str | None = None, token: str | None = None
+    ) -> Detector:
+        """Reads a detector from the Hugging Face Hub.
+
+        Args:
+            name: ORG/NAME of its repository.
+            backbone: as for `load`.
+            revision: branch, tag or commit; None is the main branch.
+            token: for private repositories; None is the one that `hf auth login` kept.
+
+        Raises:
+            UserError: there is no such repository or no detector in it, the Hub cannot be reached, or as for `load`.
+        """
+        return cls.load(hub.fetch(name, revision, token), backbone)
+
+    def push_to_hub(
+        self,
+        name: str,
+        *,
+        private: bool = False,
+        license: str | None = None,
+        token: str | None = None,
+        message: str = "Upload a detector",
+    ) -> str:
+        """Publishes the detector on the Hugging Face Hub, with a card made from what its file says.
+
+        Args:
+            name: ORG/NAME of the repository, which is made where there is none.
+            private: whether a new repository is seen by its owners only.
+            license: of the detector, such as "apache-2.0"; None leaves it open.
+            token: one that may write; None is the one that `hf auth login` kept.
+            message: of the commit.
+
+        Returns:
+            The repository's address.
+
+        Raises:
+            UserError: the Hub cannot be reached, or does not let you write there.
+        """
+        return hub.push(self, name, private=private, license=license, token=token, message=message)
