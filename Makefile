@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup run test check detectors clean
+.PHONY: setup run test check docs detectors clean
 
 setup: $(VENV)/.installed
 
@@ -41,6 +41,10 @@ check: $(VENV)/.installed-dev
 	$(BIN)/lint-imports
 	$(BIN)/python -m scripts.docs --check
 	$(BIN)/python -m pytest -q tests/test_docstrings.py
+
+# The documentation as a site, in build/site; a broken link is an error.
+docs: $(VENV)/.installed-dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 # The shipped detectors, from the training files of the image sets in DATA.
 DATA ?= ../shared/data

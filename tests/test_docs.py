@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import re
 import subprocess
 import sys
@@ -68,3 +69,12 @@ def test_ci_runs_what_people_run() -> None:
     for file in (".ci/run", ".github/workflows/test.yml"):
         text = (REPO / file).read_text()
         assert "make check" in text and "make test" in text
+
+
+def test_the_site_builds_without_a_broken_link(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")]
+    done = subprocess.run(
+        command, cwd=REPO, env={**os.environ, "NO_MKDOCS_2_WARNING": "1"}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert "push_to_hub" in (tmp_path / "site" / "api" / "index.html").read_text(encoding="utf-8")

@@ -32,7 +32,7 @@ def write_card(detector: Detector, name: str, license: str | None = None, file: 
     sections = [
         f"# {_plain(name)}",
         f"Tells whether a photo shows one of {len(detector.class_names):,} classes, and which, or none of them. "
-        "Learned and scored as in *Learning to say no* (LSN, ICLR 2024) by CLIP with negative prompts.",
+        "Made after *Out-of-Distribution Detection with Negative Prompts* (LSN, ICLR 2024).",
         _classes(detector),
         _verdicts(detector),
         _folds(detector),
