@@ -32,7 +32,7 @@ def split_class_names(text: str) -> list[str]:
     Returns:
         The names in their order, without empty ones.
 
-    Example:
+    Examples:
         >>> split_class_names('cat; "salt, pepper"')
         ['cat', 'salt, pepper']
         >>> split_class_names("1. cat\\n2. dog")

@@ -6,7 +6,7 @@ class UserError(ValueError):
 
     The command line prints the message without a traceback, the app shows it beside the input it belongs to.
 
-    Example:
+    Examples:
         >>> from lsn_core import UserError, get_preset
         >>> try:
         ...     get_preset("slow")

@@ -118,7 +118,7 @@ def evaluate(
     Raises:
         UserError: there are no images on one side, or a score cannot be computed.
 
-    Example:
+    Examples:
         >>> from lsn_core import Detector, evaluate, load_backbone
         >>> from lsn_core.evaluation import Method
         >>> backbone = load_backbone("embedded", "cpu")

@@ -23,7 +23,7 @@ def examples() -> dict[str, Path]:
     Raises:
         UserError: they are not there, as in an installation that lost files.
 
-    Example:
+    Examples:
         >>> from lsn_core import examples
         >>> examples()["dog"].name
         'dog.jpg'

@@ -38,7 +38,7 @@ class Backbone:
         context_length: the longest prompt in tokens, start and end tokens included.
         temperature: τ of the model's own softmax, 1 / exp(logit_scale).
 
-    Example:
+    Examples:
         >>> from lsn_core import load_backbone
         >>> backbone = load_backbone("embedded", device="cpu")
         >>> texts = backbone.encode_texts(["a photo of a dog", "a photo of a car"])

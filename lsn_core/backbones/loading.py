@@ -59,7 +59,7 @@ def load_backbone(name: str = EMBEDDED, device: str = "auto", cache_dir: str | N
     Raises:
         UserError: the name is not known or its weights cannot be had; says which, why and what to do.
 
-    Example:
+    Examples:
         >>> from lsn_core import load_backbone
         >>> load_backbone("embedded", device="cpu").promptable
         True

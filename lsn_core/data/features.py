@@ -114,7 +114,7 @@ def extract_features(
         UserError: an image cannot be read or has a feature that is NaN, infinite or zero (`on_error="raise"`), or an
             argument is out of range. The message names the image.
 
-    Example:
+    Examples:
         >>> import shutil, tempfile
         >>> from pathlib import Path
         >>> from lsn_core import extract_features, load_backbone, load_data

@@ -99,7 +99,7 @@ def load_data(path: str | os.PathLike[str], limits: DataLimits = _DEFAULT_LIMITS
     Raises:
         UserError: the path, its layout, its labels or its size is not acceptable.
 
-    Example:
+    Examples:
         >>> import shutil, tempfile
         >>> from pathlib import Path
         >>> from lsn_core import load_data

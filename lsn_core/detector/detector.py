@@ -52,7 +52,7 @@ class Detector(PromptScorer):
         prompts: what images are compared with; made for each image where the method is CoCoOp. `positive` and
             `negative` are then those at the mean training image, for display.
 
-    Example:
+    Examples:
         >>> from lsn_core import Detector, load_backbone
         >>> detector = Detector.zero_shot(load_backbone("embedded", "cpu"), ["dog", "cat", "elephant"])
         >>> photos = ["assets/examples/dog.jpg", "assets/examples/sports_car.jpg"]

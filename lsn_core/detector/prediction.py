@@ -25,7 +25,7 @@ class Prediction:
         evidence: part of the score (one of `scores.registry.TERMS`) -> how far it lies above (+) or below (-) that of a
             typical image at the threshold; the values add up to score - threshold. Empty without a finite threshold.
 
-    Example:
+    Examples:
         >>> from lsn_core import Detector, load_backbone
         >>> detector = Detector.zero_shot(load_backbone("embedded", "cpu"), ["dog", "cat"])
         >>> (prediction,) = detector.predict(["assets/examples/cat.jpg"])

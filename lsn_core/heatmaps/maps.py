@@ -103,7 +103,7 @@ def explain(
         UserError: the image cannot be read, or class, method or target are unknown or do not fit the detector or its
             image tower.
 
-    Example:
+    Examples:
         >>> from lsn_core import Detector, explain, load_backbone
         >>> detector = Detector.zero_shot(load_backbone("embedded", "cpu"), ["dog", "cat"])
         >>> maps = explain(detector, "assets/examples/dog.jpg")

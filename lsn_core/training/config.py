@@ -140,7 +140,7 @@ class TrainConfig:
         choose_score: choose the score on folds of hidden classes (`training.choice`) where `score_name` is None. With
             too few classes or photos for folds it is that of names alone.
 
-    Example:
+    Examples:
         >>> from dataclasses import replace
         >>> from lsn_core import TrainConfig, get_preset
         >>> config = replace(get_preset("paper"), seed=1)

@@ -95,7 +95,7 @@ def train(
         UserError: classes, labels, features or config do not fit, or a checkpoint of another run is in the way.
         TrainingStopped: the callback returned True.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from lsn_core import get_preset, load_backbone, train
         >>> backbone = load_backbone("embedded", "cpu")

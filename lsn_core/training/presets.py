@@ -51,7 +51,7 @@ def get_preset(name: str, method: str = "coop", **changes: Any) -> TrainConfig:
     Raises:
         UserError: the preset or a setting is unknown.
 
-    Example:
+    Examples:
         >>> from lsn_core import get_preset
         >>> get_preset("fast", shots=16).shots
         16
