@@ -138,6 +138,8 @@ class MadeUpBackbone:
     """What scores of features need of a backbone: its texts are random directions of 16 dimensions, nouns too."""
 
     name, temperature, weights_hash, dim = "made up", 0.05, "0" * 64, 16
+    settings: dict[str, dict[str, object]] = {"image": {}, "text": {"activation": []}}  # noqa: RUF012
+    assumed = ()
 
     def __init__(self, nouns: bool = True) -> None:
         if nouns:

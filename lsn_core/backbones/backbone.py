@@ -16,6 +16,7 @@ from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 from torch import Tensor, nn
 
+from lsn_core.backbones.identity import digest, earlier_versions_agree, image_settings, text_settings
 from lsn_core.backbones.unprojected import last_map, pooled_features, project_pooled
 from lsn_core.errors import UserError
 
@@ -37,6 +38,7 @@ class Backbone:
         width: size of a token embedding, which is also that of a learned context vector.
         context_length: the longest prompt in tokens, start and end tokens included.
         temperature: τ of the model's own softmax, 1 / exp(logit_scale).
+        assumed: sentences on what its name and files left open when it was loaded, such as the activation.
 
     Examples:
         >>> from lsn_core import load_backbone
@@ -47,9 +49,15 @@ class Backbone:
     """
 
     def __init__(
-        self, model: nn.Module, name: str, tokenizer: Callable[..., Tensor], device: str | torch.device = "cpu"
+        self,
+        model: nn.Module,
+        name: str,
+        tokenizer: Callable[..., Tensor],
+        device: str | torch.device = "cpu",
+        assumed: Sequence[str] = (),
     ) -> None:
         self.name = name
+        self.assumed = tuple(assumed)
         self.device = torch.device(device)
         # A cast, as open_clip's models declare few attribute types.
         self.model = cast(Any, model.eval().requires_grad_(False).to(self.device))
@@ -81,7 +89,7 @@ class Backbone:
 
     @cached_property
     def weights_hash(self) -> str:
-        """SHA-256 (hex) over the names and values of all weights; what ties a detector file to its backbone."""
+        """SHA-256 (hex) over the names and values of all weights; they may still run as different functions."""
         digest = hashlib.sha256()
         for key, tensor in sorted(self.model.state_dict().items()):
             digest.update(key.encode())
@@ -89,10 +97,32 @@ class Backbone:
         return digest.hexdigest()
 
     @cached_property
+    def settings(self) -> dict[str, dict[str, Any]]:
+        """What decides its features beside the weights, of "image" and of "text"; kept in detector files, as JSON."""
+        return {"image": image_settings(self.model), "text": text_settings(self.model, self.tokenizer)}
+
+    @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 (hex) over weights and preprocessing: equal fingerprints give equal image features."""
-        settings = sorted(self.model.visual.preprocess_cfg.items())
-        return hashlib.sha256(f"{self.weights_hash}{settings}".encode()).hexdigest()
+        """Names the weights and everything else that changes features: equal fingerprints give equal features.
+
+        SHA-256 (hex) over weights and preprocessing, by which earlier versions kept features, then "." and 16 digits
+        over the rest; where what they kept may be of another function, one SHA-256 over all of it.
+        """
+        preprocessing = sorted(self.model.visual.preprocess_cfg.items())
+        earlier = hashlib.sha256(f"{self.weights_hash}{preprocessing}".encode()).hexdigest()
+        if earlier_versions_agree(self.settings["image"], assumed=bool(self.assumed)):
+            return f"{earlier}.{digest(self.settings)}"
+        return hashlib.sha256(f"{earlier}{digest(self.settings)}".encode()).hexdigest()
+
+    @cached_property
+    def text_function(self) -> str:
+        """16 hex digits over what decides the features of texts beside the weights, whichever release runs it."""
+        return digest({name: value for name, value in self.settings["text"].items() if name != "libraries"})
+
+    @property
+    def texts_as_ever(self) -> bool:
+        """Whether what earlier versions kept of its texts by the weights alone is of this very function."""
+        return earlier_versions_agree(self.settings["text"], assumed=bool(self.assumed))
 
     def preprocess(self, image: Image.Image) -> Tensor:
         """An upright RGB picture as the image tower takes it: resized, cropped and normalised, shape (3, H, W)."""

@@ -3,6 +3,7 @@
 import hashlib
 import logging
 import os
+import re
 import sqlite3
 import uuid
 from collections.abc import Mapping
@@ -18,6 +19,19 @@ CACHE_FILE = "features-v1.sqlite"
 
 _BUSY_SECONDS = 30.0
 _CACHE_ERRORS = (sqlite3.Error, OSError, ValueError, OverflowError)  # sqlite3 lets UnicodeDecodeError through
+
+
+_WITH_EARLIER = re.compile(r"([0-9a-f]{64})\.[0-9a-f]{16}(:.*)?")
+
+
+def earlier_fingerprint(fingerprint: str) -> str | None:
+    """What earlier versions called the same function, which named it by weights and preprocessing alone; None for none.
+
+    Args:
+        fingerprint: see `Backbone.fingerprint`; a ":" and what kind of features it is may follow.
+    """
+    found = _WITH_EARLIER.fullmatch(fingerprint)
+    return found[1] + (found[2] or "") if found else None
 
 
 class FeatureCache(Protocol):
@@ -40,7 +54,8 @@ class DiskFeatureCache:
             fingerprint: of the backbone, see `Backbone.fingerprint`.
             dim: D, size of its features.
         """
-        self._fingerprint, self._dim = fingerprint, dim
+        self._names = tuple(filter(None, (fingerprint, earlier_fingerprint(fingerprint))))
+        self._dim = dim
         self._path = folder / CACHE_FILE
         self._connection: sqlite3.Connection | None = None
         try:
@@ -60,29 +75,33 @@ class DiskFeatureCache:
 
     def get(self, key: bytes) -> np.ndarray | None:
         """The feature, float32, shape (D,); None where it is not kept, is damaged or cannot be read."""
-        if self._connection is None:
-            return None
-        try:
-            row = self._connection.execute(
-                "SELECT feature, checksum FROM features WHERE fingerprint = ? AND image = ?", (self._fingerprint, key)
-            ).fetchone()
-        except _CACHE_ERRORS as error:
-            self._give_up(error)
-            return None
-        if row is None:
-            return None
-        feature, checksum = row
-        if not isinstance(feature, bytes) or len(feature) != 4 * self._dim or self._checksum(key, feature) != checksum:
-            logger.warning("%s: a damaged entry was ignored and will be computed again.", self._path)
-            return None
-        return np.frombuffer(feature, dtype="<f4").astype(np.float32)
+        for name in self._names:
+            if self._connection is None:
+                return None
+            try:
+                row = self._connection.execute(
+                    "SELECT feature, checksum FROM features WHERE fingerprint = ? AND image = ?", (name, key)
+                ).fetchone()
+            except _CACHE_ERRORS as error:
+                self._give_up(error)
+                return None
+            if row is None:
+                continue
+            feature, checksum = row
+            fine = isinstance(feature, bytes) and len(feature) == 4 * self._dim
+            if not fine or self._checksum(name, key, feature) != checksum:
+                logger.warning("%s: a damaged entry was ignored and will be computed again.", self._path)
+                return None
+            return np.frombuffer(feature, dtype="<f4").astype(np.float32)
+        return None
 
     def put(self, rows: Mapping[bytes, np.ndarray]) -> None:
         """Keeps features, each float32 of shape (D,); where that fails, goes on without."""
         if self._connection is None or not rows:
             return
         blobs = {key: row.astype("<f4").tobytes() for key, row in rows.items()}
-        entries = [(self._fingerprint, key, blob, self._checksum(key, blob)) for key, blob in blobs.items()]
+        own = self._names[0]
+        entries = [(own, key, blob, self._checksum(own, key, blob)) for key, blob in blobs.items()]
         try:
             with self._connection:
                 self._connection.executemany("INSERT OR REPLACE INTO features VALUES (?, ?, ?, ?)", entries)
@@ -95,8 +114,9 @@ class DiskFeatureCache:
             self._connection.close()
             self._connection = None
 
-    def _checksum(self, key: bytes, feature: bytes) -> bytes:
-        return hashlib.sha256(b"\0".join((self._fingerprint.encode(), key, feature))).digest()[:8]
+    @staticmethod
+    def _checksum(name: str, key: bytes, feature: bytes) -> bytes:
+        return hashlib.sha256(b"\0".join((name.encode(), key, feature))).digest()[:8]
 
     def _give_up(self, error: Exception) -> None:
         """Go on without a cache; one that is damaged is moved out of the way and begun anew."""

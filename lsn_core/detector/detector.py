@@ -21,6 +21,7 @@ from lsn_core.class_names import check_class_names
 from lsn_core.data.features import picture_batches
 from lsn_core.data.images import ImageSource, open_image
 from lsn_core.detector import hub
+from lsn_core.detector.backbone_check import SETTINGS, check_backbone
 from lsn_core.detector.evidence import at_threshold, evidence
 from lsn_core.detector.file import read_detector_file, write_detector_file
 from lsn_core.detector.fit import Fit
@@ -269,6 +270,7 @@ class Detector(PromptScorer):
             {
                 "backbone": self.backbone.name,
                 "weights_hash": self.backbone.weights_hash,
+                SETTINGS: self.backbone.settings,
                 "class_names": list(self.class_names),
                 "score": self.score_name,
                 "config": self.config,
@@ -292,19 +294,14 @@ class Detector(PromptScorer):
             backbone: the backbone to use; None loads the one the file names.
 
         Raises:
-            UserError: not such a file, a damaged one, another schema, or text features of another backbone's weights.
+            UserError: not such a file, a damaged one, another schema, or made with other weights, or with these weights
+                run as another function.
         """
         path = Path(path)
         metadata, tensors = read_detector_file(path)
         if backbone is None:
             backbone = load_backbone(metadata["backbone"])
-        if backbone.weights_hash != metadata["weights_hash"]:
-            raise UserError(
-                f"{path.name} was made with {metadata['backbone']} (weights {metadata['weights_hash'][:12]}), but the "
-                f"backbone at hand is {backbone.name} (weights {backbone.weights_hash[:12]}). Its scores would mean "
-                f"nothing there: load that backbone, or make the detector anew from its training images with "
-                f"`python -m lsn_core train DATA --backbone {backbone.name} --out {path.name}`."
-            )
+        check_backbone(path.name, metadata, tensors, backbone)
         try:
             calibration = Calibration(tensors["calibration"].numpy()) if "calibration" in tensors else None
             if tensors["positive"].shape[-1] != backbone.dim:

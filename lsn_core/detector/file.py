@@ -135,6 +135,8 @@ def _problems(metadata: dict[str, Any]) -> list[str]:
     }
     wrong = [key for key, kind in wanted.items() if not isinstance(metadata.get(key), kind)]
     wrong += [key for key in ("backbone", "weights_hash", "score") if key not in wrong and not _is_name(metadata[key])]
+    if not isinstance(metadata.get("backbone_settings", {}), dict):
+        wrong.append("backbone_settings")
     names = [] if "class_names" in wrong else metadata["class_names"]
     if len(names) > MAX_CLASSES or not all(_is_name(name) for name in names if isinstance(name, str)):
         wrong.append("class_names")

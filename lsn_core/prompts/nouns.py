@@ -67,12 +67,14 @@ def unlike(class_names: Sequence[str]) -> list[int]:
 def noun_features(backbone: Backbone) -> Tensor:
     """Text features of "a photo of a {}" for each of `nouns()`: shape (M, D), fp32, unit length, on the CPU.
 
-    Encoded once for a backbone's weights and kept in torch's cache folder (below `TORCH_HOME`); those of the embedded
+    Encoded once for a backbone and kept in torch's cache folder (below `TORCH_HOME`); those of the embedded
     backbone ship with it. Where the folder cannot be written, they are kept in memory only.
     """
     if backbone not in _features:
-        own = Path(torch.hub.get_dir()).parent / "lsn_core" / f"nouns-{backbone.weights_hash[:16]}.safetensors"
-        kept = (features for path in (SHIPPED, own) if (features := _read(path, backbone)) is not None)
+        folder, weights = Path(torch.hub.get_dir()).parent / "lsn_core", backbone.weights_hash[:16]
+        own = folder / f"nouns-{weights}-{backbone.text_function[:8]}.safetensors"
+        earlier = folder / f"nouns-{weights}.safetensors"  # as earlier versions called it
+        kept = (features for path in (SHIPPED, own, earlier) if (features := _read(path, backbone)) is not None)
         found = next(kept, None)
         _features[backbone] = encode_nouns(backbone, own) if found is None else found
     return _features[backbone]
@@ -92,20 +94,24 @@ def encode_nouns(backbone: Backbone, path: Path) -> Tensor:
     half = encoded.half()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_safetensors(path, {"nouns": half}, {"weights_hash": backbone.weights_hash, "list": _list_hash()})
+        about = {"weights_hash": backbone.weights_hash, "list": _list_hash(), "function": backbone.text_function}
+        write_safetensors(path, {"nouns": half}, about)
     except OSError as error:
         log.info("The features of the nouns are not kept: %s.", error)
     return F.normalize(half.float(), dim=-1)
 
 
 def _read(path: Path, backbone: Backbone) -> Tensor | None:
-    """The file's features if they are of these weights and of this list."""
+    """The file's features if they are of these weights, run as here, and of this list."""
     if not path.is_file():
         return None
     try:
         with safe_open(path, framework="pt") as file:
             about = file.metadata() or {}
             if (about.get("weights_hash"), about.get("list")) != (backbone.weights_hash, _list_hash()):
+                return None
+            function = about.get("function")  # a file of an earlier version, or one that ships, does not say
+            if function != backbone.text_function and not (function is None and backbone.texts_as_ever):
                 return None
             features = F.normalize(file.get_tensor("nouns").float(), dim=-1)
         if features.shape == (len(nouns()), backbone.dim) and features.isfinite().all():

@@ -121,7 +121,7 @@ def train(
     ]
     run = _Run(
         [*phases, *(phase for group in of_folds for phase in group)],
-        _run_id(names, backbone, config, shots),
+        _run_ids(names, backbone, config, shots),
         callback,
         checkpoint_dir,
         checkpoint_seconds,
@@ -158,12 +158,12 @@ class _Run:
     def __init__(
         self,
         phases: Sequence[Phase],
-        run_id: str,
+        run_ids: Sequence[str],
         callback: Callback | None,
         checkpoint_dir: str | Path | None,
         checkpoint_seconds: float,
     ) -> None:
-        self.phases, self.run_id, self.callback = phases, run_id, callback
+        self.phases, self.run_ids, self.callback = phases, run_ids, callback
         self.folder = None if checkpoint_dir is None else Path(checkpoint_dir)
         if self.folder is not None and not self.folder.is_dir():
             raise UserError(f"The checkpoint folder {self.folder} does not exist. Create it first.")
@@ -176,7 +176,7 @@ class _Run:
         if checkpoint is None:
             return
         tensors, state = checkpoint
-        if state.get("run_id") != self.run_id:
+        if state.get("run_id") not in self.run_ids:
             raise UserError(
                 "The checkpoint folder holds a run on other images, classes, settings or weights. Give this run a "
                 "folder of its own, or train without resuming to replace it."
@@ -228,10 +228,11 @@ class _Run:
         tensors: dict[str, Tensor] = {}
         for phase in self.phases:
             tensors |= phase.tensors()
-        write_checkpoint(self.folder, tensors, {"run_id": self.run_id, "step": self.step, "seconds": self.seconds})
+        write_checkpoint(self.folder, tensors, {"run_id": self.run_ids[0], "step": self.step, "seconds": self.seconds})
 
 
-def _run_id(names: Sequence[str], backbone: Backbone, config: TrainConfig, shots: Shots) -> str:
-    """SHA-256 (hex) of everything that decides the result of a run."""
-    parts: list[Any] = [list(names), backbone.weights_hash, config.to_dict(), shots.digest()]
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+def _run_ids(names: Sequence[str], backbone: Backbone, config: TrainConfig, shots: Shots) -> list[str]:
+    """SHA-256 (hex) of everything that decides the result of a run, then what an earlier version called the same."""
+    earlier: list[Any] = [list(names), backbone.weights_hash, config.to_dict(), shots.digest()]
+    known_by = [[*earlier, backbone.text_function], *([earlier] if backbone.texts_as_ever else [])]
+    return [hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest() for parts in known_by]

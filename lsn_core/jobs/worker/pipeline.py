@@ -15,6 +15,7 @@ from safetensors import safe_open
 from lsn_core.atomic import write_safetensors
 from lsn_core.backbones.backbone import Backbone
 from lsn_core.backbones.loading import load_backbone
+from lsn_core.data.feature_cache import earlier_fingerprint
 from lsn_core.data.features import extract_features
 from lsn_core.detector.detector import Detector
 from lsn_core.errors import UserError
@@ -190,7 +191,7 @@ def _read_features(path: Path, fingerprint: str) -> EncodedShots | None:
         return None
     with safe_open(path, framework="pt") as file:
         header = json.loads(file.metadata()["lsn-features"])
-        if header["fingerprint"] != fingerprint:
+        if header["fingerprint"] not in (fingerprint, earlier_fingerprint(fingerprint)):
             return None
         left_out = [(name, problem) for name, problem in header["left_out"]]
         labels = file.get_tensor("labels").numpy()
