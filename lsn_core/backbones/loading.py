@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
+import logging
 import socket
 import threading
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
@@ -20,21 +19,19 @@ from huggingface_hub import hf_hub_download
 from open_clip.constants import HF_SAFE_WEIGHTS_NAME
 
 from lsn_core.backbones.backbone import Backbone
+from lsn_core.backbones.names import EMBEDDED, Source, resolve
 from lsn_core.errors import UserError
-from lsn_core.shipped import EMBEDDED_DIR
+
+log = logging.getLogger(__name__)
 
 _hub_lock = threading.Lock()
 
 
 _PICKLES_ARE_SAFE = tuple(int(part) for part in torch.__version__.split(".")[:2]) >= (2, 10)
-EMBEDDED = "embedded"
 EMBEDDED_NOTE = (
     "A small CLIP trained by this project so that everything works without a download. "
     "It knows far less than a real CLIP: use ViT-B-16:openai or larger for real work."
 )
-
-
-NAME_FORMS = "'embedded', ARCH:TAG (such as ViT-B-16:openai), hf-hub:ORG/REPO or local-dir:PATH"
 
 
 def resolve_device(device: str = "auto") -> str:
@@ -52,7 +49,8 @@ def load_backbone(name: str = EMBEDDED, device: str = "auto", cache_dir: str | N
     """Loads a backbone by name.
 
     Args:
-        name: 'embedded', ARCH:TAG, hf-hub:ORG/REPO or local-dir:PATH.
+        name: 'embedded', ARCH:TAG, ARCH:FILE.safetensors, hf-hub:ORG/REPO or local-dir:PATH. Of a file it is said
+            (`Backbone.assumed`) where its activation is a guess; ARCH-quickgelu:FILE or ARCH-gelu:FILE settles it.
         device: 'auto', 'cpu', 'cuda', ...
         cache_dir: where downloaded weights are kept; None is open_clip's default.
 
@@ -65,32 +63,34 @@ def load_backbone(name: str = EMBEDDED, device: str = "auto", cache_dir: str | N
         True
     """
     device = resolve_device(device)
-    options: dict[str, Any] = {}
-    source = f"local-dir:{EMBEDDED_DIR}" if name == EMBEDDED else name
-    if not source.startswith(("hf-hub:", "local-dir:")):
-        source, options = _known_pair(name)
-    folder = Path(source.removeprefix("local-dir:")) if source.startswith("local-dir:") else None
-    if folder is not None:
-        _check_folder(name, folder)
+    source = resolve(name)
     try:
         with warnings.catch_warnings(), _no_retries_without_network():
-            if source.startswith("hf-hub:") and not _PICKLES_ARE_SAFE:
+            if source.model.startswith("hf-hub:") and not _PICKLES_ARE_SAFE:
                 # security: older torch can be made to run code by a pickle, though weights_only is set; open_clip takes
                 # safetensors where there are some, and this fails where there are none.
-                hf_hub_download(source.removeprefix("hf-hub:"), HF_SAFE_WEIGHTS_NAME, cache_dir=cache_dir)
-            # The activation is set from the tag's own record, so open_clip's warning of a mismatch is moot.
+                hf_hub_download(source.model.removeprefix("hf-hub:"), HF_SAFE_WEIGHTS_NAME, cache_dir=cache_dir)
+            # The activation is set by `resolve`, so open_clip's warning of a mismatch is moot.
             warnings.filterwarnings("ignore", message="QuickGELU mismatch")
             model = open_clip.create_model(
-                source, require_pretrained=True, weights_only=True, cache_dir=cache_dir, **options
+                source.model, require_pretrained=True, weights_only=True, cache_dir=cache_dir, **source.options
             )
-        tokenizer = open_clip.get_tokenizer(source, cache_dir=cache_dir)
+        tokenizer = open_clip.get_tokenizer(source.model, cache_dir=cache_dir)
     except Exception as error:  # open_clip, the hub client and torch raise many kinds here, all meaning "no weights"
+        if _is_local(source):
+            raise UserError(
+                f"The weights of {name} could not be loaded: {_first_line(error)}. The file does not fit its "
+                f"architecture or is damaged: check which one it was saved from, or use 'embedded', which ships with "
+                f"the project."
+            ) from error
         raise UserError(
             f"The weights of {name} could not be loaded: {_first_line(error)}. They come from a download on first use: "
             f"connect to the network once, or put the model's open_clip folder on disk and use local-dir:PATH, "
             f"or use 'embedded', which ships with the project."
         ) from error
-    return Backbone(model, name, tokenizer, device)
+    for sentence in source.assumed:
+        log.warning("%s", sentence)
+    return Backbone(model, name.strip(), tokenizer, device, source.assumed)
 
 
 @contextlib.contextmanager
@@ -115,34 +115,12 @@ def list_pairs() -> list[str]:
     return [f"{arch}:{tag}" for arch, tag in open_clip.list_pretrained()]
 
 
-def _known_pair(name: str) -> tuple[str, dict[str, Any]]:
-    arch, _, tag = name.partition(":")
-    if arch not in open_clip.list_models():
-        close = difflib.get_close_matches(arch, open_clip.list_models(), n=3)
-        hint = f" Did you mean {', '.join(close)}?" if close else ""
-        raise UserError(f"No backbone is called {name!r}.{hint} Use {NAME_FORMS}.")
-    tags = open_clip.list_pretrained_tags_by_model(arch)
-    if Path(tag).suffix == ".safetensors" and Path(tag).is_file():
-        return arch, {"pretrained": tag}
-    if tag not in tags:
-        known = ", ".join(tags) or "none; try the architecture without its suffix"
-        raise UserError(f"{arch} has no weights called {tag!r}. Known tags: {known}. Write {arch}:TAG.")
-    config = open_clip.get_pretrained_cfg(arch, tag)
-    return arch, {"pretrained": tag, "quick_gelu": bool(config.get("quick_gelu", False))}
-
-
-def _check_folder(name: str, folder: Path) -> None:
-    if not (folder / "open_clip_config.json").is_file():
-        raise UserError(
-            f"The backbone {name} has no open_clip_config.json in {folder}. Point local-dir: at a folder in "
-            f"open_clip's layout (open_clip_config.json beside open_clip_model.safetensors)."
-        )
-    if not any(folder.glob("*.safetensors")):
-        raise UserError(
-            f"The backbone {name} has no .safetensors file in {folder}. Other formats are not read: they can run code."
-        )
+def _is_local(source: Source) -> bool:
+    return source.model.startswith("local-dir:") or Path(str(source.options.get("pretrained", ""))).is_file()
 
 
 def _first_line(error: BaseException) -> str:
-    text = str(error).strip().splitlines()
-    return (text[0] if text else type(error).__name__)[:300].rstrip(".")
+    text = [line.strip() for line in str(error).strip().splitlines() if line.strip()] or [type(error).__name__]
+    if text[0].endswith(":") and len(text) > 1:  # torch says only then which tensor does not fit
+        text[0] = f"{text[0]} {text[1]}"
+    return text[0][:300].rstrip(".")

@@ -22,6 +22,7 @@ def doctor(backbone: BackboneOption = None, device: DeviceOption = "auto", as_js
     import torch
     from huggingface_hub.constants import HF_HUB_CACHE
 
+    from lsn_core.backbones.identity import activation_of
     from lsn_core.backbones.loading import EMBEDDED, EMBEDDED_NOTE, load_backbone, resolve_device
     from lsn_core.shipped import EMBEDDED_DIR
 
@@ -44,6 +45,12 @@ def doctor(backbone: BackboneOption = None, device: DeviceOption = "auto", as_js
         report["feature_size"] = loaded.dim
         report["promptable"] = loaded.promptable
         report["weights_hash"] = loaded.weights_hash
+        image = loaded.settings["image"]
+        report["activation"] = activation_of(image)
+        size = image["preprocessing"]["size"]
+        report["image_size"] = " x ".join(map(str, size if isinstance(size, list) else [size, size]))
+        report["fingerprint"] = loaded.fingerprint
+        report["assumed"] = list(loaded.assumed)
     except UserError as error:
         report["backbone_ok"] = False
         report["problem"] = str(error)
