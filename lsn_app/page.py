@@ -72,6 +72,7 @@ def build_app(settings: Settings | None = None) -> GuardedBlocks:
     settings = settings or Settings()
     jobs = None if settings.data_dir is None else Jobs(settings.data_dir, queue_url=settings.queue_url)
     store, notice = _open_store(settings, jobs)
+    notice = " ".join(filter(None, (*settings.notices, notice)))
     # analytics_enabled: nothing is sent anywhere; delete_cache: uploads are looked for hourly and deleted after a day.
     with GuardedBlocks(title=TITLE, analytics_enabled=False, delete_cache=(3600, 86_400), fill_width=False) as page:
         gr.HTML(_header(settings), elem_id="lsn-title", padding=False)
@@ -161,9 +162,11 @@ def _tab_of_link(request: gr.Request) -> Any:
 def _open_store(settings: Settings, jobs: Jobs | None) -> tuple[Store, str]:
     store = Store(settings.backbone, public=settings.public, detectors_dir=settings.detectors_dir, jobs=jobs)
     try:
+        encoder = store.encoder(settings.backbone)
         # The fingerprint reads all weights once: better now than in somebody's first question.
-        log.info("backbone %s, fingerprint %s", settings.backbone, store.encoder(settings.backbone).fingerprint[:12])
-        return store, ""
+        log.info("backbone %s, fingerprint %s", settings.backbone, encoder.fingerprint[:12])
+        # security: what is assumed names files of this machine, which is no stranger's business.
+        return store, "" if settings.public else " ".join(encoder.backbone.assumed)
     except UserError as error:
         log.warning("%s", error)
         reason = str(error)

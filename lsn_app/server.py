@@ -11,64 +11,92 @@ numbers for Prometheus at /metrics), GRADIO_SERVER_NAME, GRADIO_SERVER_PORT;
 SPACE_HOST and SPACE_ID, which a Hugging Face Space has.
 """
 
+from __future__ import annotations
+
 import logging
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
+from typing import TYPE_CHECKING
 
+from lsn_app.startup import LOCAL_HOSTS, Startup, check_startup, read_environment
 from lsn_core.cache_folders import keep_within
-from lsn_core.jobs import DEFAULT_FOLDER, SlicedWorker, Supervisor, WorkerConfig
+from lsn_core.errors import UserError
+from lsn_core.jobs import SlicedWorker, Supervisor, WorkerConfig
 from lsn_core.jobs.worker.time_sliced import SLICE_SECONDS
 
-DATA = Path(os.environ.get("LSN_DATA") or DEFAULT_FOLDER).absolute()
-keep_within(DATA, os.environ)  # first: Gradio and the Hub's client look at the environment when they are imported
+# The page, Gradio and torch are imported where they are used: what is wrong with the environment is said before, and
+# Gradio and the Hub's client look at it when they are imported.
+if TYPE_CHECKING:
+    from lsn_app.serving.blocks import GuardedBlocks
+    from lsn_app.settings import Settings
 
-from lsn_app.page import build_app, launch_options  # noqa: E402
-from lsn_app.serving import accelerator  # noqa: E402
-from lsn_app.serving.blocks import GuardedBlocks  # noqa: E402
-from lsn_app.serving.front_door import DRAIN_SECONDS  # noqa: E402
-from lsn_app.settings import LOCAL_HOSTS, Settings  # noqa: E402
-from lsn_core import UserError  # noqa: E402
+log = logging.getLogger(__name__)
 
 _LAST_WORDS_SECONDS = 0.2  # for an answer on its way out
 
 
 def main() -> None:
-    """Builds the page, starts a worker for training jobs beside it, and serves until stopped."""
+    """Builds the page, starts a worker for training jobs beside it, and serves until stopped.
+
+    What the environment has wrong ends it with one sentence and exit code 2, before anything is loaded.
+    """
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    host = os.environ.get("GRADIO_SERVER_NAME") or "127.0.0.1"
-    port = int(os.environ.get("GRADIO_SERVER_PORT") or 7860)
-    local, space = host in LOCAL_HOSTS, os.environ.get("SPACE_HOST") or ""
-    named = [name.strip() for name in (os.environ.get("LSN_HOSTS") or space).split(",") if name.strip()]
-    settings = Settings(
-        backbone=os.environ.get("LSN_BACKBONE") or "embedded",
-        public=flag("LSN_PUBLIC", not local),
-        data_dir=DATA,
-        queue_url=os.environ.get("LSN_QUEUE") or None,
-        address=f"https://{space}" if space else "",
-        source=f"https://huggingface.co/spaces/{os.environ['SPACE_ID']}" if os.environ.get("SPACE_ID") else "",
-        hosts=(*LOCAL_HOSTS, *named) if local or named else None,
-        frames=("https://huggingface.co",) if space else (),
-        proxied=flag("LSN_PROXIED", bool(space)),
-        metrics=flag("LSN_METRICS", False),
-    )
     try:
-        launching = launch_options(settings, mcp=flag("LSN_MCP", False))
+        start = read_environment(os.environ)
+        notices = check_startup(start)
+        for notice in notices:
+            log.warning("%s", notice)
+        try:
+            keep_within(start.data, os.environ)
+        except OSError as error:
+            raise UserError(
+                f"{error.filename} cannot be made ({error.strerror}). Correct TMPDIR, HF_HOME, TORCH_HOME or "
+                "MPLCONFIGDIR, or leave them out."
+            ) from error
+        from lsn_app.page import build_app, launch_options
+
+        settings = settings_of(start, notices)
+        launching = launch_options(settings, mcp=start.mcp)
         page = build_app(settings)
     except UserError as error:
-        raise SystemExit(str(error)) from error
-    stop = start_worker(settings.queue_url)
+        print(f"Error: {error}", file=sys.stderr)
+        raise SystemExit(2) from error
+    stop = start_worker(start)
     try:
-        page.launch(server_name=host, server_port=port, prevent_thread_lock=True, **launching)
+        page.launch(server_name=start.host, server_port=start.port, prevent_thread_lock=True, **launching)
         wait_for_signal()
         drain(page)
         page.close()
     finally:
         stop()
+
+
+def settings_of(start: Startup, notices: list[str]) -> Settings:
+    """How the page is set up."""
+    from lsn_app.settings import Settings
+
+    local, space = start.host in LOCAL_HOSTS, start.space
+    return Settings(
+        backbone=start.backbone,
+        public=start.public,
+        data_dir=start.data,
+        queue_url=start.queue,
+        address=f"https://{space}" if space else "",
+        source=f"https://huggingface.co/spaces/{start.space_id}" if start.space_id else "",
+        hosts=(*LOCAL_HOSTS, *start.hosts) if local or start.hosts else None,
+        frames=("https://huggingface.co",) if space else (),
+        proxied=start.proxied,
+        metrics=start.metrics,
+        # security: paths of this machine are no stranger's business; the log has the whole sentences.
+        notices=("Training jobs begin anew, as their list was damaged.",) * bool(notices)
+        if start.public
+        else tuple(notices),
+    )
 
 
 def wait_for_signal() -> None:
@@ -85,37 +113,30 @@ def wait_for_signal() -> None:
     told.wait()
 
 
-def drain(page: GuardedBlocks, seconds: float = DRAIN_SECONDS) -> None:
+def drain(page: GuardedBlocks, seconds: float | None = None) -> None:
     """Begins nothing new, and waits until what is at work has been answered, so many seconds at most."""
+    from lsn_app.serving.front_door import DRAIN_SECONDS
+
     page.draining = True
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + (DRAIN_SECONDS if seconds is None else seconds)
     while page.at_work() and time.monotonic() < deadline:
         time.sleep(0.05)
     time.sleep(_LAST_WORDS_SECONDS)
 
 
-def start_worker(queue_url: str | None) -> Callable[[], None]:
+def start_worker(start: Startup) -> Callable[[], None]:
     """Starts what does training jobs; what it returns ends it."""
+    from lsn_app.serving import accelerator
+
     if accelerator.ZERO_GPU:  # in this process, as no other gets the GPU
-        config = WorkerConfig(queue_url=queue_url, resume=flag("LSN_RESUME", True))
-        seconds = float(os.environ.get("LSN_SLICE_SECONDS") or SLICE_SECONDS)
-        worker = SlicedWorker(DATA, config, accelerator.run_slice, seconds)
+        config = WorkerConfig(queue_url=start.queue, resume=start.resume)
+        worker = SlicedWorker(start.data, config, accelerator.run_slice, start.slice_seconds or SLICE_SECONDS)
         threading.Thread(target=worker.run, name="training", daemon=True).start()
         return worker.end
-    options = ["--nice", "10", "--resume" if flag("LSN_RESUME", True) else "--no-resume"]
-    for name, option in (
-        ("LSN_QUEUE", "--queue"),
-        ("LSN_JOB_THREADS", "--threads"),
-        ("LSN_JOB_MEMORY_GIB", "--memory-gib"),
-    ):
-        if os.environ.get(name):
-            options += [option, os.environ[name]]
-    supervisor = Supervisor(DATA, options)
+    options = ["--nice", "10", "--resume" if start.resume else "--no-resume"]
+    for value, option in ((start.queue, "--queue"), (start.threads, "--threads"), (start.memory_gib, "--memory-gib")):
+        if value is not None:
+            options += [option, str(value)]
+    supervisor = Supervisor(start.data, options)
     supervisor.start()
     return supervisor.stop
-
-
-def flag(name: str, default: bool) -> bool:
-    """An environment variable that says yes or no."""
-    value = os.environ.get(name)
-    return default if not value else value.lower() in ("1", "true", "yes")

@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from lsn_core.backbones.loading import EMBEDDED
-from lsn_core.shipped import DETECTORS_DIR
-
-LOCAL_HOSTS = ("127.0.0.1", "localhost", "::1")
+from lsn_app.startup import LOCAL_HOSTS
+from lsn_core.shipped import DETECTORS_DIR, EMBEDDED
 
 
 @dataclass(frozen=True)
@@ -27,6 +25,7 @@ class Settings:
         frames: origins of others that may show the page in a frame.
         proxied: a proxy in front says by X-Forwarded-For whose request it is.
         metrics: whether Prometheus finds numbers at /metrics.
+        notices: sentences to stand above the page, such as what was set aside when it was started.
     """
 
     backbone: str = EMBEDDED
@@ -40,3 +39,4 @@ class Settings:
     frames: tuple[str, ...] = ()
     proxied: bool = False
     metrics: bool = False
+    notices: tuple[str, ...] = ()

@@ -10,6 +10,7 @@ from lsn_core.errors import UserError
 _INSTALLED = Path(str(files("lsn_core"))) / "_shipped"  # pyproject.toml puts them there in a wheel
 _ROOT = _INSTALLED if _INSTALLED.is_dir() else _INSTALLED.parents[1]
 
+EMBEDDED = "embedded"
 EMBEDDED_DIR = _ROOT / "checkpoints" / "embedded-clip"
 DETECTORS_DIR = _ROOT / "checkpoints" / "detectors"
 ASSETS_DIR = _ROOT / "assets"

@@ -19,8 +19,9 @@ from huggingface_hub import hf_hub_download
 from open_clip.constants import HF_SAFE_WEIGHTS_NAME
 
 from lsn_core.backbones.backbone import Backbone
-from lsn_core.backbones.names import EMBEDDED, Source, resolve
+from lsn_core.backbones.names import Source, resolve
 from lsn_core.errors import UserError
+from lsn_core.shipped import EMBEDDED
 
 log = logging.getLogger(__name__)
 

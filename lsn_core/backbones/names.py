@@ -11,12 +11,12 @@ from typing import Any
 
 import open_clip
 
-from lsn_core.backbones.suggestions import EMBEDDED, FILES_THAT_RUN_CODE, TRANSFORMERS, bare, hint, no_such_tag
+from lsn_core.backbones.suggestions import FILES_THAT_RUN_CODE, TRANSFORMERS, bare, hint, no_such_tag
 from lsn_core.backbones.weights_file import check_architecture, find_activation, preprocessing_of, read_weights_file
 from lsn_core.errors import UserError
-from lsn_core.shipped import EMBEDDED_DIR
+from lsn_core.shipped import EMBEDDED, EMBEDDED_DIR
 
-NAME_FORMS = "'embedded', ARCH:TAG (such as ViT-B-16:openai), hf-hub:ORG/REPO or local-dir:PATH"
+NAME_FORMS = "'embedded', ARCH:TAG (such as ViT-B-16:openai), ARCH:FILE.safetensors, hf-hub:ORG/REPO or local-dir:PATH"
 
 _OTHER_FORMATS = (".npz", ".npy", ".msgpack", ".onnx", ".h5", ".gguf", ".tflite", ".zip", ".json", ".index.json")
 _CONVERT = (

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import open_clip
 
-EMBEDDED = "embedded"
+from lsn_core.shipped import EMBEDDED
+
 FILES_THAT_RUN_CODE = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".tar")
 _SCHEME = re.compile(r"(?i)(hf[-_ ]?hub|hub|hf|hugging[-_ ]?face|local[-_ ]?dir|dir|folder|file|path)\s*:\s*(//)?")
 # In the layout of the transformers library; the same weights under open_clip's name.

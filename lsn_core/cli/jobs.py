@@ -6,13 +6,17 @@ import json
 import logging
 import os
 import signal
+import sqlite3
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from lsn_core.cli.options import DATA_HELP, JsonOption
+from lsn_core.errors import UserError
 
 if TYPE_CHECKING:
     from lsn_core.jobs import Job, Jobs
@@ -54,7 +58,8 @@ def worker(
 
     logging.getLogger("lsn_core").setLevel(logging.INFO)
     config = WorkerConfig(device, name, threads, memory_gib, resume, queue, checkpoint_seconds)
-    running = Worker(data, config)
+    with _plainly(data):
+        running = Worker(data, config)
     if nice:
         os.nice(nice)
     if with_parent:
@@ -155,7 +160,28 @@ def _default_folder() -> Path:
 def _open(data: Path, queue: str | None = None) -> Jobs:
     from lsn_core.jobs import Jobs
 
-    return Jobs(data, queue_url=queue)
+    with _plainly(data):
+        return Jobs(data, queue_url=queue)
+
+
+@contextmanager
+def _plainly(data: Path) -> Iterator[None]:
+    """What is wrong with a data directory, as one sentence."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        raise UserError(
+            f"The jobs in {data} cannot be opened ({error}). Check its permissions and the disk."
+        ) from error
+    except sqlite3.DatabaseError as error:
+        raise UserError(
+            f"The list of jobs in {data} is damaged ({error}). Starting the app keeps it aside, with all that belongs "
+            "to it, and begins a new one."
+        ) from error
+    except OSError as error:
+        raise UserError(
+            f"The folder {data} cannot hold jobs ({error.strerror or error}). Name another by --data or LSN_DATA."
+        ) from error
 
 
 def _line(jobs: Jobs, job: Job) -> dict[str, Any]:

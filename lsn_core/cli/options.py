@@ -17,7 +17,7 @@ BackboneOption = Annotated[
     str | None,
     typer.Option(
         envvar="LSN_BACKBONE",
-        help="embedded, ARCH:TAG (such as ViT-B-16:openai), hf-hub:ORG/REPO or local-dir:PATH. "
+        help="embedded, ARCH:TAG (such as ViT-B-16:openai), ARCH:FILE.safetensors, hf-hub:ORG/REPO or local-dir:PATH. "
         "Default: the detector's own, or embedded.",
     ),
 ]

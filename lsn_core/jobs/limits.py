@@ -60,16 +60,19 @@ class JobLimits:
             UserError: the file is no JSON object, or names an unknown limit or a wrong value.
         """
         path = folder / LIMITS_FILE
-        if not path.is_file():
+        if not path.exists():
             return cls()
         try:
-            values = json.loads(path.read_text())
-        except (OSError, ValueError) as error:
-            raise UserError(f"{path} cannot be read as JSON ({error}). Correct or remove it.") from error
+            values = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError) as error:
+            raise UserError(f"{path} cannot be read as JSON ({str(error)[:200]}). Correct or remove it.") from error
         known = {item.name for item in fields(cls)}
         if not isinstance(values, dict) or set(values) - known:
             raise UserError(f"{path} must be a JSON object with some of these limits: {', '.join(sorted(known))}.")
-        return cls(**values)
+        try:
+            return cls(**values)
+        except UserError as error:
+            raise UserError(f"{path}: {error} Correct or remove it.") from error
 
     def data(self) -> DataLimits:
         """What `load_data` is to refuse; an archive may unpack to four times what may be stored."""

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from lsn_core.jobs.storage.migrations import migrate
+from lsn_core.jobs.storage.migrations import migrate, refuse_later_version
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -29,6 +29,7 @@ class Database:
 
         Raises:
             UserError: a later version of this program wrote the file.
+            sqlite3.DatabaseError: it is damaged; see `damage.set_damaged_aside`.
         """
         folder.mkdir(parents=True, exist_ok=True)
         self._reserve = folder / RESERVE_FILE
@@ -38,6 +39,7 @@ class Database:
         )
         try:
             self.connection.row_factory = sqlite3.Row
+            refuse_later_version(self.connection, str(folder / REGISTRY_FILE))
             self.connection.execute("PRAGMA journal_mode = WAL")
             self.connection.execute("PRAGMA foreign_keys = ON")
             migrate(self.connection, str(folder / REGISTRY_FILE))

@@ -173,6 +173,11 @@ def migrate(connection: sqlite3.Connection, name: str) -> None:
             raise
 
 
+def refuse_later_version(connection: sqlite3.Connection, name: str) -> None:
+    """Raises UserError where a later version of this program wrote the file; nothing in it is changed."""
+    _next(connection, name)
+
+
 def _next(connection: sqlite3.Connection, name: str) -> Migration | None:
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     if version > MIGRATIONS[-1].number:

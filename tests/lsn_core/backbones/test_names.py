@@ -371,3 +371,7 @@ def test_doctor_says_what_runs(tmp_path: Path) -> None:
     assert report["activation"] == "GELU" and report["image_size"] == "32 x 32" and "settles it" in report["assumed"][0]
     said = CliRunner().invoke(build(), ["doctor", "--backbone", "ViT-B/32", "--device", "cpu"])
     assert said.exit_code == 1 and "ViT-B-32:openai" in said.stdout
+    said = CliRunner().invoke(
+        build(), ["doctor", "--device", "cpu"], env={"LSN_BACKBONE": "openai/clip-vit-base-patch32"}
+    )
+    assert said.exit_code == 1 and "is ViT-B-32:openai here" in said.stdout
