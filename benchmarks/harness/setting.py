@@ -113,7 +113,7 @@ class Setting:
         """
         config = config or self.config
         drawn = list(self.drawn.data.names)
-        parts = [self.class_names, self.backbone.weights_hash, config.to_dict(), drawn, _training_code()]
+        parts = [self.class_names, self.backbone.fingerprint, config.to_dict(), drawn, _training_code()]
         key = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:24]
         if key not in self._detectors:
             path = self.folder / "detectors" / f"{key}.safetensors"

@@ -78,7 +78,7 @@ def _find(name: str) -> Backbone:
     known = _loaded.get(name)  # a forked process has what was loaded before
     if known is None:
         return lsn_core.load_backbone(name)
-    return Backbone(known.model, name, known.tokenizer, resolve_device())
+    return Backbone(known.model, name, known.tokenizer, resolve_device(), known.assumed)
 
 
 def _call(seconds: float, call: bytes) -> bytes:
