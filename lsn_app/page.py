@@ -15,7 +15,6 @@ from starlette.responses import FileResponse
 from starlette.routing import Route
 
 from lsn_app.detect import tab as detect
-from lsn_app.detect.opening import choose_opening
 from lsn_app.endpoints import check_mcp
 from lsn_app.evaluate import tab as evaluate
 from lsn_app.negation import tab as negation
@@ -25,7 +24,6 @@ from lsn_app.serving.metrics import Metrics
 from lsn_app.serving.requests import ZERO_SHOT
 from lsn_app.serving.store import Store
 from lsn_app.settings import Settings
-from lsn_app.shared.examples import load_examples
 from lsn_app.shared.shared import Shared, detector_choices
 from lsn_app.shared.theme import CSS_FILE, build_theme
 from lsn_app.shared.words import problem
@@ -79,10 +77,9 @@ def build_app(settings: Settings | None = None) -> GuardedBlocks:
         if notice:
             gr.HTML(problem(notice), elem_id="lsn-notice")
         owner = gr.State(None) if jobs is None else train.browser_token(jobs)
-        opening = choose_opening(store, load_examples())
         detector = gr.Dropdown(
             detector_choices(store),
-            value=opening.label if opening else ZERO_SHOT,
+            value=ZERO_SHOT,
             label="Detector",
             min_width=200,
             elem_id="lsn-detector",

@@ -6,20 +6,17 @@ import tempfile
 from collections.abc import Callable
 from html import escape
 from pathlib import Path
-from typing import Any
 
 import gradio as gr
-from gradio.data_classes import FileData
 from PIL import Image
 
 from lsn_app.detect.answer import DetectRequest
-from lsn_app.serving.photos import read_photo
-from lsn_app.serving.requests import DetectorRequest, Problem, open_detector, problem_at
+from lsn_app.serving.requests import Problem, open_detector, problem_at
 from lsn_app.serving.store import Store
 from lsn_app.shared import words
-from lsn_app.shared.components import Components, Event, EventOptions, Inputs, Updates, Values
+from lsn_app.shared.components import Components, Event, EventOptions, Inputs, Updates, UpdatesOrSkip, Values
 from lsn_app.shared.messages import plot_title
-from lsn_app.shared.photo_input import file_of
+from lsn_app.shared.turns import Turns
 from lsn_core import UserError
 from lsn_core.heatmaps.maps import HeatMaps
 from lsn_core.heatmaps.methods import DEFAULT_METHOD, METHODS
@@ -37,10 +34,11 @@ class HeatMapPanel:
     Args:
         asked: the components that decide which photo and which detector the maps are of, as `read` takes them.
         read: the request in their values.
+        turns: of the tab's photos.
     """
 
-    def __init__(self, store: Store, asked: Inputs, read: Callable[[Values], DetectRequest]) -> None:
-        self.store, self.read = store, read
+    def __init__(self, store: Store, asked: Inputs, read: Callable[[Values], DetectRequest], turns: Turns) -> None:
+        self.store, self.read, self.turns = store, read, turns
         with gr.Column(visible=False, elem_id="lsn-heatmaps") as self.box:
             plot_title(
                 "Where the answer comes from",
@@ -106,9 +104,12 @@ class HeatMapPanel:
         """Fills the panel after an event that changed photo, classes or detector; the verdict goes first."""
         return event.then(self.show, self.inputs, self.outputs, show_progress="hidden", **_PRIVATE)
 
-    def show(self, values: Values) -> Updates:
+    def show(self, values: Values, request: gr.Request) -> UpdatesOrSkip:
         """The maps, or why there are none; without a photo, nothing."""
-        request = self.read(values)
+        turn = self.turns.now(request.session_hash)
+        return turn.unless_over(self._show(self.read(values), values))
+
+    def _show(self, request: DetectRequest, values: Values) -> Updates:
         if request.photo is None:
             return {self.box: gr.update(visible=False)}
         try:
@@ -161,48 +162,3 @@ def legend(maps: HeatMaps) -> str:
         f'{escape(f"Colours from purple at {-maps.limit:.3g} over none at 0 to orange at {maps.limit:.3g}")}">'
         f"<span>{-maps.limit:.3g}</span><span class='lsn-ramp'></span><span>{maps.limit:.3g}</span></div>"
     )
-
-
-def build_endpoint(store: Store, default_classes: str) -> None:
-    """Adds the public endpoint `/heatmap`."""
-
-    def heatmap(
-        image: FileData,
-        classes: str = default_classes,
-        class_name: str = "",
-        method: str = DEFAULT_METHOD,
-        target: str = "prompts",
-    ) -> dict[str, Any]:
-        """Shows which places of a photo raise or lower the cosine to a class's zero-shot prompts.
-
-        Args:
-            image: the photo (JPEG, PNG, WebP, BMP, GIF or TIFF), uploaded here or as a data URL; no address is fetched.
-            classes: names of the known classes, separated by commas or line ends; at least two.
-            class_name: whose prompts; empty for the class that fits best.
-            method: grad-cam, grad-cam++, layer-cam, eigen-cam, legrad or clip-surgery.
-            target: prompts (positive and negative), difference (positive minus negative) or score.
-
-        Returns:
-            file, method, limit (largest absolute value), seen_box (left, top, right, bottom in pixels of the photo),
-            maps (each with label, value and grid, rows of numbers over the box), error (a sentence, else null).
-        """
-        path, name = file_of(image)
-        try:
-            detector, encoder = open_detector(store, DetectorRequest(classes, backbone=store.default))
-            maps, _ = encoder.explain(detector, read_photo(path, name), class_name or None, method, target)
-        except (Problem, UserError) as error:
-            return {"file": name, "method": method, "limit": None, "seen_box": None, "maps": [], "error": str(error)}
-        drawn = [
-            {"label": one.label, "value": one.value, "grid": values.tolist()}
-            for one, values in zip(maps.targets, maps.values, strict=True)
-        ]
-        return {
-            "file": name,
-            "method": maps.method,
-            "limit": maps.limit,
-            "seen_box": list(maps.box),
-            "maps": drawn,
-            "error": None,
-        }
-
-    gr.api(heatmap, api_name="heatmap", concurrency_id="model", concurrency_limit=2)

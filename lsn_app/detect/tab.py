@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import gradio as gr
-from gradio.data_classes import FileData
 
 from lsn_app.detect import words as detect_words
-from lsn_app.detect.answer import Answer, DetectRequest, ask, score_line
+from lsn_app.detect.answer import Answer, DetectRequest, ask
 from lsn_app.detect.batch_panel import BatchPanel
 from lsn_app.detect.calibration_panel import CalibrationPanel, CalibrationSet
 from lsn_app.detect.details_panel import DetailsPanel
-from lsn_app.detect.detector_choice import DEFAULT_CLASSES, DetectorChoice
-from lsn_app.detect.heatmap_panel import HeatMapPanel, build_endpoint
+from lsn_app.detect.detector_choice import DetectorChoice
+from lsn_app.detect.endpoints import build_endpoints
+from lsn_app.detect.heatmap_panel import HeatMapPanel
 from lsn_app.detect.link import read_link
 from lsn_app.detect.opening import choose_opening
 from lsn_app.serving.photos import Photo
@@ -25,6 +23,7 @@ from lsn_app.shared.examples import Example, load_examples
 from lsn_app.shared.messages import Messages, hidden_if_empty, tell
 from lsn_app.shared.photo_input import PhotoInput, file_of
 from lsn_app.shared.shared import Shared, detector_choices
+from lsn_app.shared.turns import Turn, Turns
 from lsn_core import UserError
 from lsn_core.calibration import DEFAULT_TPR
 
@@ -40,26 +39,8 @@ _TO_VERDICT = """() => {
 
 def build(shared: Shared) -> None:
     """Fills the tab and adds the public endpoints `/score` and `/heatmap`."""
-    store = shared.store
     _DetectTab(shared).connect()
-    build_endpoint(store, DEFAULT_CLASSES)
-
-    def score(image: FileData, classes: str = DEFAULT_CLASSES, tpr: float = 0.95) -> dict[str, Any]:
-        """Tells whether a photo shows one of the given classes, with the default backbone and zero-shot prompts.
-
-        Args:
-            image: the photo (JPEG, PNG, WebP, BMP, GIF or TIFF), uploaded here or as a data URL; no address is fetched.
-            classes: names of the known classes, separated by commas or line ends.
-            tpr: wanted true positive rate, between 0 and 1; of effect only for a calibrated detector.
-
-        Returns:
-            file, verdict ("ID" or "OOD"), score, threshold, calibrated, p_value, predicted_class, positive (class ->
-            cosine), negative (class -> cosines), score_name, evidence (part of the score -> how far it lies above that
-            of an image at the threshold), error (a sentence where there is no verdict, else null).
-        """
-        return score_line(store, *file_of(image), classes, tpr)
-
-    gr.api(score, api_name="score", concurrency_id="model", concurrency_limit=2)
+    build_endpoints(shared.store)
 
 
 class _DetectTab:
@@ -69,6 +50,9 @@ class _DetectTab:
         self.shared, self.store, self.page = shared, shared.store, shared.page
         self.opening = choose_opening(self.store, load_examples())
         first = None if self.opening is None else self.opening.answer
+        if self.opening is not None:
+            shared.detector.value = self.opening.label
+        self.turns = Turns()
         self.answer = gr.State(None)  # the Answer on the page, or None
         self.photo = PhotoInput("lsn", first=self.opening.example if self.opening else None)
         with gr.Row():
@@ -93,7 +77,7 @@ class _DetectTab:
             "calibration": self.calibration.message,
         }
         self.asked: Inputs = {*self.choice.inputs, self.tpr, self.calibration.state}
-        self.heat_maps = HeatMapPanel(self.store, {self.photo.state, *self.asked}, self._request)
+        self.heat_maps = HeatMapPanel(self.store, {self.photo.state, *self.asked}, self._request, self.turns)
         self.many = BatchPanel(self.store, self.photo.examples, self.asked, self._request, self.tpr, self.messages)
         self.photo.build_credits()
         names_alone = ("detector", ZERO_SHOT)
@@ -137,6 +121,7 @@ class _DetectTab:
             *self.messages.values(),
         ]
         everything = [*photo.outputs[:-1], *results]  # the photo's message is among the results
+        self.about_photo = {*everything} - {*calibration.outputs}
 
         def photo_event(event: Event) -> None:
             self.heat_maps.follow(event)
@@ -208,54 +193,71 @@ class _DetectTab:
         self.heat_maps.follow(opened)
         self.address.begin(opened)
 
-    def drop_photo(self) -> Updates:
+    def drop_photo(self, request: gr.Request) -> Updates:
         """The page without a photo."""
+        self.turns.begin(request.session_hash)
         return {**self._nothing(detect_words.empty_card()), **self._tell(None), **self.photo.drop()}
 
-    def take_photo(self, values: Values) -> Updates:
+    def take_photo(self, values: Values, request: gr.Request) -> UpdatesOrSkip:
         """A photo that was dropped or pasted in its place."""
-        return self._take_photo(*self.photo.upload(values[self.photo.image]), values)
+        turn = self.turns.begin(request.session_hash)
+        return self._take_photo(turn, *self.photo.upload(values[self.photo.image]), values)
 
-    def take_own(self, values: Values) -> Updates:
+    def take_own(self, values: Values, request: gr.Request) -> UpdatesOrSkip:
         """A photo that was chosen by the button."""
-        return self._take_photo(*self.photo.take(*file_of(values[self.photo.own])), values)
+        turn = self.turns.begin(request.session_hash)
+        return self._take_photo(turn, *self.photo.take(*file_of(values[self.photo.own])), values)
 
-    def pick_photo(self, event: gr.SelectData, values: Values) -> UpdatesOrSkip:
+    def pick_photo(self, event: gr.SelectData, values: Values, request: gr.Request) -> UpdatesOrSkip:
         """One of many photos, which was picked in their table."""
         batch = values[self.many.photos]
         if batch is None:
             return gr.skip()
+        turn = self.turns.begin(request.session_hash)
         try:
             taken = self.photo.take(*self.many.pick(batch, int(event.index)))
         except UserError as error:
             taken = None, self.photo.refuse(str(error))
-        return self._take_photo(*taken, values)
+        return self._take_photo(turn, *taken, values)
 
-    def _take_photo(self, photo: Photo | None, updates: Updates, values: Values) -> Updates:
+    def _take_photo(self, turn: Turn, photo: Photo | None, updates: Updates, values: Values) -> UpdatesOrSkip:
+        turn.photo = photo
         if photo is None:
-            return {**self._nothing(detect_words.failed_card()), **self._tell(None), **updates}
+            answer = {**self._nothing(detect_words.failed_card()), **self._tell(None), **updates}
+            return self._still(turn, answer)
         try:
-            return {**updates, **self._answered(ask(self.store, self._request({**values, self.photo.state: photo})))}
+            answer = {**updates, **self._answered(ask(self.store, self._request({**values, self.photo.state: photo})))}
         except Problem as problem:
             if problem.place == "photo":
                 updates = {**self.photo.drop(), self.photo.image: None}
-            return {**updates, **self._failed(problem)}
+            answer = {**updates, **self._failed(problem)}
+        return self._still(turn, answer)
 
-    def take_example(self, event: gr.SelectData, values: Values) -> Updates:
+    def take_example(self, event: gr.SelectData, values: Values, request: gr.Request) -> UpdatesOrSkip:
         """The example that was clicked."""
-        return self._take_example(self.photo.examples[int(event.index)], values)
+        turn = self.turns.begin(request.session_hash)
+        return self._still(turn, self._take_example(turn, self.photo.examples[int(event.index)], values))
 
-    def _take_example(self, example: Example, values: Values) -> Updates:
-        photo, updates = self.photo.example(example)
-        return {**updates, **self.ask_again({**values, self.photo.state: photo})}
+    def _take_example(self, turn: Turn, example: Example, values: Values) -> Updates:
+        turn.photo, updates = self.photo.example(example)
+        return {**updates, **self._ask({**values, self.photo.state: turn.photo})}
 
-    def open_link(self, request: gr.Request, values: Values) -> Updates:
-        """What a link asks for, see `read_link`; else the photo that the page opened with."""
-        choice = self.choice
+    def _still(self, turn: Turn, updates: Updates) -> UpdatesOrSkip:
+        """The updates, without those about a photo that a newer one has taken the place of."""
+        if turn.over:
+            updates = {part: update for part, update in updates.items() if part not in self.about_photo}
+        return updates or gr.skip()
+
+    def open_link(self, request: gr.Request, values: Values) -> UpdatesOrSkip:
+        """What a link asks for, see `read_link`; else the photo that the page opened with.
+
+        A photo that was given before this is answered stays.
+        """
+        choice, turn = self.choice, self.turns.opening(request.session_hash)
         choices = detector_choices(self.store, request.session_hash, values[self.shared.owner])
         updates: Updates = {choice.detector: gr.update(choices=choices)}
         if request.query_params.get("tab", "detect") != "detect":
-            return {**updates, **self.ask_again(values)}
+            return self._still(turn, {**updates, **self._ask(values)})
         examples = {example.path.name: example for example in self.photo.examples}
         link = read_link(request.query_params, {label for _, label in choices}, self.store.choices, examples)
         parts = {choice.classes: link.classes, choice.backbone: link.backbone, self.tpr: link.tpr}
@@ -265,23 +267,32 @@ class _DetectTab:
             asked[choice.detector] = link.label
         updates |= {part: value for part, value in asked.items() if part is not choice.detector}
         values = {**values, **asked}
-        answer = self._take_example(examples[link.example], values) if link.example else self.ask_again(values)
+        answer = self._take_example(turn, examples[link.example], values) if link.example else self._ask(values)
         if link.tpr is not None and self.tpr in answer:
             answer[self.tpr] = {**answer[self.tpr], "value": link.tpr}
         updates |= answer
         if link.wrong:
             updates[self.messages["model"]] = hidden_if_empty(words.problem(link.wrong))
-        return updates
+        return self._still(turn, updates)
 
-    def ask_typed(self, values: Values) -> Updates:
+    def ask_typed(self, values: Values, request: gr.Request) -> UpdatesOrSkip:
         """The answer with the classes as typed: by their names alone, where the chosen detector has others."""
         if not self.choice.is_edited(values[self.choice.classes], values[self.choice.detector]):
-            return self.ask_again(values)
-        answer = self.ask_again({**values, self.choice.detector: ZERO_SHOT})
-        return {**answer, self.choice.detector: ZERO_SHOT}
+            return self.ask_again(values, request)
+        turn = self.turns.now(request.session_hash)
+        answer = self._ask(self._newest(turn, {**values, self.choice.detector: ZERO_SHOT}))
+        return self._still(turn, {**answer, self.choice.detector: ZERO_SHOT})
 
-    def ask_again(self, values: Values) -> Updates:
+    def ask_again(self, values: Values, request: gr.Request) -> UpdatesOrSkip:
         """The answer about the photo at hand; without one, nothing changes, as one may just be on its way."""
+        turn = self.turns.now(request.session_hash)
+        return self._still(turn, self._ask(self._newest(turn, values)))
+
+    def _newest(self, turn: Turn, values: Values) -> Values:
+        """The values with the newest photo, of which the page may not know yet."""
+        return values if turn.photo is None else {**values, self.photo.state: turn.photo}
+
+    def _ask(self, values: Values) -> Updates:
         request = self._request(values)
         dropped = self.calibration.drop_unless_for(values[self.calibration.state], request.detector)
         if request.photo is None:
@@ -291,11 +302,18 @@ class _DetectTab:
         except Problem as problem:
             return {**dropped, **self._failed(problem)}
 
-    def calibrate(self, values: Values, progress: gr.Progress = gr.Progress()) -> Updates:  # noqa: B008
+    def calibrate(
+        self,
+        values: Values,
+        request: gr.Request,
+        progress: gr.Progress = gr.Progress(),  # noqa: B008
+    ) -> UpdatesOrSkip:
         """The answer with the calibration photos that were added or removed."""
+        turn = self.turns.now(request.session_hash)
         files = [file_of(item) for item in values[self.calibration.files] or ()]
         taken, updates = self.calibration.take(files, self._request(values).detector, progress)
-        return {**updates, **self.ask_again({**values, self.calibration.state: taken})}
+        answer = self._ask(self._newest(turn, {**values, self.calibration.state: taken}))
+        return self._still(turn, {**updates, **answer})
 
     def move_threshold(self, answer: Answer | None, tpr: float) -> UpdatesOrSkip:
         """The verdict at another wanted true positive rate; what does not depend on it stays."""

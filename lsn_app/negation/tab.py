@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 import gradio as gr
-from gradio.data_classes import FileData
 
 from lsn_app.negation import words as probe_words
-from lsn_app.negation.answer import NegationRequest, ask_negated, ask_texts, open_prompts, probe_line
+from lsn_app.negation.answer import NegationRequest, ask_negated, ask_texts, open_prompts
 from lsn_app.negation.batch_panel import SHARED, ManyPhotos
 from lsn_app.negation.choice_panel import DEFAULT_TEXTS, ChoicePanel
 from lsn_app.negation.contrast import choose_contrast
+from lsn_app.negation.endpoint import build_endpoint
 from lsn_app.negation.paper_figures import PRESETS, Preset, Round, play
 from lsn_app.negation.table_panel import DEFAULT_CLASSES, TablePanel
 from lsn_app.serving.photos import Photo
@@ -24,6 +23,7 @@ from lsn_app.shared.components import EventOptions, Updates, UpdatesOrSkip, Valu
 from lsn_app.shared.messages import Messages, heading, hidden_if_empty, tell
 from lsn_app.shared.photo_input import PhotoInput, file_of
 from lsn_app.shared.shared import Shared
+from lsn_app.shared.turns import Turn, Turns
 from lsn_core import UserError
 from lsn_core.negation import negation_table
 
@@ -33,23 +33,8 @@ _TABLE_PLACES: tuple[Place, ...] = ("classes", "model")
 
 def build(shared: Shared) -> None:
     """Fills the tab and adds the public endpoint `/probe`."""
-    store = shared.store
     _NegationTab(shared).connect()
-
-    def probe(image: FileData, texts: list[str]) -> dict[str, Any]:
-        """Has CLIP choose the text that describes a photo, such as one with and one without "not".
-
-        Args:
-            image: the photo (JPEG, PNG, WebP, BMP, GIF or TIFF), uploaded here or as a data URL; no address is fetched.
-            texts: two or more texts to choose from.
-
-        Returns:
-            file, texts, cosines and probabilities (at the model's own temperature) in the order of the texts, chosen
-            (the text that fits best), error (a sentence where there is no choice, else null).
-        """
-        return probe_line(store, *file_of(image), texts)
-
-    gr.api(probe, api_name="probe", concurrency_id="model", concurrency_limit=2)
+    build_endpoint(shared.store)
 
 
 class _NegationTab:
@@ -57,6 +42,7 @@ class _NegationTab:
 
     def __init__(self, shared: Shared) -> None:
         self.shared, self.store, self.page = shared, shared.store, shared.page
+        self.turns = Turns()
         gr.HTML(
             "<h2>Does CLIP understand “not”?</h2><p>It chooses the text that fits a photo better. Put a “not” into one "
             "of them, and see whether it still chooses right.</p>",
@@ -136,7 +122,7 @@ class _NegationTab:
         follow(self.photo.image.clear(self.drop_photo, None, everything, **SHARED))
         follow(self.photo.gallery.select(self.take_example, self.asked, everything, **SHARED))
         for button, preset in zip(self.choice.presets, PRESETS, strict=True):
-            pressed = button.click(partial(self.show_preset, preset), self.asked, everything, **SHARED)
+            pressed = button.click(self.showing(preset), self.asked, everything, **SHARED)
             self.address.follow(pressed, figure=str(preset.figure), text1=None, text2=None, shows=None, photo=None)
         linked = list(dict.fromkeys([*table.outputs, table.detector, *everything]))
         follow(self.choice.learning.click(self.show_learning, self.asked, linked, **SHARED))
@@ -166,10 +152,14 @@ class _NegationTab:
         self.address.begin(self.page.load(self.open_link, self.asked, linked, show_progress="hidden", **SHARED))
 
     def open_link(self, request: gr.Request, values: Values) -> UpdatesOrSkip:
-        """What a link asks for: `?tab=not&figure=3`, or `?tab=not&text1=...&text2=...&about=cat,dog&photo=cat.jpg`."""
+        """What a link asks for: `?tab=not&figure=3`, or `?tab=not&text1=...&text2=...&about=cat,dog&photo=cat.jpg`.
+
+        A photo that was given before this is answered stays, and what was asked about it.
+        """
+        turn = self.turns.opening(request.session_hash)
         query = {name: str(value)[:10_000] for name, value in request.query_params.items()}
         if preset := {str(preset.figure): preset for preset in PRESETS}.get(query.get("figure", "")):
-            return self.show_preset(preset, values)
+            return turn.unless_over(self._show_preset(preset, turn, values))
         if query.get("tab") != "not":
             return gr.skip()
         table = self.table
@@ -186,11 +176,15 @@ class _NegationTab:
         updates = wanted | table.choose(asked[table.detector], asked[table.backbone])
         updates[table.classes] = {**updates[table.classes], "value": asked[table.classes]}
         if example := self.photo.find(query.get("photo", "")):
-            updates |= self._with_photo(*self.photo.example(example), self._request(asked))
-        return updates
+            updates |= self._with_photo(turn, *self.photo.example(example), self._request(asked))
+        return turn.unless_over(updates)
 
-    def drop_photo(self) -> Updates:
+    def drop_photo(self, request: gr.Request) -> Updates:
         """The page without a photo."""
+        self.turns.begin(request.session_hash)
+        return self._without_photo()
+
+    def _without_photo(self) -> Updates:
         return {
             self.choice.card: probe_words.nothing_yet(),
             self.table.truth: "",
@@ -198,43 +192,57 @@ class _NegationTab:
             **self.photo.drop(),
         }
 
-    def take_photo(self, values: Values) -> Updates:
+    def take_photo(self, values: Values, request: gr.Request) -> UpdatesOrSkip:
         """An uploaded photo; what it shows is not known."""
-        return self._take_photo(*self.photo.upload(values[self.photo.image]), values)
+        turn = self.turns.begin(request.session_hash)
+        return self._take_photo(turn, *self.photo.upload(values[self.photo.image]), values)
 
-    def take_own(self, values: Values) -> Updates:
+    def take_own(self, values: Values, request: gr.Request) -> UpdatesOrSkip:
         """A photo that was chosen by the button; what it shows is not known."""
-        return self._take_photo(*self.photo.take(*file_of(values[self.photo.own])), values)
+        turn = self.turns.begin(request.session_hash)
+        return self._take_photo(turn, *self.photo.take(*file_of(values[self.photo.own])), values)
 
-    def _take_photo(self, photo: Photo | None, updates: Updates, values: Values) -> Updates:
+    def _take_photo(self, turn: Turn, photo: Photo | None, updates: Updates, values: Values) -> UpdatesOrSkip:
         if photo is None:
-            return {**self.drop_photo(), **updates}
+            return turn.unless_over({**self._without_photo(), **updates})
         request = self._request({**values, self.table.truth: ""})
         try:
             request.open_encoder(self.store).encode_photo(photo)
         except UserError as error:
-            return {**self.drop_photo(), **self.photo.refuse(str(error))}
+            return turn.unless_over({**self._without_photo(), **self.photo.refuse(str(error))})
         except Problem:
             pass  # the model cannot be had, which the answers below say
-        return {self.table.truth: "", **self._with_photo(photo, updates, request)}
+        return turn.unless_over({self.table.truth: "", **self._with_photo(turn, photo, updates, request)})
 
-    def take_example(self, event: gr.SelectData, values: Values) -> Updates:
+    def take_example(self, event: gr.SelectData, values: Values, request: gr.Request) -> UpdatesOrSkip:
         """The example that was clicked."""
+        turn = self.turns.begin(request.session_hash)
         example = self.photo.examples[int(event.index)]
-        request = self._request({**values, self.table.truth: example.label})
-        return {self.table.truth: example.label, **self._with_photo(*self.photo.example(example), request)}
+        asked = self._request({**values, self.table.truth: example.label})
+        updates = self._with_photo(turn, *self.photo.example(example), asked)
+        return turn.unless_over({self.table.truth: example.label, **updates})
 
-    def _with_photo(self, photo: Photo, updates: Updates, request: NegationRequest) -> Updates:
+    def _with_photo(self, turn: Turn, photo: Photo, updates: Updates, request: NegationRequest) -> Updates:
+        turn.photo = photo
         request = replace(request, photo=photo)
         return {**self._tabulated(request), **updates, **self._chosen(request)}
 
-    def show_preset(self, preset: Preset, values: Values) -> Updates:
-        """A figure of the paper: its photo, its texts, and what this model chooses."""
+    def showing(self, preset: Preset) -> Callable[..., UpdatesOrSkip]:
+        """Of an event: shows a figure of the paper, with its photo, its texts, and what this model chooses."""
+
+        def show(values: Values, request: gr.Request) -> UpdatesOrSkip:
+            turn = self.turns.begin(request.session_hash)
+            return turn.unless_over(self._show_preset(preset, turn, values))
+
+        return show
+
+    def _show_preset(self, preset: Preset, turn: Turn, values: Values) -> Updates:
         example = self.photo.find(preset.photo)
         if example is None:
             missing = Problem("photo", f"The example photo {preset.photo} is missing here.")
             return tell(self.messages, _CHOICE_PLACES, missing)
         photo, updates = self.photo.example(example)
+        turn.photo = photo
         request = replace(self._request({**values, self.table.truth: preset.truth}), photo=photo)
         updates = {self.table.truth: preset.truth, **self._tabulated(request), **updates}
         try:
@@ -251,8 +259,9 @@ class _NegationTab:
             self.messages["texts"]: hidden_if_empty(""),
         }
 
-    def show_learning(self, values: Values) -> Updates:
+    def show_learning(self, values: Values, request: gr.Request) -> UpdatesOrSkip:
         """The photo and the detector on which learning changes most."""
+        turn = self.turns.begin(request.session_hash)
         contrast = choose_contrast(self.store, self.photo.examples)
         if contrast is None:
             missing = Problem("photo", "There is no shipped detector here that knows one of the examples.")
@@ -260,18 +269,23 @@ class _NegationTab:
         table = self.table
         asked: Updates = {table.detector: contrast.label, table.truth: contrast.truth}
         updates = asked | table.choose(contrast.label, values[table.backbone])
-        request = self._request({**values, **asked})
-        updates |= self._with_photo(*self.photo.example(contrast.example), request)
-        return {**updates, self.choice.card: probe_words.contrast_card(contrast)}
+        updates |= self._with_photo(turn, *self.photo.example(contrast.example), self._request({**values, **asked}))
+        return turn.unless_over({**updates, self.choice.card: probe_words.contrast_card(contrast)})
 
-    def choose(self, values: Values) -> Updates:
+    def choose(self, values: Values, request: gr.Request) -> UpdatesOrSkip:
         """The model's choice between the two texts."""
-        return self._chosen(self._request(values))
+        turn, asked = self._asked(values, request)
+        return turn.unless_over(self._chosen(asked))
 
-    def choose_again(self, values: Values) -> UpdatesOrSkip:
+    def choose_again(self, values: Values, request: gr.Request) -> UpdatesOrSkip:
         """The choice of another model; without a photo, nothing changes."""
-        request = self._request(values)
-        return gr.skip() if request.photo is None else self._chosen(request)
+        turn, asked = self._asked(values, request)
+        return gr.skip() if asked.photo is None else turn.unless_over(self._chosen(asked))
+
+    def _asked(self, values: Values, request: gr.Request) -> tuple[Turn, NegationRequest]:
+        """The turn, and what is asked of its photo, of which the page may not know yet."""
+        turn, asked = self.turns.now(request.session_hash), self._request(values)
+        return turn, asked if turn.photo is None else replace(asked, photo=turn.photo)
 
     def _chosen(self, request: NegationRequest) -> Updates:
         def card(photo: Photo) -> str:
@@ -280,17 +294,17 @@ class _NegationTab:
 
         return self._choice(request.photo, card)
 
-    def negate(self, values: Values) -> Updates:
+    def negate(self, values: Values, request: gr.Request) -> UpdatesOrSkip:
         """The choice before and after "not" was put before the text that lost."""
-        request = self._request(values)
+        turn, asked = self._asked(values, request)
         updates: Updates = {}
 
         def compare(photo: Photo) -> str:
-            before, after = ask_negated(request.open_encoder(self.store), photo, request.texts)
+            before, after = ask_negated(asked.open_encoder(self.store), photo, asked.texts)
             updates.update(zip(self.choice.texts, after.texts, strict=True))
             return probe_words.compare_choices(before, after)
 
-        return self._choice(request.photo, compare) | updates
+        return turn.unless_over(self._choice(asked.photo, compare) | updates)
 
     def _choice(self, photo: Photo | None, card: Callable[[Photo], str]) -> Updates:
         try:
@@ -300,9 +314,10 @@ class _NegationTab:
         except Problem as problem:
             return {self.choice.card: probe_words.nothing_yet(), **tell(self.messages, _CHOICE_PLACES, problem)}
 
-    def tabulate(self, values: Values) -> Updates:
+    def tabulate(self, values: Values, request: gr.Request) -> UpdatesOrSkip:
         """The table of classes and wordings about a photo, beside that of the chosen detector."""
-        return self._tabulated(self._request(values))
+        turn, asked = self._asked(values, request)
+        return turn.unless_over(self._tabulated(asked))
 
     def _tabulated(self, request: NegationRequest) -> Updates:
         if request.photo is None:

@@ -77,6 +77,18 @@ def in_view(page: Page, selector: str) -> bool:
     return bool(box and size and box["y"] >= 0 and box["y"] + box["height"] <= size["height"])
 
 
+def test_a_photo_that_is_picked_while_the_page_opens_stays(browser: Browser, app_url: str) -> None:
+    page = browser.new_page()
+    page.goto(f"{app_url}/?example=zebra.jpg", wait_until="commit")
+    page.locator("#lsn-examples button").filter(has_text=re.compile(r"^\s*dog\s*$")).click()
+    page.wait_for_function("window.lsnLinkIsRead")
+    expect(page.locator("#lsn-credit")).to_contain_text("dog")
+    page.wait_for_timeout(1000)  # an answer that is still on its way
+    expect(page.locator("#lsn-credit")).to_contain_text("dog")
+    expect(page.locator("#lsn-verdict")).to_have_attribute("data-verdict", re.compile("ID|OOD"))
+    page.close()
+
+
 @pytest.mark.parametrize("size", [(1280, 900), (375, 740)])
 def test_the_page_opens_with_a_verdict_in_view(browser: Browser, app_url: str, size: tuple[int, int]) -> None:
     page = browser.new_page(viewport={"width": size[0], "height": size[1]})
