@@ -102,6 +102,12 @@ FILTERS.forEach(([kind, title]) => {
   filters.append(make("label", {}, choice, ` ${title} `, count));
 });
 
+const pictures = make("input", { type: "checkbox" });
+pictures.addEventListener("change", () => {
+  element.querySelector(".lsn-batch-scroll").classList.toggle("lsn-pictures", pictures.checked);
+});
+filters.append(make("label", { className: "lsn-as-pictures" }, pictures, " Large pictures"));
+
 function update() {
   const rows = props.value ?? [];
   if (rows.length !== lines.length) return; // the verdicts are on their way
@@ -119,9 +125,16 @@ watch("photos", build);
 watch("value", update);
 build();
 
-// Gradio takes dropped files but not dropped folders: those are opened here, and their files handed on.
+// Gradio takes dropped files but not dropped folders: those are opened here, and their files handed on. It takes a
+// file's name without its folders: here the name is the whole way, so that no two photos are called the same.
+const called = (file, path) => new File([file], path, { type: file.type, lastModified: file.lastModified });
+
 async function filesBelow(entry) {
-  if (entry.isFile) return entry.name.startsWith(".") ? [] : [await new Promise((done, fail) => entry.file(done, fail))];
+  if (entry.isFile) {
+    if (entry.name.startsWith(".")) return [];
+    const file = await new Promise((done, fail) => entry.file(done, fail));
+    return [called(file, entry.fullPath.replace(/^\//, ""))];
+  }
   const reader = entry.createReader(), found = [];
   for (;;) {
     const some = await new Promise((done, fail) => reader.readEntries(done, fail)); // at most a hundred at a time
@@ -130,17 +143,31 @@ async function filesBelow(entry) {
   }
 }
 
+function handOn(input, files) {
+  const basket = new DataTransfer();
+  for (const file of files) basket.items.add(file);
+  input.files = basket.files;
+  input.dispatchEvent(new Event("change", { bubbles: true }));
+}
+
 async function openFolders(event) {
   const input = event.target.closest("#lsn-batch-files")?.querySelector("input[type=file]");
   const entries = [...event.dataTransfer.items].map((item) => item.webkitGetAsEntry?.()).filter(Boolean);
   if (!input || !entries.some((entry) => entry.isDirectory)) return;
   event.preventDefault();
   event.stopPropagation();
-  const basket = new DataTransfer();
-  for (const entry of entries) for (const file of await filesBelow(entry)) basket.items.add(file);
-  input.files = basket.files;
-  input.dispatchEvent(new Event("change"));
+  const found = [];
+  for (const entry of entries) found.push(...await filesBelow(entry));
+  handOn(input, found);
 }
 
-// On the whole page, as the place for files may be drawn after this table.
+function nameByFolder(event) {
+  const input = event.target, files = [...(input.files ?? [])];
+  if (!files.some((file) => file.webkitRelativePath)) return; // those that were named here have none
+  event.stopImmediatePropagation();
+  handOn(input, files.map((file) => called(file, file.webkitRelativePath || file.name)));
+}
+
+// On the whole page, as the place for files may be drawn after this table; the folder's input is not within its button.
 document.addEventListener("drop", openFolders, true);
+document.addEventListener("change", nameByFolder, true);

@@ -7,7 +7,7 @@ import zipfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import torch
 
@@ -94,29 +94,26 @@ def write_unknown(answer: BatchAnswer, path: Path) -> int:
     Raises:
         UserError: one of them is no longer there.
     """
-    used: Counter[str] = Counter()
-    count = 0
+    images = answer.batch.images
+    unknown = [index for index, one in enumerate(answer.predictions) if one.verdict == "OOD"]
     with zipfile.ZipFile(path, "w") as archive:
-        for index, one in enumerate(answer.predictions):
-            if one.verdict != "OOD":
-                continue
-            name = PurePosixPath(answer.batch.images.names[index])
-            used[str(name)] += 1
-            if used[str(name)] > 1:
-                name = name.with_stem(f"{name.stem} ({used[str(name)]})")
-            archive.writestr(str(name), answer.batch.images.read(index))
-            count += 1
-    return count
+        for index in unknown:
+            archive.writestr(images.names[index], images.read(index))
+    return len(unknown)
 
 
 def summary(answer: BatchAnswer) -> str:
     """What came out, how far it can be trusted, and which files were no pictures, as HTML."""
     counts, total = Counter(one.verdict for one in answer.predictions), len(answer.predictions)
-    parts = [f"<b>{counts['ID']:,} of {total:,} {'photo' if total == 1 else 'photos'} taken as known</b>"]
+    parts = [f"<b>{counts['ID']:,} of {total:,} {'photo' if total == 1 else 'photos'} judged as known</b>"]
     parts.append(f"{counts['OOD']:,} as none of the classes")
     if counts[None]:
         parts.append(f"{counts[None]:,} could not be read")
     html = f'<p class="lsn-counted" role="status">{"; ".join(parts)}.</p>'
+    if answer.batch.given:
+        html += words.note(
+            f"Stopped: {answer.batch.given - total:,} of the {answer.batch.given:,} photos were not asked."
+        )
     html += words.note(_trust(answer.detector, answer.tpr))
     left_out = answer.batch.left_out
     if left_out:

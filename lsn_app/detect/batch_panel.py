@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import tempfile
+import threading
 from collections.abc import Callable, Sequence
 from html import escape
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
 from gradio.blocks import Block
@@ -16,13 +18,14 @@ from lsn_app.detect.batch import BatchAnswer, csv_link, predict_batch, rows, sum
 from lsn_app.detect.calibration_panel import HIGHEST, LOWEST
 from lsn_app.detect.plots import batch_histogram
 from lsn_app.serving.encoder import Encoder
+from lsn_app.serving.lru import LRU
 from lsn_app.serving.requests import Problem, open_detector, open_saved, problem_at
 from lsn_app.serving.store import Store
 from lsn_app.shared import words
 from lsn_app.shared.components import Components, Event, EventOptions, Inputs, Updates, UpdatesOrSkip, Values
 from lsn_app.shared.examples import Example
 from lsn_app.shared.messages import Messages, heading, hidden_if_empty, message, progress_bar, tell
-from lsn_app.shared.photo_input import file_of
+from lsn_app.shared.photo_input import file_in_folder
 from lsn_app.shared.uploads import MAX_PHOTOS, Batch, open_batch
 from lsn_core import UserError
 from lsn_core.calibration import DEFAULT_TPR
@@ -34,6 +37,8 @@ _TABLE = """
 <table><thead><tr></tr></thead><tbody></tbody></table><p class="lsn-none" hidden>No photo of this kind.</p></div>
 <p class="lsn-note">Click a photo to see it above with its reasons, and a column's name to sort by it.</p>
 """
+_SESSIONS = 256
+_COUNTED = gr.Progress()  # which Gradio fills in where it is a function's default
 # A slow model must not keep other visitors' single photos waiting, so batches wait for each other only.
 _SHARED: EventOptions = {"concurrency_id": "batch", "concurrency_limit": 4, "api_visibility": "private"}
 # After a moment, as the link is drawn anew.
@@ -81,6 +86,7 @@ class BatchPanel:
         messages: Messages,
     ) -> None:
         self.store, self.examples, self.asked, self.read, self.tpr = store, examples, asked, read, tpr
+        self.running = LRU(_SESSIONS)  # session -> what stops the batch that it began last
         self.photos = gr.State(None)
         self.state = gr.State(None)
         heading(
@@ -104,6 +110,7 @@ class BatchPanel:
                     visible=bool(examples),
                     elem_id="lsn-batch-examples",
                 )
+                self.stop = gr.Button("Stop", size="sm", interactive=False, elem_id="lsn-batch-stop")
         self.messages: Messages = {**messages, "batch": message("lsn-message-batch")}
         self.summary = gr.HTML(visible=False, elem_id="lsn-batch-summary")
         self.near = gr.Slider(
@@ -145,6 +152,14 @@ class BatchPanel:
             self.hand_off,
             self.messages["batch"],
         ]
+        gr.on(
+            [self.files.upload, self.files.delete, self.folder.upload, self.sample.click],
+            lambda: gr.update(interactive=True),
+            None,
+            self.stop,
+            queue=False,
+            api_visibility="private",
+        )
         for event, fn, given in (
             (self.files.upload, self.take, {self.files}),
             (self.files.delete, self.take, {self.files}),
@@ -153,6 +168,7 @@ class BatchPanel:
         ):
             uploaded = event(fn, given | self.asked, taken, preprocess=False, show_progress_on=self.files, **_SHARED)
             self.ask_after(uploaded)
+        self.stop.click(self.halt, None, self.stop, queue=False, api_visibility="private")
         self.files.clear(self.drop, None, taken, api_visibility="private")
         self.save.click(self.write, {self.photos, *self.asked}, self.link, **_SHARED).success(
             None, self.link, js=_SAVE, api_visibility="private"
@@ -168,8 +184,20 @@ class BatchPanel:
 
     def ask_after(self, event: Event) -> Event:
         """Asks about the photos at hand after an event that changed them or the question."""
-        outputs = [self.state, *self.moving, self.near, self.hand_off, self.tpr, *self.messages.values()]
-        return event.then(self.ask, {self.photos, *self.asked}, outputs, show_progress_on=self.summary, **_SHARED)
+        outputs = [self.state, *self.moving, self.near, self.hand_off, self.tpr, self.stop, *self.messages.values()]
+        begun = event.then(self.begin, self.photos, self.stop, queue=False, api_visibility="private")
+        return begun.then(self.ask, {self.photos, *self.asked}, outputs, show_progress_on=self.summary, **_SHARED)
+
+    def begin(self, batch: Batch | None) -> Any:
+        """The stop button, which can be pressed while there are photos to ask about."""
+        return gr.update(interactive=batch is not None)
+
+    def halt(self, request: gr.Request) -> Any:
+        """Has the session's batch end with the photos that it has reached."""
+        running: threading.Event | None = self.running.get(request.session_hash)
+        if running is not None:
+            running.set()
+        return gr.update(interactive=False)
 
     def drop(self, sentence: str = "") -> Updates:
         """No photos, and the reason where there is one."""
@@ -185,21 +213,23 @@ class BatchPanel:
             self.messages["batch"]: hidden_if_empty(sentence),
         }
 
-    def take(self, values: Values, progress: gr.Progress = gr.Progress()) -> Updates:  # noqa: B008
+    def take(self, values: Values, request: gr.Request, progress: gr.Progress = _COUNTED) -> Updates:
         """Reads and encodes uploaded photos."""
-        return self._take([file_of(item) for item in values[self.files] or ()], values, progress)
+        return self._take([file_in_folder(item) for item in values[self.files] or ()], values, request, progress)
 
-    def take_folder(self, values: Values, progress: gr.Progress = gr.Progress()) -> Updates:  # noqa: B008
+    def take_folder(self, values: Values, request: gr.Request, progress: gr.Progress = _COUNTED) -> Updates:
         """The photos of a folder; other files that were uploaded before make room."""
-        files = [file_of(item) for item in values[self.folder] or ()]
-        return {self.files: None, **self._take(files, values, progress)}
+        files = [file_in_folder(item) for item in values[self.folder] or ()]
+        return {self.files: None, **self._take(files, values, request, progress)}
 
-    def take_examples(self, values: Values, progress: gr.Progress = gr.Progress()) -> Updates:  # noqa: B008
+    def take_examples(self, values: Values, request: gr.Request, progress: gr.Progress = _COUNTED) -> Updates:
         """The examples as many photos."""
         files = [(str(example.path), example.path.name) for example in self.examples]
-        return {self.files: None, **self._take(files, values, progress)}
+        return {self.files: None, **self._take(files, values, request, progress)}
 
-    def _take(self, files: list[tuple[str, str]], values: Values, progress: gr.Progress) -> Updates:
+    def _take(
+        self, files: list[tuple[str, str]], values: Values, request: gr.Request, progress: gr.Progress
+    ) -> Updates:
         if not files:
             return self.drop()
         wanted = self.read(values).detector
@@ -207,28 +237,29 @@ class BatchPanel:
             batch = open_batch(files)
             with problem_at("batch"):
                 encoder = open_saved(self.store, wanted.label, wanted.backbone)[1]
-            self._encode(batch, encoder, progress)
+            self._encode(batch, encoder, request, progress)
         except Problem as problem:
             return self.drop(words.problem(str(problem)))
         batch.finish_thumbnails()
-        photos = [{"name": name, "thumb": batch.thumbnails.get(i)} for i, name in enumerate(batch.images.names)]
         return {
             self.photos: batch,
-            self.table: gr.update(photos=photos, value=[]),
+            self.table: gr.update(photos=_rows(batch), value=[]),
             self.messages["batch"]: hidden_if_empty(""),
         }
 
-    def ask(self, values: Values, progress: gr.Progress = gr.Progress()) -> UpdatesOrSkip:  # noqa: B008
+    def ask(self, values: Values, request: gr.Request, progress: gr.Progress = _COUNTED) -> Updates:
         """The verdicts on the photos at hand; without any, nothing."""
         batch: Batch | None = values[self.photos]
+        over: Updates = {self.stop: gr.update(interactive=False)}
         if batch is None:
-            return gr.skip()
+            return over
+        count = len(batch.images)
         try:
-            answer = self._answer(batch, self.read(values), progress)
+            answer = self._answer(batch, self.read(values), request, progress)
         except Problem as problem:
             hidden = gr.update(visible=False)
             note = words.note("No verdicts: something needs to be put right first, see above.")
-            return {
+            return over | {
                 self.state: None,
                 self.table: hidden,
                 self.histogram: hidden,
@@ -237,9 +268,12 @@ class BatchPanel:
                 **tell(self.messages, (problem.place,), problem),
             }
         calibrated = answer.detector.calibration is not None
-        return {
+        verdicts = self._verdicts(answer)
+        if len(batch.images) < count:  # it was stopped
+            verdicts[self.table] = {**verdicts[self.table], "photos": _rows(batch)}
+        return over | {
             self.state: answer.without_reasons(),
-            **self._verdicts(answer),
+            **verdicts,
             self.hand_off: gr.update(visible=True),
             self.tpr: gr.update(interactive=calibrated),
             self.near: gr.update(value=answer.tpr, visible=calibrated),
@@ -268,13 +302,13 @@ class BatchPanel:
         source = f"{escape(name)}, {index + 1} of {len(batch.images)}"
         return str(path), name, f"Photo: {source}. {way_here('Back to the table')}"
 
-    def write(self, values: Values, progress: gr.Progress = gr.Progress()) -> str:  # noqa: B008
+    def write(self, values: Values, request: gr.Request, progress: gr.Progress = _COUNTED) -> str:
         """The link to the CSV, which is made when it is asked for."""
         batch: Batch | None = values[self.photos]
         if batch is None:
             raise gr.Error("There are no photos to write about.", print_exception=False)
         try:
-            return csv_link(self._answer(batch, self.read(values), progress))
+            return csv_link(self._answer(batch, self.read(values), request, progress))
         except Problem as problem:
             raise gr.Error(str(problem), print_exception=False) from problem
 
@@ -287,15 +321,21 @@ class BatchPanel:
         path = Path(tempfile.mkdtemp(dir=self.files.GRADIO_CACHE)) / "none-of-the-classes.zip"
         try:
             if not write_unknown(answer.at(self.read(values).tpr), path):
-                raise gr.Error("Every photo is taken as known, so there is nothing to pack.", print_exception=False)
+                raise gr.Error("Every photo is judged as known, so there is nothing to pack.", print_exception=False)
         except UserError as error:
             raise gr.Error(str(error), print_exception=False) from error
         return str(path)
 
-    def _answer(self, batch: Batch, request: DetectRequest, progress: gr.Progress) -> BatchAnswer:
-        detector, encoder = open_detector(self.store, request.detector)
+    def _answer(self, batch: Batch, asked: DetectRequest, request: gr.Request, progress: gr.Progress) -> BatchAnswer:
+        detector, encoder = open_detector(self.store, asked.detector)
         with problem_at("batch"):
-            return predict_batch(batch, detector, self._encode(batch, encoder, progress), request.tpr)
+            return predict_batch(batch, detector, self._encode(batch, encoder, request, progress), asked.tpr)
 
-    def _encode(self, batch: Batch, encoder: Encoder, progress: gr.Progress) -> dict[int, Tensor]:
-        return batch.encode(encoder, progress_bar(progress, "Reading the photos"))
+    def _encode(self, batch: Batch, encoder: Encoder, request: gr.Request, progress: gr.Progress) -> dict[int, Tensor]:
+        stopping = threading.Event()
+        self.running.put(request.session_hash, stopping)
+        return batch.encode(encoder, progress_bar(progress, "Reading the photos"), stopping.is_set)
+
+
+def _rows(batch: Batch) -> list[dict[str, str | None]]:
+    return [{"name": name, "thumb": batch.thumbnails.get(i)} for i, name in enumerate(batch.images.names)]

@@ -19,6 +19,7 @@ from lsn_core.shipped import ASSETS_DIR
 
 _NO_BROWSER_FORMATS = (".tif", ".tiff")
 _PREVIEW = (1024, 1024)
+_MOST_FOLDERS = 12
 _STRIP_JS = ASSETS_DIR / "examples.js"
 
 
@@ -137,6 +138,19 @@ def _credit(example: Example) -> str:
 
 def file_of(payload: UploadedFile | FileData) -> tuple[str, str]:
     """Path and original name of an uploaded file, from Gradio's description of it."""
+    path, name = _named(payload)
+    return path, Path(name).name
+
+
+def file_in_folder(payload: UploadedFile | FileData) -> tuple[str, str]:
+    """Path and original name of an uploaded file, with the folders that it was in as far as the browser told them."""
+    path, name = _named(payload)
+    # security: the name comes from the visitor and goes into zips: no way up, no absolute path.
+    parts = [part for part in name.replace("\\", "/").split("/") if part.strip(". ")]
+    return path, "/".join(parts[-_MOST_FOLDERS:]) or Path(path).name
+
+
+def _named(payload: UploadedFile | FileData) -> tuple[str, str]:
     fields = payload if isinstance(payload, Mapping) else payload.model_dump()
     path = str(fields.get("path") or "")
-    return path, Path(str(fields.get("orig_name") or path)).name
+    return path, str(fields.get("orig_name") or Path(path).name)

@@ -8,7 +8,7 @@ import mimetypes
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import torch
 from PIL import Image
@@ -27,7 +27,8 @@ from lsn_core.jobs.storage.files import calling
 MAX_PHOTOS = 1000
 MAX_BYTES = 2**30
 ZIP_LIMITS = DataLimits(max_entries=4 * MAX_PHOTOS, max_total_bytes=MAX_BYTES)
-_THUMBNAIL = (64, 64)
+_THUMBNAIL = (160, 160)
+_AT_ONCE = 32  # photos between two looks at whether to stop
 MAX_IMAGES = 20_000  # of one evaluation
 MAX_SETS = 8
 _ARCHIVES = (".zip", ".parquet")
@@ -44,24 +45,54 @@ class Batch:
         left_out: names of files beside them that are no pictures.
         thumbnails: by index of the photo, as data links; none where it cannot be read.
         errors: by index, why a photo cannot be read.
+        given: how many photos there were before it was stopped; None where it was not.
     """
 
     images: ImageList
     left_out: list[str] = field(default_factory=list)
     thumbnails: dict[int, str] = field(default_factory=dict)
     errors: dict[int, str] = field(default_factory=dict)
+    given: int | None = None
 
-    def encode(self, encoder: Encoder, progress: Callable[[int, int], None] | None = None) -> dict[int, torch.Tensor]:
-        """Features, each of shape (1, D), by the index of their photo; from the cache where it has them."""
+    def encode(
+        self,
+        encoder: Encoder,
+        progress: Callable[[int, int], None] | None = None,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> dict[int, torch.Tensor]:
+        """Features, each of shape (1, D), by the index of their photo; from the cache where it has them.
+
+        Args:
+            progress: called with (photos done, photos in all).
+            stop: asked now and then; once it is True, the photos that were not reached are dropped.
+        """
         readable = [index for index in range(len(self.images)) if index not in self.errors]
+        features: dict[int, torch.Tensor] = {}
+        for start in range(0, len(readable), _AT_ONCE):
+            part = readable[start : start + _AT_ONCE]
+            if start and stop():
+                self._drop_from(part[0])
+                break
+            features |= self._encode(part, encoder)
+            if progress is not None:
+                progress(start + len(part), len(readable))
+        return features
+
+    def _encode(self, part: list[int], encoder: Encoder) -> dict[int, torch.Tensor]:
         encoded = encoder.encode_all(
-            self.images.subset(readable),
-            progress,
-            lambda i, picture: self.thumbnails.setdefault(readable[i], thumbnail(picture)),
+            self.images.subset(part),
+            on_picture=lambda i, picture: self.thumbnails.setdefault(part[i], thumbnail(picture)),
         )
         for i, (_, problem) in zip(encoded.left_out.tolist(), encoded.errors, strict=True):
-            self.errors[readable[i]] = problem
-        return {readable[i]: row[None] for i, row in zip(encoded.kept.tolist(), encoded.features, strict=True)}
+            self.errors[part[i]] = problem
+        return {part[i]: row[None] for i, row in zip(encoded.kept.tolist(), encoded.features, strict=True)}
+
+    def _drop_from(self, index: int) -> None:
+        self.given = self.given or len(self.images)
+        self.images = self.images.subset(range(index))
+        for kept in (self.thumbnails, self.errors):
+            for dropped in [other for other in kept if other >= index]:
+                del kept[dropped]
 
     def finish_thumbnails(self) -> None:
         """Makes those of photos whose features were cached, so that they were not decoded."""
@@ -86,7 +117,8 @@ def open_batch(files: Sequence[tuple[str, str]]) -> Batch:
     """The photos that uploaded files stand for.
 
     Args:
-        files: path and name of each: photos, the files of a folder, or zips of any layout.
+        files: path and name of each: photos, the files of a folder, or zips of any layout. Photos of one name are
+            numbered, so that no two of the batch are called the same.
 
     Raises:
         Problem: a zip cannot be read, there are no pictures, or too many.
@@ -103,12 +135,33 @@ def open_batch(files: Sequence[tuple[str, str]]) -> Batch:
         raise Problem("batch", "There are no pictures in what was given. Give photos, or a folder or zip of photos.")
     if len(pictures) > MAX_PHOTOS:
         raise Problem("batch", f"{len(pictures):,} photos were given; at most {MAX_PHOTOS:,} are taken. Give fewer.")
-    others = [name for name in everything.names if not _is_picture(name) and not is_clutter(name)]
-    return Batch(everything.subset(pictures), others)
+    others = [name for name in everything.names if not _is_picture(name) and not _is_clutter(name)]
+    images = everything.subset(pictures)
+    return Batch(replace(images, names=_numbered(images.names)), others)
+
+
+def _numbered(names: Sequence[str]) -> tuple[str, ...]:
+    used = set(names)
+    given: set[str] = set()
+    numbered = []
+    for name in names:
+        path, count, own = PurePosixPath(name), 1, name
+        while own in given or (count > 1 and own in used):
+            count += 1
+            own = str(path.with_stem(f"{path.stem} ({count})"))
+        given.add(own)
+        numbered.append(own)
+    return tuple(numbered)
+
+
+def _is_clutter(name: str) -> bool:
+    return any(is_clutter(part) for part in name.split("/"))
 
 
 def _is_picture(name: str) -> bool:
     # Formats that are not read here count too: whoever gives a HEIC photo is to be told so.
+    if _is_clutter(name):
+        return False
     return Path(name).suffix.lower() in IMAGE_SUFFIXES or str(mimetypes.guess_type(name)[0]).startswith("image/")
 
 

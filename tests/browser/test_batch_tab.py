@@ -60,9 +60,9 @@ def test_several_photos_give_a_table_to_sort_filter_pick_from_and_save(
         assert row[2:] == [one.predicted_class, f"{one.score:.4f}", "–"]
     assert table(page)[5][1].endswith("not readable") and table(page)[5][2].startswith("note.jpg: this is not an image")
     known = sum(one.verdict == "ID" for one in expected)
-    expect(page.locator("#lsn-batch-summary")).to_contain_text(f"{known} of 6 photos taken as known")
+    expect(page.locator("#lsn-batch-summary")).to_contain_text(f"{known} of 6 photos judged as known")
     pictures = page.locator("#lsn-batch tbody img")
-    assert [picture.evaluate("image => image.naturalWidth") for picture in pictures.all()] == [64] * 5 + [0]
+    assert [picture.evaluate("image => image.naturalWidth") for picture in pictures.all()] == [160] * 5 + [0]
 
     sort(page, "Score")
     scores = sorted(float(one.score or 0) for one in expected)
@@ -151,8 +151,8 @@ def test_a_zip_and_a_folder_are_taken_and_the_slider_moves_the_verdicts(
     with page.expect_file_chooser() as chooser:
         page.locator("#lsn-batch-folder").click()
     chooser.value.set_files(tmp_path / "photos")
-    expect(page.locator("#lsn-batch-summary")).to_contain_text("1 other file is no picture: labels.csv")
-    assert {row[0] for row in table(page)} == {f"{i}.png" for i in range(6)}
+    expect(page.locator("#lsn-batch-summary")).to_contain_text("1 other file is no picture: photos/inside/labels.csv")
+    assert {row[0] for row in table(page)} == {f"photos/inside/{i}.png" for i in range(6)}
     page.close()
 
 
@@ -226,3 +226,31 @@ def test_the_table_fits_a_phone(browser: Browser, app_url: str) -> None:
     wide, seen = page.locator(".lsn-batch-scroll").evaluate("box => [box.scrollWidth, box.clientWidth]")
     assert wide <= seen
     page.close()
+
+
+def test_a_running_batch_is_stopped_and_what_was_answered_stays(page: Page, tmp_path: Path) -> None:
+    stop = page.locator("#lsn-batch-stop")
+    expect(stop).to_be_disabled()
+    files = []
+    for i in range(400):  # all of them new to the server
+        files.append(tmp_path / f"{i}.png")
+        Image.new("RGB", (96, 96), (i % 256, i // 256, 7)).save(files[-1])
+    give(page, *files)
+    expect(stop).to_be_enabled()
+    page.wait_for_timeout(1000)
+    stop.click()
+    expect(page.locator("#lsn-batch-summary")).to_contain_text(re.compile(r"Stopped: \d+ of the 400 photos"))
+    expect(stop).to_be_disabled()
+    answered = int(re.findall(r"of ([\d,]+) photos judged", page.locator("#lsn-batch-summary").inner_text())[0])
+    expect(page.locator(ROWS)).to_have_count(answered)
+
+
+def test_the_table_can_be_seen_as_large_pictures(page: Page) -> None:
+    page.locator("#lsn-batch-examples").click()
+    expect(page.locator(ROWS)).to_have_count(16)
+    small = page.locator("#lsn-batch .lsn-thumb").first.bounding_box()
+    page.locator("#lsn-batch .lsn-as-pictures").click()
+    large = page.locator("#lsn-batch .lsn-thumb").first.bounding_box()
+    assert small and large and large["width"] > 1.3 * small["width"] >= 96
+    page.locator("#lsn-batch tbody button", has_text="cat.jpg").click()
+    expect(page.locator("#lsn-credit")).to_contain_text("cat.jpg")

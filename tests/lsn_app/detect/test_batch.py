@@ -19,6 +19,7 @@ from lsn_app.detect.batch import COLUMNS, BatchAnswer, csv_link, predict_batch, 
 from lsn_app.serving.encoder import Encoder
 from lsn_app.serving.lru import LRU
 from lsn_app.serving.requests import Problem
+from lsn_app.shared.photo_input import file_in_folder
 from lsn_app.shared.uploads import MAX_PHOTOS, Batch, open_batch
 from lsn_core import Backbone, Detector
 from lsn_core.data.collection import ImageList
@@ -104,7 +105,7 @@ def test_thumbnails_are_small_and_those_of_known_photos_are_made_too(
         assert set(batch.thumbnails) == {0, 1, 3}
         for link in batch.thumbnails.values():
             data = base64.b64decode(link.removeprefix("data:image/jpeg;base64,"))
-            assert max(Image.open(io.BytesIO(data)).size) <= 64 and len(data) < 4000
+            assert max(Image.open(io.BytesIO(data)).size) <= 160 and len(data) < 12_000
 
 
 def test_a_zip_of_any_layout_is_read_and_other_files_are_named(examples: Path, tmp_path: Path) -> None:
@@ -172,7 +173,7 @@ def test_the_summary_counts_and_says_how_far_to_trust(
         answer = predict_batch(batch, asked, features, 0.95)
         text = summary(answer)
         known = sum(one.verdict == "ID" for one in answer.predictions)
-        assert f"{known} of 4 photos taken as known" in text and "1 could not be read" in text and words in text
+        assert f"{known} of 4 photos judged as known" in text and "1 could not be read" in text and words in text
         assert "&lt;b&gt;.txt" in text and "<b>.txt" not in text
 
 
@@ -213,3 +214,32 @@ def test_the_unknown_photos_are_packed_under_their_names(
     with zipfile.ZipFile(tmp_path / "unknown.zip") as archive:
         assert archive.namelist() == ["dog.jpg", "zebra.jpg", "dog (2).jpg"]
         assert archive.read("zebra.jpg") == (examples / "zebra.jpg").read_bytes()
+
+
+def test_photos_keep_their_folders_and_no_two_have_one_name(examples: Path, tmp_path: Path) -> None:
+    path = str(examples / "dog.jpg")
+    given = ["trip/day 1/a.JPG", "trip/day 2/a.JPG", "a.JPG", "a.JPG", "a (2).JPG", "a.JPG", "trip/.hidden/a.JPG"]
+    batch = open_batch([file_in_folder({"path": path, "orig_name": name}) for name in given])
+    expected = ("trip/day 1/a.JPG", "trip/day 2/a.JPG", "a.JPG", "a (3).JPG", "a (2).JPG", "a (4).JPG")
+    assert batch.images.names == expected and batch.left_out == []
+
+
+@pytest.mark.parametrize(
+    ("told", "kept"),
+    [("../../etc/x.jpg", "etc/x.jpg"), ("/a/./b.jpg", "a/b.jpg"), ("C:\\..\\b.jpg", "C:/b.jpg"), ("..", "dog.jpg")],
+)
+def test_a_file_name_leads_nowhere_else(told: str, kept: str) -> None:
+    assert file_in_folder({"path": "/srv/dog.jpg", "orig_name": told}) == ("/srv/dog.jpg", kept)
+
+
+def test_a_stopped_batch_keeps_what_it_has_reached(
+    encoder: Encoder, tiny_backbone: Backbone, examples: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "note.jpg").write_text("no picture")
+    given = [*files(examples, "dog", "cat") * 20, (str(tmp_path / "note.jpg"), "note.jpg")]
+    batch, done = open_batch(given), list[int]()
+    features = batch.encode(encoder, lambda count, _: done.append(count), stop=lambda: bool(done))
+    assert done == [32] and list(features) == list(range(32)) and len(batch.images) == 32 and not batch.errors
+    answer = predict_batch(batch, Detector.zero_shot(tiny_backbone, ["dog", "cat"]), features, 0.95)
+    assert "Stopped: 9 of the 41 photos were not asked." in summary(answer)
+    assert len(batch.encode(encoder)) == 32
