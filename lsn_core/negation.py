@@ -15,7 +15,10 @@ from lsn_core.backbones.backbone import Backbone
 from lsn_core.class_names import check_class_names
 from lsn_core.detector.detector import Detector
 from lsn_core.errors import UserError
+from lsn_core.prompts.regions import ANCHOR, region_without
 from lsn_core.prompts.written import NEGATIONS, POSITIVE_TEMPLATE, fill
+
+REGION = f"no text: the region near “{ANCHOR}”, far from {{}}"
 
 _Text = tuple[int, int]  # (wording, class); wording 0 is the positive one
 
@@ -186,6 +189,22 @@ def written_prompts(
     features = backbone.encode_texts(texts).unflatten(0, (1 + len(negations), len(names)))
     config = {"method": "zero-shot", "positive_template": positive, "negative_templates": list(negations)}
     return Detector(backbone, names, features[0], features[1:], config=config)
+
+
+def region_prompts(backbone: Backbone, class_names: Sequence[str]) -> Detector:
+    """A negation that is no text but a region, see `region_without`, as a detector with one negative set.
+
+    Args:
+        class_names: C names.
+
+    Raises:
+        UserError: unusable class names, or a text too long for the text tower.
+    """
+    names = check_class_names(class_names)
+    *texts, anchor = backbone.encode_texts([*(fill(POSITIVE_TEMPLATE, name) for name in names), ANCHOR])
+    positive = torch.stack(texts)
+    config = {"method": "zero-shot", "positive_template": POSITIVE_TEMPLATE, "negative_templates": [REGION]}
+    return Detector(backbone, names, positive, region_without(anchor, positive)[None], config=config)
 
 
 def wordings(prompts: Detector) -> tuple[str, tuple[str, ...]]:

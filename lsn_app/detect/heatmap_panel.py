@@ -17,10 +17,10 @@ from lsn_app.shared import words
 from lsn_app.shared.components import Components, Event, EventOptions, Inputs, Updates, UpdatesOrSkip, Values
 from lsn_app.shared.messages import plot_title
 from lsn_app.shared.turns import Turns
-from lsn_core import UserError
+from lsn_core import Detector, UserError
 from lsn_core.heatmaps.maps import HeatMaps
 from lsn_core.heatmaps.methods import DEFAULT_METHOD, METHODS
-from lsn_core.heatmaps.overlay import DEFAULT_OPACITY, overlay, panel, reduce
+from lsn_core.heatmaps.overlay import DEFAULT_OPACITY, colour_words, overlay, panel, reduce
 
 PREDICTED = ""  # the class that fits best
 _KINDS = [("Each prompt", "prompts"), ("Positive minus negative", "difference"), ("The detector's score", "score")]
@@ -42,8 +42,7 @@ class HeatMapPanel:
         with gr.Column(visible=False, elem_id="lsn-heatmaps") as self.box:
             plot_title(
                 "Where the answer comes from",
-                "Places that raise the value of a prompt are orange, places that lower it purple, all maps on one "
-                "scale. A map shows what the model reacts to, which need not be where the thing is.",
+                "All maps have one scale. A map shows what the model reacts to, which need not be where the thing is.",
             )
             with gr.Row():
                 self.class_name = gr.Dropdown(
@@ -57,7 +56,7 @@ class HeatMapPanel:
                     _KINDS, value="prompts", label="Maps of", min_width=140, elem_id="lsn-heat-kind"
                 )
                 self.method = gr.Dropdown(
-                    list(METHODS),
+                    [(_title(name), name) for name in METHODS],
                     value=DEFAULT_METHOD,
                     label="Method",
                     min_width=140,
@@ -98,7 +97,16 @@ class HeatMapPanel:
     @property
     def outputs(self) -> Components:
         """The components that `show` updates."""
-        return [self.box, self.class_name, self.message, self.gallery, self.legend, self.download]
+        return [
+            self.box,
+            self.class_name,
+            self.kind,
+            self.method,
+            self.message,
+            self.gallery,
+            self.legend,
+            self.download,
+        ]
 
     def follow(self, event: Event) -> Event:
         """Fills the panel after an event that changed photo, classes or detector; the verdict goes first."""
@@ -120,16 +128,19 @@ class HeatMapPanel:
             return {self.box: gr.update(visible=False)}  # the verdict's place says what is wrong
         class_name = str(values[self.class_name])
         chosen = class_name if class_name in detector.class_names else PREDICTED
+        methods, kinds = encoder.heat_map_methods, _kinds(detector)
+        method = values[self.method] if values[self.method] in methods else methods[0]
+        kind = values[self.kind] if values[self.kind] in {name for _, name in kinds} else "prompts"
         updates: Updates = {
             self.box: gr.update(visible=True),
+            self.method: gr.update(choices=[(_title(name), name) for name in methods], value=method),
+            self.kind: gr.update(choices=kinds, value=kind),
             self.class_name: gr.update(
                 choices=[("the one that fits best", PREDICTED), *detector.class_names], value=chosen
             ),
         }
         try:
-            maps, picture = encoder.explain(
-                detector, request.photo, chosen or None, values[self.method], values[self.kind]
-            )
+            maps, picture = encoder.explain(detector, request.photo, chosen or None, method, kind)
         except UserError as error:
             nothing = {self.gallery: [], self.legend: "", self.download: gr.update(interactive=False)}
             return updates | nothing | {self.message: gr.update(value=words.problem(str(error)), visible=True)}
@@ -145,6 +156,14 @@ class HeatMapPanel:
         }
 
 
+def _title(method: str) -> str:
+    return method if METHODS[method].sees_text else f"{method} (one map for all texts)"
+
+
+def _kinds(detector: Detector) -> list[tuple[str, str]]:
+    return [kind for kind in _KINDS if kind[1] != "difference" or len(detector.negative)]
+
+
 def captioned(picture: Image.Image, maps: HeatMaps, opacity: float) -> list[tuple[Image.Image, str]]:
     """Each map over the photo, with its prompt and value."""
     reduced, small = reduce(picture, maps, _LARGEST)
@@ -156,7 +175,9 @@ def captioned(picture: Image.Image, maps: HeatMaps, opacity: float) -> list[tupl
 
 def legend(maps: HeatMaps) -> str:
     """The common scale and what the method does, as HTML."""
-    about = words.note(f"{maps.method}: {METHODS[maps.method].about}.")
+    method = METHODS[maps.method]
+    alike = "" if method.sees_text else " All maps are the same: this method does not look at the text."
+    about = words.note(f"{colour_words(maps)} {method.name}: {method.about}.{alike}")
     return about + (
         '<div class="lsn-legend" role="img" aria-label="'
         f'{escape(f"Colours from purple at {-maps.limit:.3g} over none at 0 to orange at {maps.limit:.3g}")}">'

@@ -6,7 +6,7 @@ import math
 from html import escape
 
 from lsn_app.detect.answer import Answer
-from lsn_app.shared.words import note, percent
+from lsn_app.shared.words import note, percent, signed
 from lsn_core import Prediction
 from lsn_core.calibration import Calibration
 from lsn_core.scores.registry import MATCH, NO, PHOTO, WORLD
@@ -152,12 +152,6 @@ def waterfall(answer: Answer) -> str:
     )
     axis = '<li class="lsn-step lsn-axis" aria-hidden="true"><span></span><span><b>threshold</b></span></li>'
     return f'<ul class="lsn-waterfall" style="--threshold:{-100 * low / width:.2f}%">{axis}{rows}</ul>'
-
-
-def signed(value: float) -> str:
-    """0.1234 -> '+0.12', -12.3 -> '−12': two significant digits."""
-    digits = max(0, 1 - math.floor(math.log10(abs(value)))) if value else 0
-    return f"{value:+.{min(digits, 9)}f}".replace("-", "−")
 
 
 def dropped_note(count: int) -> str:

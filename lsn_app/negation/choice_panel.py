@@ -18,7 +18,7 @@ class ChoicePanel:
         detectors: whether there are any, to show what learning changes.
 
     Attributes:
-        learning, presets: buttons, each for a case.
+        learning, maps, presets: buttons, each for a case.
         texts, ask_button, negate_button: what is asked.
         texts_message: where a mistake in the texts is told.
         card: the choice.
@@ -33,6 +33,13 @@ class ChoicePanel:
                 min_width=160,
                 visible=detectors,
                 elem_id="not-learning",
+            )
+            self.maps = gr.Button(
+                "Figure 2: where learned prompts react",
+                size="sm",
+                min_width=160,
+                visible=detectors,
+                elem_id="not-figure-2",
             )
             self.presets = [
                 gr.Button(

@@ -9,12 +9,13 @@ from functools import partial
 import gradio as gr
 
 from lsn_app.negation import words as probe_words
-from lsn_app.negation.answer import NegationRequest, ask_negated, ask_texts, open_prompts
+from lsn_app.negation.answer import NegationRequest, ask_negated, ask_texts
 from lsn_app.negation.batch_panel import SHARED, ManyPhotos
 from lsn_app.negation.choice_panel import DEFAULT_TEXTS, ChoicePanel
 from lsn_app.negation.contrast import choose_contrast
 from lsn_app.negation.endpoint import build_endpoint
 from lsn_app.negation.paper_figures import PRESETS, Preset, Round, play
+from lsn_app.negation.prompt_maps import map_prompts
 from lsn_app.negation.table_panel import DEFAULT_CLASSES, TablePanel
 from lsn_app.serving.photos import Photo
 from lsn_app.serving.requests import ZERO_SHOT, DetectorRequest, Place, Problem, problem_at
@@ -25,7 +26,6 @@ from lsn_app.shared.photo_input import PhotoInput, file_of
 from lsn_app.shared.shared import Shared
 from lsn_app.shared.turns import Turn, Turns
 from lsn_core import UserError
-from lsn_core.negation import negation_table
 
 _CHOICE_PLACES: tuple[Place, ...] = ("photo", "texts", "model")
 _TABLE_PLACES: tuple[Place, ...] = ("classes", "model")
@@ -104,15 +104,7 @@ class _NegationTab:
         table, many = self.table, self.many
         question = {self.photo.state, *self.asked}
         chosen = [self.choice.card, *(self.messages[place] for place in _CHOICE_PLACES)]
-        tables = [
-            table.marked,
-            table.written,
-            table.learned,
-            table.learned_column,
-            table.table_link,
-            *(self.messages[place] for place in _TABLE_PLACES),
-        ]
-        everything = list(dict.fromkeys([*self.photo.outputs, *self.choice.texts, table.truth, *chosen, *tables]))
+        everything = list(dict.fromkeys([*self.photo.outputs, *self.choice.texts, table.truth, *chosen, *table.filled]))
         # preprocess=False: Gradio's own would open the file with Pillow; open_image is to be the only one who does.
         follow = partial(self.address.follow, figure=None)
         uploaded = {self.photo.image, *self.asked}
@@ -126,6 +118,8 @@ class _NegationTab:
             self.address.follow(pressed, figure=str(preset.figure), text1=None, text2=None, shows=None, photo=None)
         linked = list(dict.fromkeys([*table.outputs, table.detector, *everything]))
         follow(self.choice.learning.click(self.show_learning, self.asked, linked, **SHARED))
+        mapped = self.choice.maps.click(self.show_maps, self.asked, linked, **SHARED)
+        self.address.follow(mapped, figure="2", text1=None, text2=None, shows=None, photo=None)
         asking = [self.choice.ask_button.click, *(text.submit for text in self.choice.texts)]
         follow(gr.on(asking, self.choose, question, chosen, trigger_mode="always_last", **SHARED))
         follow(self.choice.negate_button.click(self.negate, question, [*chosen, *self.choice.texts], **SHARED))
@@ -133,7 +127,7 @@ class _NegationTab:
         tabulating: EventOptions = {
             "fn": self.tabulate,
             "inputs": question,
-            "outputs": tables,
+            "outputs": table.filled,
             "show_progress_on": [table.written, table.learned],
             "trigger_mode": "always_last",
             **SHARED,
@@ -158,6 +152,8 @@ class _NegationTab:
         """
         turn = self.turns.opening(request.session_hash)
         query = {name: str(value)[:10_000] for name, value in request.query_params.items()}
+        if query.get("figure") == "2":
+            return turn.unless_over(self._show_learned(turn, values, maps=True))
         if preset := {str(preset.figure): preset for preset in PRESETS}.get(query.get("figure", "")):
             return turn.unless_over(self._show_preset(preset, turn, values))
         if query.get("tab") != "not":
@@ -188,7 +184,7 @@ class _NegationTab:
         return {
             self.choice.card: probe_words.nothing_yet(),
             self.table.truth: "",
-            **self._no_tables(None),
+            **self.table.empty(None),
             **self.photo.drop(),
         }
 
@@ -225,7 +221,7 @@ class _NegationTab:
     def _with_photo(self, turn: Turn, photo: Photo, updates: Updates, request: NegationRequest) -> Updates:
         turn.photo = photo
         request = replace(request, photo=photo)
-        return {**self._tabulated(request), **updates, **self._chosen(request)}
+        return {**self.table.fill(request), **updates, **self._chosen(request)}
 
     def showing(self, preset: Preset) -> Callable[..., UpdatesOrSkip]:
         """Of an event: shows a figure of the paper, with its photo, its texts, and what this model chooses."""
@@ -244,7 +240,7 @@ class _NegationTab:
         photo, updates = self.photo.example(example)
         turn.photo = photo
         request = replace(self._request({**values, self.table.truth: preset.truth}), photo=photo)
-        updates = {self.table.truth: preset.truth, **self._tabulated(request), **updates}
+        updates = {self.table.truth: preset.truth, **self.table.fill(request), **updates}
         try:
             encoder = request.open_encoder(self.store)
             with problem_at("photo"):
@@ -262,7 +258,20 @@ class _NegationTab:
     def show_learning(self, values: Values, request: gr.Request) -> UpdatesOrSkip:
         """The photo and the detector on which learning changes most."""
         turn = self.turns.begin(request.session_hash)
-        contrast = choose_contrast(self.store, self.photo.examples)
+        return turn.unless_over(self._show_learned(turn, values))
+
+    def show_maps(self, values: Values, request: gr.Request) -> UpdatesOrSkip:
+        """The same, and where the learned prompts react."""
+        turn = self.turns.begin(request.session_hash)
+        return turn.unless_over(self._show_learned(turn, values, maps=True))
+
+    def _show_learned(self, turn: Turn, values: Values, maps: bool = False) -> Updates:
+        try:
+            with problem_at("photo"):
+                drawn = map_prompts(self.store, self.photo.examples) if maps else None
+        except Problem as problem:
+            return tell(self.messages, _CHOICE_PLACES, problem)
+        contrast = drawn.contrast if drawn else choose_contrast(self.store, self.photo.examples)
         if contrast is None:
             missing = Problem("photo", "There is no shipped detector here that knows one of the examples.")
             return tell(self.messages, _CHOICE_PLACES, missing)
@@ -270,7 +279,8 @@ class _NegationTab:
         asked: Updates = {table.detector: contrast.label, table.truth: contrast.truth}
         updates = asked | table.choose(contrast.label, values[table.backbone])
         updates |= self._with_photo(turn, *self.photo.example(contrast.example), self._request({**values, **asked}))
-        return turn.unless_over({**updates, self.choice.card: probe_words.contrast_card(contrast)})
+        card = probe_words.maps_card(drawn) if drawn else probe_words.contrast_card(contrast)
+        return {**updates, self.choice.card: card}
 
     def choose(self, values: Values, request: gr.Request) -> UpdatesOrSkip:
         """The model's choice between the two texts."""
@@ -317,34 +327,4 @@ class _NegationTab:
     def tabulate(self, values: Values, request: gr.Request) -> UpdatesOrSkip:
         """The table of classes and wordings about a photo, beside that of the chosen detector."""
         turn, asked = self._asked(values, request)
-        return turn.unless_over(self._tabulated(asked))
-
-    def _tabulated(self, request: NegationRequest) -> Updates:
-        if request.photo is None:
-            return self._no_tables(None)
-        try:
-            written, learned, encoder = open_prompts(self.store, request.detector)
-            with problem_at("photo"):
-                feature = encoder.encode_photo(request.photo)
-        except Problem as problem:
-            return self._no_tables(problem)
-        tables = {"written": negation_table(written, feature, request.truth)}
-        if learned is not None:
-            # The same truth for both, so that the same texts are true.
-            tables["learned"] = negation_table(learned, feature, request.truth or tables["written"].truth)
-        table, label = self.table, request.detector.label
-        return {
-            table.marked: hidden_if_empty(probe_words.marked_for(tables["written"]) + probe_words.tally_note()),
-            table.written: hidden_if_empty(probe_words.both_tables(tables["written"], "Written by hand")),
-            table.learned: probe_words.both_tables(tables["learned"], f"Learned by {label}")
-            if "learned" in tables
-            else "",
-            table.learned_column: gr.update(visible="learned" in tables),
-            table.table_link: hidden_if_empty(probe_words.table_link(tables, request.photo.name)),
-            **tell(self.messages, _TABLE_PLACES),
-        }
-
-    def _no_tables(self, problem: Problem | None) -> Updates:
-        table, hidden = self.table, gr.update(visible=False)
-        blank = (table.marked, table.written, table.learned_column, table.table_link)
-        return {**dict.fromkeys(blank, hidden), **tell(self.messages, _TABLE_PLACES, problem)}
+        return turn.unless_over(self.table.fill(asked))

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import gradio as gr
 
-from lsn_app.serving.requests import ZERO_SHOT
+from lsn_app.negation import words as probe_words
+from lsn_app.negation.answer import NegationRequest, open_prompts
+from lsn_app.serving.requests import ZERO_SHOT, Place, Problem, problem_at
 from lsn_app.serving.store import Store
 from lsn_app.shared import words
 from lsn_app.shared.components import Components, Inputs, Updates, UpdatesOrSkip
-from lsn_app.shared.messages import Messages, hidden_if_empty, message
+from lsn_app.shared.messages import Messages, hidden_if_empty, message, tell
 from lsn_app.shared.shared import detector_choices
-from lsn_core import UserError
+from lsn_core import Backbone, UserError
+from lsn_core.negation import negation_table, region_prompts
 
+_PLACES: tuple[Place, ...] = ("classes", "model")
 _NONE = "None: written prompts only"
 DEFAULT_CLASSES = "cat, dog, elephant, flamingo, zebra"
 
@@ -82,6 +88,44 @@ class TablePanel:
     def outputs(self) -> Components:
         """The components that `choose` updates."""
         return [self.classes, self.own_classes, self.backbone, self.backbone_note]
+
+    @property
+    def filled(self) -> Components:
+        """The components that `fill` updates."""
+        tables = [self.marked, self.written, self.learned, self.learned_column, self.table_link]
+        return [*tables, *self.messages.values()]
+
+    def fill(self, request: NegationRequest) -> Updates:
+        """The table of classes and wordings about a photo, beside that of the chosen detector; empty without one."""
+        if request.photo is None:
+            return self.empty(None)
+        try:
+            written, learned, encoder = open_prompts(self.store, request.detector)
+            with problem_at("photo"):
+                feature = encoder.encode_photo(request.photo)
+        except Problem as problem:
+            return self.empty(problem)
+        tables = {"written": negation_table(written, feature, request.truth)}
+        regions = region_prompts(cast(Backbone, encoder), written.class_names)
+        no_text = negation_table(regions, feature, request.truth or tables["written"].truth)
+        by_hand = probe_words.both_tables(tables["written"], "Without training", no_text.tallies)
+        if learned is not None:
+            # The same truth for both, so that the same texts are true.
+            tables["learned"] = negation_table(learned, feature, request.truth or tables["written"].truth)
+        title = f"Learned by {request.detector.label}"
+        return {
+            self.marked: hidden_if_empty(probe_words.marked_for(tables["written"]) + probe_words.tally_note()),
+            self.written: hidden_if_empty(by_hand),
+            self.learned: probe_words.both_tables(tables["learned"], title) if "learned" in tables else "",
+            self.learned_column: gr.update(visible="learned" in tables),
+            self.table_link: hidden_if_empty(probe_words.table_link(tables, request.photo.name)),
+            **tell(self.messages, _PLACES),
+        }
+
+    def empty(self, problem: Problem | None) -> Updates:
+        """No tables, and the reason where there is one."""
+        blank = (self.marked, self.written, self.learned_column, self.table_link)
+        return {**dict.fromkeys(blank, gr.update(visible=False)), **tell(self.messages, _PLACES, problem)}
 
     def offer(self, owner: str | None, request: gr.Request) -> UpdatesOrSkip:
         """The detectors to choose from: also what this visitor uploaded and trained."""

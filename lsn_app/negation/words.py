@@ -8,8 +8,9 @@ from html import escape
 from lsn_app.negation.answer import Counts
 from lsn_app.negation.contrast import Contrast
 from lsn_app.negation.paper_figures import Preset, Round
+from lsn_app.negation.prompt_maps import PromptMaps
 from lsn_app.shared.csv_links import csv_text, download_link
-from lsn_app.shared.words import note, problem
+from lsn_app.shared.words import note, problem, signed
 from lsn_core.negation import Choice, NegationTable, Row, Tally
 
 MAX_ROWS = 60
@@ -49,6 +50,25 @@ def contrast_card(contrast: Contrast) -> str:
         f"<p>The photo shows: {escape(contrast.truth)}. Asked which class it is <i>not</i>, a prompt chooses between "
         f'“not {escape(contrast.truth)}” and the “not” of another class.</p><ul class="not-contrast">{lines}</ul>'
         "<p>All texts stand in the tables below.</p></section>"
+    )
+
+
+def maps_card(drawn: PromptMaps) -> str:
+    """The paper's Figure 2 on a photo that ships."""
+    figures = "".join(
+        f'<figure><img src="{one.picture}" alt=""><figcaption>{escape(one.label)}'
+        + ("" if one.likeness is None else f"<br><small>like the first by {signed(one.likeness)}</small>")
+        + "</figcaption></figure>"
+        for one in drawn.maps
+    )
+    where = (
+        "Orange raises the prompt’s value, purple lowers it. “Like the first”: correlation of two maps, from −1 to 1."
+    )
+    return (
+        '<section class="not-rounds" role="status" aria-live="polite"><h3>Figure 2: where learned prompts react</h3>'
+        f"<p>The photo shows: {escape(drawn.contrast.truth)}. In the paper the learned “no” of a class reacts to other "
+        f"places than its positive prompt. Below, those that {escape(drawn.contrast.label)} has learned.</p>"
+        f'<div class="not-maps">{figures}</div><p><small>{where} Method: {escape(drawn.method)}.</small></p></section>'
     )
 
 
@@ -93,9 +113,13 @@ def ranked_table(table: NegationTable, title: str) -> str:
     return _table(title, heads, rows, "not-ranked") + more
 
 
-def both_tables(table: NegationTable, title: str) -> str:
-    """How often each wording was chosen rightly, and below it all texts, as HTML."""
-    return tally_table(table.tallies, title) + ranked_table(table, f"{title}: all texts")
+def both_tables(table: NegationTable, title: str, more: Sequence[Tally] = ()) -> str:
+    """How often each wording was chosen rightly, and below it all texts, as HTML.
+
+    Args:
+        more: of negations that are no texts.
+    """
+    return tally_table([*table.tallies, *more], title) + ranked_table(table, f"{title}: all texts")
 
 
 def row_mark(row: Row) -> str:

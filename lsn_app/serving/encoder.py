@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from typing import Any, cast
 
 import numpy as np
@@ -21,6 +22,7 @@ from lsn_core.data.features import FeatureSet, extract_features
 from lsn_core.data.images import open_image
 from lsn_core.detector.prompts import FixedPrompts
 from lsn_core.heatmaps.maps import HeatMaps, explain
+from lsn_core.heatmaps.methods import fitting_methods
 
 _BATCH = 32
 _KEPT_PIXELS = 4_000_000  # of a picture that is kept beside its view, 4 bytes each; larger ones are opened anew
@@ -112,6 +114,12 @@ class Encoder:
             self._views.put(photo.sha256, (view, kept))
         return view, picture
 
+    @cached_property
+    def heat_map_methods(self) -> list[str]:
+        """Names of the heat-map methods that work on this image tower."""
+        with self._lock:
+            return accelerator.run(_methods_for, self.backbone)
+
     def explain(
         self, detector: Detector, photo: Photo, class_name: str | None, method: str, target: str
     ) -> tuple[HeatMaps, Image.Image]:
@@ -138,6 +146,10 @@ class Encoder:
     def zero_shot(self, class_names: Sequence[str]) -> Detector:
         """`Detector.zero_shot` with the texts taken from the cache."""
         return Detector.zero_shot(cast(Backbone, self), class_names)
+
+
+def _methods_for(backbone: Backbone) -> list[str]:
+    return fitting_methods(view_image(backbone, Image.new("RGB", (32, 32))))
 
 
 def _view_and_explain(detector: Detector, picture: Image.Image, *about: Any) -> HeatMaps:

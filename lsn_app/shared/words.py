@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from html import escape
 
@@ -58,3 +59,9 @@ def _card(kind: str, icon: str, title: str, sentences: list[str], mark: str = ""
         f'<span class="lsn-icon" aria-hidden="true">{icon}</span>'
         f"<div><h2>{escape(title)} {mark}</h2>{body}</div></section>"
     )
+
+
+def signed(value: float) -> str:
+    """0.1234 -> '+0.12', -12.3 -> '−12': two significant digits."""
+    digits = max(0, 1 - math.floor(math.log10(abs(value)))) if value else 0
+    return f"{value:+.{min(digits, 9)}f}".replace("-", "−")

@@ -77,11 +77,13 @@ class Method:
         name: as in `METHODS`.
         function: view, directions (N, D) and redundant direction (D,) -> maps (N, h, w).
         about: one line on what it is.
+        sees_text: whether a map depends on what is asked; else all maps of an image are the same.
     """
 
     name: str
     function: Callable[[View, Tensor, Tensor], Maps]
     about: str
+    sees_text: bool = True
 
 
 METHODS: dict[str, Method] = {
@@ -90,7 +92,12 @@ METHODS: dict[str, Method] = {
         Method("grad-cam", partial(_grad_cam, "GradCAM"), "activations by mean gradients (Selvaraju 2017)"),
         Method("grad-cam++", partial(_grad_cam, "GradCAMPlusPlus"), "by powers of gradients (Chattopadhay 2018)"),
         Method("layer-cam", partial(_grad_cam, "LayerCAM"), "activations by their own gradients (Jiang 2021)"),
-        Method("eigen-cam", _eigen_cam, "first principal component, the same for every prompt (Muhammad 2020)"),
+        Method(
+            "eigen-cam",
+            _eigen_cam,
+            "first principal component of the activations, which no text has a say in (Muhammad 2020)",
+            sees_text=False,
+        ),
         Method("legrad", _legrad, "gradient of the attention over the last layers (after Bousselham 2024)"),
         Method("clip-surgery", _surgery, "similarity of each place, what all classes share subtracted (after Li 2023)"),
     )

@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from lsn_core.errors import UserError
+from lsn_core.heatmaps.fonts import Font, drawable
 
 if TYPE_CHECKING:
     from lsn_core.heatmaps.maps import HeatMaps
@@ -88,6 +89,13 @@ def reduce(image: Image.Image, maps: HeatMaps, largest: int) -> tuple[Image.Imag
     return smaller, replace(maps, box=(left * x, top * y, right * x, bottom * y))
 
 
+def colour_words(maps: HeatMaps) -> str:
+    """What the two colours of these maps say, as a sentence."""
+    if (maps.values < 0).any():
+        return "Orange raises the value, purple lowers it."
+    return "Orange raises the value."
+
+
 def panel(image: Image.Image, maps: HeatMaps, opacity: float = DEFAULT_OPACITY, columns: int = 4) -> Image.Image:
     """All maps side by side, each under its label and its target's value, above the scale they share."""
     reduced, small = reduce(image, maps, 2 * _CELL)
@@ -101,16 +109,15 @@ def panel(image: Image.Image, maps: HeatMaps, opacity: float = DEFAULT_OPACITY, 
     font = ImageFont.load_default(14)
     for i, target in enumerate(maps.targets):
         x, y = _MARGIN + i % columns * cell[0], _MARGIN + i // columns * cell[1]
-        draw.text((x, y), _fit(draw, target.label, font), _INK, font)
+        label, fitting = drawable(target.label)
+        draw.text((x, y), _fit(draw, label, fitting), _INK, fitting)
         draw.text((x, y + _LINE), f"{target.value:.4f}", _INK, font)
         canvas.paste(overlay(reduced, small, i, opacity).resize((_CELL, height)), (x, y + 2 * _LINE))
     _draw_scale(canvas, maps, rows * cell[1] + _MARGIN, font)
     return canvas
 
 
-def _draw_scale(
-    canvas: Image.Image, maps: HeatMaps, y: int, font: ImageFont.FreeTypeFont | ImageFont.ImageFont
-) -> None:
+def _draw_scale(canvas: Image.Image, maps: HeatMaps, y: int, font: Font) -> None:
     low = -maps.limit if maps.signed else 0.0
     bar = np.linspace(low, maps.limit, _CELL)[None].repeat(_LINE - 4, axis=0)
     rgb, strength = colours(maps, bar)
@@ -119,12 +126,12 @@ def _draw_scale(
     draw = ImageDraw.Draw(canvas)
     draw.text((_MARGIN, y + _LINE), f"{low:.3g}", _INK, font)
     draw.text((_MARGIN + _CELL, y + _LINE), f"{maps.limit:.3g}", _INK, font, anchor="ra")
-    signs = "Orange raises the value, purple lowers it. " if maps.signed else ""
+    signs = f"{colour_words(maps)} " if maps.signed else ""
     draw.text((_MARGIN, y + 2 * _LINE), f"{signs}{maps.method}, one scale for all.", _INK, font)
     draw.text((_MARGIN, y + 3 * _LINE), "Where the answer comes from, not where the thing is.", _INK, font)
 
 
-def _fit(draw: ImageDraw.ImageDraw, text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
+def _fit(draw: ImageDraw.ImageDraw, text: str, font: Font) -> str:
     while draw.textlength(text, font) > _CELL and len(text) > 1:
         text = text[:-2] + "…"
     return text

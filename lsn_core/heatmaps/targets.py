@@ -78,7 +78,7 @@ def prompt_targets(prompts: ImagePrompts, class_name: str | None = None) -> list
     """
     positive, negative, c = prompts.positive, prompts.negative, prompts.find_class(class_name)
     name = prompts.detector.class_names[c]
-    wanted = [(f"{name}", positive[c]), *((_not(name, k, len(negative)), own[c]) for k, own in enumerate(negative))]
+    wanted = [(f"{name}", positive[c]), *((_not(prompts, name, k), own[c]) for k, own in enumerate(negative))]
     return [Target(label, text, float(text @ prompts.view.feature.cpu())) for label, text in wanted]
 
 
@@ -89,7 +89,7 @@ def difference_targets(prompts: ImagePrompts, class_name: str | None = None) -> 
     directions = [positive[c] - own[c] for own in negative]
     if not directions:
         raise UserError("This detector has no negative prompts to subtract. Ask for the prompts themselves.")
-    labels = [f"{name} minus {_not(name, k, len(negative))}" for k in range(len(negative))]
+    labels = [f"{name} minus {_not(prompts, name, k)}" for k in range(len(negative))]
     feature = prompts.view.feature.cpu()
     return [Target(label, u, float(u @ feature)) for label, u in zip(labels, directions, strict=True)]
 
@@ -113,5 +113,7 @@ TARGETS: dict[str, Callable[[ImagePrompts, str | None], list[Target]]] = {
 """What can be asked of a detector, by name."""
 
 
-def _not(name: str, k: int, sets: int) -> str:
-    return f"not {name}" if sets == 1 else f"not {name} ({k + 1})"
+def _not(prompts: ImagePrompts, name: str, k: int) -> str:
+    number = "" if len(prompts.negative) == 1 else f" ({k + 1})"
+    written = prompts.detector.config.get("method") == "zero-shot"
+    return f"not {name}{number}" if written else f"learned no to {name}{number}"

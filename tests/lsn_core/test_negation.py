@@ -12,7 +12,16 @@ from torch import Tensor
 
 from lsn_core import Backbone, Detector, UserError
 from lsn_core.data.images import open_image
-from lsn_core.negation import NegationTable, choose, count_not, negation_table, wordings, written_prompts
+from lsn_core.negation import (
+    REGION,
+    NegationTable,
+    choose,
+    count_not,
+    negation_table,
+    region_prompts,
+    wordings,
+    written_prompts,
+)
 from lsn_core.prompts.written import NEGATIONS, fill, negate
 
 NAMES = ("cat", "dog", "elephant")
@@ -176,6 +185,16 @@ def test_counts_of_many_photos(tiny_backbone: Backbone) -> None:
     unlabelled = count_not(prompts, images)
     assert [item.chose_not for item in unlabelled] == [3, 2] and unlabelled[0].wrong is None
     assert [item.chose_not for item in count_not(prompts, images[:0])] == [0, 0]
+
+
+def test_a_region_tells_which_class_it_is_not_where_written_negations_fail(embedded: Backbone, examples: Path) -> None:
+    names = ["cat", "dog", "elephant", "flamingo", "zebra"]
+    regions, written = region_prompts(embedded, names), written_prompts(embedded, names)
+    for name in names:
+        feature = embedded.encode_images([open_image(examples / f"{name}.jpg")])
+        (tally,) = negation_table(regions, feature, name).tallies
+        assert (tally.rivals, tally.rivals_wrong) == (4, 0) and tally.wording == REGION
+        assert negation_table(written, feature, name).tallies[0].rivals_wrong == 4
 
 
 def test_written_prompts_are_the_texts_themselves(tiny_backbone: Backbone) -> None:

@@ -18,7 +18,12 @@ def test_a_trained_detector_draws_its_positive_and_negative_prompts(examples: Pa
     )
     assert done.returncode == 0, done.stderr
     line = json.loads(done.stdout)
-    assert [one["label"] for one in line["maps"]] == ["church", "not church (1)", "not church (2)", "not church (3)"]
+    assert [one["label"] for one in line["maps"]] == [
+        "church",
+        "learned no to church (1)",
+        "learned no to church (2)",
+        "learned no to church (3)",
+    ]
     photo = Image.open(examples / "church.jpg")
     for one in line["maps"]:
         with Image.open(one["file"]) as drawn:

@@ -273,7 +273,7 @@ def test_a_class_has_its_positive_and_each_negative_prompt(detector: Detector, d
         F.normalize(torch.randn(3, 3, detector.backbone.dim), dim=-1),
     )
     targets = prompt_targets(ImagePrompts.of(three, dog_view))
-    assert [target.label for target in targets] == ["dog", "not dog (1)", "not dog (2)", "not dog (3)"]
+    assert [target.label for target in targets] == ["dog", *(f"learned no to dog ({k})" for k in (1, 2, 3))]
     positive, negative = three.cosines(dog_view.feature[None])
     wanted = torch.cat([positive[0, :1], negative[0, :, 0]])
     torch.testing.assert_close(torch.tensor([target.value for target in targets]), wanted)

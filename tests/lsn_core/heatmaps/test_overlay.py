@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageFont
 
 from lsn_core import UserError
+from lsn_core.heatmaps import fonts
 from lsn_core.heatmaps.maps import HeatMaps
 from lsn_core.heatmaps.overlay import overlay, panel
 from lsn_core.heatmaps.targets import Target
@@ -81,3 +82,16 @@ def test_a_panel_holds_all_maps(size: tuple[int, int]) -> None:
     four = panel(image, maps(*[corner()] * 4, box=(0.0, 0.0, *map(float, size))))
     assert four.width > one.width and four.height == one.height
     assert panel(image, maps(*[corner()] * 5, box=(0.0, 0.0, *map(float, size)))).height > four.height
+
+
+def test_letters_that_no_font_has_are_named_and_others_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("matplotlib.font_manager.findSystemFonts", list)
+    fonts._fonts.cache_clear()
+    fonts._font_for.cache_clear()
+    for text, shown in (("chien…", "chien…"), ("not собака", "not собака"), ("犬 (1)", "U+72AC  (1)")):
+        drawn, font = fonts.drawable(text)
+        assert drawn == shown
+        box = ImageFont.truetype(font.path, 14).getmask("\U0010fffe") if text[0] > "\xff" else None  # what is not there
+        assert box is None or all(bytes(font.getmask(letter)) != bytes(box) for letter in drawn if letter != " ")
+    fonts._fonts.cache_clear()
+    fonts._font_for.cache_clear()
