@@ -24,18 +24,17 @@ OOD_EXAMPLES, OOD_OWN, OOD_NONE = "the example photos", "my own photos", "nothin
 class TrainRequest:
     """What a job is to do.
 
-        Attributes:
-            data: the uploaded photos of the classes, a zip or Parquet file; None while there are none.
-            preset: name of the recipe.
-            shots: most photos of a class to use.
-            ood: what to measure against, _ARCHIVES = (".zip", ".parquet")
-    OOD_EXAMPLES, OOD_OWN or OOD_NONE.
-            ood_data: the uploaded files for OOD_OWN: photos, or one zip or Parquet file.
-            name: of the job; empty for that of the file.
-            method: coop or cocoop.
-            sets: K, negative prompts for each class.
-            seed: of all that is random.
-            backbone: its name.
+    Attributes:
+        data: the uploaded photos of the classes, a zip or Parquet file; None while there are none.
+        preset: name of the recipe.
+        shots: most photos of a class to use.
+        ood: what to measure against, OOD_EXAMPLES, OOD_OWN or OOD_NONE.
+        ood_data: the uploaded files for OOD_OWN: photos, or one zip or Parquet file.
+        name: of the job; empty for that of the file.
+        method: coop or cocoop.
+        sets: K, negative prompts for each class.
+        seed: of all that is random.
+        backbone: its name.
     """
 
     data: Path | None

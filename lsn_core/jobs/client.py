@@ -156,12 +156,16 @@ class Jobs:
         return self.registry.progress(job_id)
 
     def seconds_left(self, job: Job) -> float | None:
-        """About how long training will still take, at the pace of the last steps; None while that is not known."""
-        points = self.registry.progress(job.id)[-20:]
-        if job.state != TRAINING or len(points) < 2 or points[-1].step == points[0].step:
+        """About how long training will still take, see `pace`; None while that is not known."""
+        if job.state != TRAINING or not job.total:
             return None
-        pace = (points[-1].seconds - points[0].seconds) / (points[-1].step - points[0].step)
-        return max(0.0, pace * (job.total - job.step))
+        from lsn_core.jobs.pace import Plan, seconds_left
+        from lsn_core.training.config import TrainConfig
+
+        config = TrainConfig.from_dict(job.config)
+        images = sum(min(count, config.shots or count) for count in job.classes.values())
+        plan = Plan.of(config, round(images * (1 - config.calibration_share)), job.total)
+        return seconds_left(self.registry.progress(job.id), job.total, plan)
 
     def result(self, job_id: str, owner: str | None = None) -> Path:
         """The detector file of a job that is done. Raises UserError where there is none."""
