@@ -1,6 +1,7 @@
 """Takes the screenshots of the app's tabs, wide and narrow, light and dark: `python -m scripts.screenshots [TAB ...]`.
 
 With those of Detect comes the picture that previews of a link to the page show. Each file has at most 200 KB.
+`--clip` records the README's clip instead: a photo, its verdict, why, and what "not" means to CLIP.
 Starts `app.py` on a free port (or uses a running one, --url) and drives Chromium through Playwright.
 """
 
@@ -29,6 +30,7 @@ REPO = Path(__file__).resolve().parent.parent
 SIZES = {"wide": (1280, 900), "narrow": (375, 800)}
 PREVIEW, PREVIEW_SIZE = REPO / "assets" / "preview.png", (1200, 630)
 MAX_BYTES = 200_000
+CLIP_SIZE, MAX_CLIP_BYTES = (1000, 700), 3_000_000
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
 
 
@@ -41,6 +43,7 @@ def main() -> None:
     parser.add_argument(
         "--browser", default=shutil.which("chromium"), help="path of Chromium; default: Playwright's own"
     )
+    parser.add_argument("--clip", action="store_true", help="record the clip, and nothing else")
     options = parser.parse_args()
     if unknown := set(options.tabs) - set(TABS):
         parser.error(f"no tab is called {', '.join(sorted(unknown))}; there are {', '.join(TABS)}")
@@ -48,6 +51,9 @@ def main() -> None:
     with running_app(options.url) as url, sync_playwright() as playwright:
         # One context: a job that was done for one picture is there for the next.
         context = playwright.chromium.launch(executable_path=options.browser, args=FLAGS).new_context()
+        if options.clip:
+            record(context, url, options.out / "clip.gif")
+            return
         for name in options.tabs or TABS:
             for size, viewport in SIZES.items():
                 for theme in ("light", "dark"):
@@ -124,6 +130,57 @@ def shrink(png: bytes, path: Path) -> None:
         if path.stat().st_size <= MAX_BYTES:
             return
     raise SystemExit(f"{path.name} is larger than {MAX_BYTES:,} bytes even with few colours.")
+
+
+def record(context: BrowserContext, url: str, path: Path) -> None:
+    """A clip of a photo's way to its verdict, the reasons and the negations, as a GIF of some seconds."""
+    page = context.new_page()
+    page.set_viewport_size({"width": CLIP_SIZE[0], "height": CLIP_SIZE[1]})
+    page.set_default_timeout(300_000)
+    page.goto(f"{url}/?__theme=light")
+    detect(page)
+    frames: list[tuple[bytes, int]] = []
+
+    def show(milliseconds: int) -> None:
+        page.wait_for_timeout(600)  # animations
+        frames.append((page.screenshot(), milliseconds))
+
+    def pick(name: str) -> None:
+        button = page.locator("#lsn-examples button").filter(has_text=name)
+        button.focus()
+        show(700)
+        button.click()
+        page.wait_for_function("name => document.querySelector('#lsn-credit')?.textContent.includes(name)", arg=name)
+        page.wait_for_timeout(1500)
+
+    show(1800)
+    for name in ("elephant", "butterfly"):
+        pick(name)
+        show(2000)
+    page.locator("#lsn-why").scroll_into_view_if_needed()
+    show(2200)
+    page.get_by_role("tab", name="CLIP and").click()
+    show(1000)
+    page.locator("#not-learning").click()
+    page.wait_for_selector("#not-learned table")
+    page.locator("#not-choice").scroll_into_view_if_needed()
+    show(2600)
+    page.locator("#not-figure-2").click()
+    page.wait_for_selector("#not-choice figure img")
+    show(2600)
+    page.close()
+    write_clip(frames, path)
+    print(path)
+
+
+def write_clip(frames: list[tuple[bytes, int]], path: Path) -> None:
+    """Writes frames and how long each is shown, in milliseconds, as a GIF that begins anew at its end."""
+    pictures = [Image.open(io.BytesIO(png)).convert("RGB") for png, _ in frames]
+    pictures = [picture.quantize(128, dither=Image.Dither.NONE) for picture in pictures]
+    durations = [milliseconds for _, milliseconds in frames]
+    pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=durations, loop=0, optimize=True)
+    if path.stat().st_size > MAX_CLIP_BYTES:
+        raise SystemExit(f"{path.name} is larger than {MAX_CLIP_BYTES:,} bytes.")
 
 
 def detect(page: Page) -> None:

@@ -11,12 +11,12 @@ from lsn_core import Prediction
 from lsn_core.calibration import Calibration
 from lsn_core.scores.registry import MATCH, NO, PHOTO, WORLD
 
-# Part of a score -> what it says for and against a known class.
+# Part of a score -> what it says for a known class, and against it: where it decides, and where the others outweigh it.
 _TERMS = {
-    MATCH: ("Fits “{}”", "Fits “{}” too little"),
-    NO: ("The learned “no” does not object", "The learned “no” objects"),
-    WORLD: ("Resembles little else", "Resembles other things more"),
-    PHOTO: ("Near the training photos", "Far from the training photos"),
+    MATCH: ("Fits “{}”", "Fits “{}” too little", "Fits “{}” only loosely"),
+    NO: ("The learned “no” does not object", "The learned “no” objects", "The learned “no” objects, but too little"),
+    WORLD: ("Resembles little else", "Resembles other things more", "Resembles other things, too"),
+    PHOTO: ("Near the training photos", "Far from the training photos", "Not very near the training photos"),
 }
 _WORTH_A_WORD = 0.1  # of the part that weighs most
 _YET = {
@@ -25,7 +25,11 @@ _YET = {
     WORLD: "although it resembles other things, too",
     PHOTO: "although it is far from the training photos",
 }
-_WRITTEN_NO = ("The written “not” does not object", "The written “not” objects")
+_WRITTEN_NO = (
+    "The written “not” does not object",
+    "The written “not” objects",
+    "The written “not” objects, but too little",
+)
 
 
 def headline(prediction: Prediction) -> str:
@@ -137,7 +141,8 @@ def waterfall(answer: Answer) -> str:
     steps, position = [], 0.0
     for term, value in prediction.evidence.items():
         titles = _WRITTEN_NO if term == NO and written else _TERMS[term]
-        title = titles[value < 0].format(prediction.predicted_class)
+        against = 2 if prediction.verdict == "ID" else 1
+        title = titles[against if value < 0 else 0].format(prediction.predicted_class)
         steps.append((title, position, position + value, value, ""))
         position += value
     side = "above" if prediction.verdict == "ID" else "below"

@@ -11,6 +11,7 @@ from lsn_app.shared import words
 from lsn_app.shared.components import Inputs, Values
 from lsn_app.train.answer import OOD_EXAMPLES, OOD_NONE, OOD_OWN, TrainRequest
 from lsn_app.train.sample_sets import SAMPLES
+from lsn_app.train.words import recipe_choices
 from lsn_core.training.config import METHODS
 
 LAYOUT = (
@@ -40,11 +41,7 @@ class StepsPanel:
         self.contents = gr.HTML(words.note("Upload the photos first."), elem_id="lsn-train-found")
         gr.HTML('<h3 class="lsn-heading">3. How to train</h3>')
         self.preset = gr.Radio(
-            [
-                ("fast (minutes)", "fast"),
-                ("as the paper prints it (hours)", "paper"),
-                ("as the authors' code does it (hours)", "reference"),
-            ],
+            recipe_choices([] if store.jobs is None else store.jobs.list()),
             value="fast",
             label="Recipe",
             elem_id="lsn-train-preset",

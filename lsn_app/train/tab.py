@@ -121,6 +121,7 @@ class _TrainTab:
         ]
         self.page.load(self.greet, self.owner, self.owner, **_QUICK).then(self.refresh, asked, view, **_QUICK)
         self.timer.tick(self.refresh, asked, view, **_QUICK)
+        self.shared.tab.select(self.name_recipes, None, steps.preset, **_QUICK)
         self.mine.input(self.refresh, asked, view, **_QUICK)
         gr.on(
             [steps.data.change, steps.shots.release],
@@ -160,6 +161,10 @@ class _TrainTab:
         self.use.click(
             self.use_in_detect, [self.owner, self.mine], [self.detector, self.tabs, self.job_message], **_SLOW
         )
+
+    def name_recipes(self) -> Any:
+        """The recipes, with how long the last job by each took on this machine."""
+        return gr.update(choices=job_cards.recipe_choices(self.jobs.list()))
 
     def greet(self, owner: str | None) -> str:
         """The browser's token; a new one where it has none."""

@@ -12,6 +12,11 @@ from lsn_core.jobs import Job
 from lsn_core.jobs.inspection import Inspection
 
 _ROWS = 12
+_RECIPES = (
+    ("fast", "fast", "minutes"),
+    ("paper", "as the paper prints it", "hours"),
+    ("reference", "as the authors' code does it", "hours"),
+)
 _FEW = 100
 _HEADLINES = {
     "queued": ("⏳", "Waiting for its turn"),
@@ -23,6 +28,23 @@ _HEADLINES = {
     "failed": ("✕", "Failed"),
     "interrupted": ("…", "Interrupted; it goes on by itself as soon as there is a worker"),
 }
+
+
+def recipe_choices(jobs: Sequence[Job]) -> list[tuple[str, str]]:
+    """Title and name of each recipe, with how long the last job by it took on this machine, or how long it may take.
+
+    Args:
+        jobs: all there are, newest first.
+    """
+    choices = []
+    for name, title, usual in _RECIPES:
+        last = next((job for job in jobs if job.state == "done" and job.config.get("preset") == name), None)
+        took = usual
+        if last is not None:
+            count = len(last.classes)
+            took = f"{duration(last.seconds)} here, for the last job, of {count} class{'' if count == 1 else 'es'}"
+        choices.append((f"{title} ({took})", name))
+    return choices
 
 
 def contents_card(name: str, contents: Inspection, shots: int, calibration_share: float) -> str:

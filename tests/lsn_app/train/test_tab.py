@@ -12,7 +12,7 @@ from lsn_app.shared.uploads import open_others
 from lsn_app.train.answer import together
 from lsn_app.train.plots import training_curves
 from lsn_app.train.tab import _token
-from lsn_app.train.words import contents_card, duration, is_worse, job_card, job_label, ood_note
+from lsn_app.train.words import contents_card, duration, is_worse, job_card, job_label, ood_note, recipe_choices
 from lsn_core import Backbone, Detector, UserError
 from lsn_core.jobs import Job, Point
 from lsn_core.jobs.inspection import Inspection, inspect
@@ -131,3 +131,11 @@ def test_a_visitors_detector_is_known_by_its_label_alone(tiny_backbone: Backbone
 def test_nobody_passes_for_the_administrator(owner: object) -> None:
     with pytest.raises(UserError, match="keeps no data"):
         _token(owner)
+
+
+def test_recipes_are_named_by_how_long_the_last_job_took_here() -> None:
+    done = replace(JOB, state="done", config={"preset": "fast"}, seconds=190.0)
+    others = [replace(done, state="failed", seconds=1.0), done, replace(done, seconds=9.0)]
+    titles = dict((name, title) for title, name in recipe_choices(others))
+    assert titles["fast"] == "fast (3 min here, for the last job, of 1 class)"
+    assert titles["paper"].endswith("(hours)")
