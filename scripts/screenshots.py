@@ -30,7 +30,7 @@ REPO = Path(__file__).resolve().parent.parent
 SIZES = {"wide": (1280, 900), "narrow": (375, 800)}
 PREVIEW, PREVIEW_SIZE = REPO / "assets" / "preview.png", (1200, 630)
 MAX_BYTES = 200_000
-CLIP_SIZE, MAX_CLIP_BYTES = (1000, 700), 3_000_000
+CLIP_WIDTH, MAX_CLIP_BYTES = 960, 3_000_000
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
 
 
@@ -135,7 +135,7 @@ def shrink(png: bytes, path: Path) -> None:
 def record(context: BrowserContext, url: str, path: Path) -> None:
     """A clip of a photo's way to its verdict, the reasons and the negations, as a GIF of some seconds."""
     page = context.new_page()
-    page.set_viewport_size({"width": CLIP_SIZE[0], "height": CLIP_SIZE[1]})
+    page.set_viewport_size(dict(zip(("width", "height"), SIZES["wide"], strict=True)))
     page.set_default_timeout(300_000)
     page.goto(f"{url}/?__theme=light")
     detect(page)
@@ -152,22 +152,27 @@ def record(context: BrowserContext, url: str, path: Path) -> None:
         button.click()
         page.wait_for_function("name => document.querySelector('#lsn-credit')?.textContent.includes(name)", arg=name)
         page.wait_for_timeout(1500)
+        page.evaluate("window.scrollTo(0, 0)")
 
-    show(1800)
-    for name in ("elephant", "butterfly"):
+    def to(selector: str) -> None:
+        page.locator(selector).evaluate("part => part.scrollIntoView({block: 'center'})")
+
+    show(2000)
+    for name in ("elephant", "zebra"):
         pick(name)
-        show(2000)
-    page.locator("#lsn-why").scroll_into_view_if_needed()
+        show(2200)
+    to("#lsn-heat-maps")
+    page.wait_for_function("document.querySelector('#lsn-heat-maps img')?.naturalWidth > 0")
     show(2200)
+    page.evaluate("window.scrollTo(0, 0)")
     page.get_by_role("tab", name="CLIP and").click()
     show(1000)
-    page.locator("#not-learning").click()
-    page.wait_for_selector("#not-learned table")
-    page.locator("#not-choice").scroll_into_view_if_needed()
-    show(2600)
-    page.locator("#not-figure-2").click()
-    page.wait_for_selector("#not-choice figure img")
-    show(2600)
+    for button, answer in (("#not-learning", "#not-choice .not-contrast"), ("#not-figure-2", "#not-choice figure img")):
+        page.locator(button).click()
+        page.wait_for_selector(answer)
+        to("#not-choice")
+        show(2800)
+        page.evaluate("window.scrollTo(0, 0)")
     page.close()
     write_clip(frames, path)
     print(path)
@@ -176,7 +181,8 @@ def record(context: BrowserContext, url: str, path: Path) -> None:
 def write_clip(frames: list[tuple[bytes, int]], path: Path) -> None:
     """Writes frames and how long each is shown, in milliseconds, as a GIF that begins anew at its end."""
     pictures = [Image.open(io.BytesIO(png)).convert("RGB") for png, _ in frames]
-    pictures = [picture.quantize(128, dither=Image.Dither.NONE) for picture in pictures]
+    size = (CLIP_WIDTH, round(CLIP_WIDTH * pictures[0].height / pictures[0].width))
+    pictures = [picture.resize(size).quantize(128, dither=Image.Dither.NONE) for picture in pictures]
     durations = [milliseconds for _, milliseconds in frames]
     pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=durations, loop=0, optimize=True)
     if path.stat().st_size > MAX_CLIP_BYTES:

@@ -229,7 +229,8 @@ def tally_note() -> str:
     """What the two columns of `tally_table` mean, as HTML."""
     return note(
         "“Is it, or is it not?” sets each “not” text against the positive text of its class. “Which is it not?” sets "
-        "the “not” of what is there (false) against the “not” of every other class (true)."
+        "the “not” of what is there (false) against the “not” of every other class (true). “No text” is a region of "
+        "the space that texts and photos share, in the place of a sentence (after SpaceVLM, 2025)."
     )
 
 
