@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 
 from lsn_core.errors import UserError
@@ -17,7 +18,11 @@ _ENTRY = re.compile(
 )
 _BRACKETED = re.compile(r"\[([^\[\]]*)\]|\(([^()]*)\)|\{([^{}]*)\}")
 _NUMBERED = re.compile(r"(\d+)\s*[.):\t]\s*(\D.*)", re.DOTALL)
+_COUNTED = re.compile(r"(\d+)\s*[.):,;\t\s]\s*(\D.*)")  # where a blank is enough
+_WORDNET_ID = re.compile(r"n\d{8}\s+")
 _BULLET = re.compile(r"[-*•]\s+")
+_ASSIGNMENT = re.compile(r"^[A-Za-z_]\w*\s*[:=]\s*(?=[\[({])")  # classes = [...]
+_INVISIBLE = re.compile("[\ufeff\u200b\u2060]")  # byte order marks and spaces of no width, as pasted texts have
 _NEEDS_QUOTES = re.compile(rf"""[{_SEPARATORS}"“”]|^['\[({{\d]|^[-*•]\s""")
 
 
@@ -38,12 +43,14 @@ def split_class_names(text: str) -> list[str]:
         >>> split_class_names("1. cat\\n2. dog")
         ['cat', 'dog']
     """
-    text = text.strip()
+    text = _ASSIGNMENT.sub("", text.strip(" \t\n\r\f\v\ufeff"), count=1)
     if text.startswith(("[", "(", "{")):
         if (literal := _literal_names(text)) is not None:
             return literal
         if _BRACKETED.fullmatch(text):  # [cat, dog], as YAML writes it
             text = text[1:-1]
+    if "\t" in text and not any(mark in text for mark in _SEPARATORS):  # a row of a spreadsheet
+        text = text.replace("\t", "\n")
     entries: list[tuple[str, bool]] = []  # name, whether it stood in quotes
     place = 0
     while place <= len(text):
@@ -54,6 +61,65 @@ def split_class_names(text: str) -> list[str]:
         entries.append((name.strip(), plain is None))
         place = match.end() + 1
     return _without_numbers([entry for entry in entries if entry[0]])
+
+
+def read_class_names(data: bytes, file_name: str) -> list[str]:
+    """The names in a file: one a line, commas and all, or a list as `split_class_names` reads it.
+
+    Args:
+        data: text in UTF-8, UTF-16 with a byte order mark, or else Windows-1252. Empty lines and those that begin with
+            # are no names; numbers that count the lines up, WordNet ids, bullets and quotes are no part of them.
+        file_name: what to call it in messages.
+
+    Returns:
+        The names in their order.
+
+    Raises:
+        UserError: it is no text, or there are no names in it.
+
+    Example:
+        >>> read_class_names(b"0 tench, Tinca tinca\\n1 goldfish\\n", "classes.txt")
+        ['tench, Tinca tinca', 'goldfish']
+    """
+    text = _decoded(data)
+    if text is None:
+        raise UserError(f"{file_name}: this is no text. Give a file with one class name a line.")
+    lines = [line.strip() for line in text.splitlines()]
+    lines = [line for line in lines if line and not line.startswith("#")]
+    if len(lines) == 1 or text.lstrip("\ufeff \n\r\t").startswith(("[", "(", "{")):
+        names = split_class_names("\n".join(lines))
+    else:
+        names = _without_marks(lines)
+    if not names:
+        raise UserError(f"{file_name}: there are no class names in it. Write one a line.")
+    return names
+
+
+def _decoded(data: bytes) -> str | None:
+    encodings = ["utf-16"] if data.startswith((b"\xff\xfe", b"\xfe\xff")) else ["utf-8-sig", "cp1252"]
+    for encoding in encodings:
+        try:
+            text = data.decode(encoding)
+        except UnicodeDecodeError:
+            continue
+        return None if "\0" in text else text
+    return None
+
+
+def _without_marks(lines: list[str]) -> list[str]:
+    """Lines of a file without what counts them up, bullets and quotes."""
+    if counted := _without_count(lines, _COUNTED):
+        lines = counted
+    else:
+        for mark in (_WORDNET_ID, _BULLET):
+            if all(mark.match(line) for line in lines):
+                lines = [mark.sub("", line, count=1).strip() for line in lines]
+    names = []
+    for line in lines:
+        match = _ENTRY.match(line.rstrip(",;"))
+        quoted = match is not None and match["plain"] is None and match.end() == len(line.rstrip(",;"))
+        names.append(_unquoted(match).strip() if match is not None and quoted else line)
+    return [name for name in names if name]
 
 
 def join_class_names(names: Sequence[str]) -> str:
@@ -87,41 +153,71 @@ def _without_numbers(entries: list[tuple[str, bool]]) -> list[str]:
     names = [name for name, _ in entries]
     if any(quoted for _, quoted in entries) or len(entries) < 2:
         return names
-    numbered = [_NUMBERED.fullmatch(name) for name in names]
-    if all(numbered):
-        numbers = [int(match[1]) for match in numbered if match]
-        if numbers == list(range(numbers[0], numbers[0] + len(numbers))):
-            return [match[2].strip() for match in numbered if match]
+    if (counted := _without_count(names, _NUMBERED)) or (counted := _without_count(names, _COUNTED, starts=(0, 1))):
+        return counted
     if all(_BULLET.match(name) for name in names):
         return [_BULLET.sub("", name, count=1).strip() for name in names]
     return names
 
 
-def check_class_names(class_names: Sequence[str]) -> tuple[str, ...]:
-    """Stripped class names; a UserError for none, an empty one or one given twice (case aside)."""
+def _without_count(names: Sequence[str], pattern: re.Pattern[str], starts: Sequence[int] = ()) -> list[str]:
+    """The names without the numbers that count them up; none where they are no such numbers."""
+    matches = [match for match in map(pattern.fullmatch, names) if match]
+    numbers = [int(match[1]) for match in matches]
+    if len(matches) < len(names) or numbers != list(range(numbers[0], numbers[0] + len(numbers))):
+        return []
+    return [match[2].strip() for match in matches] if not starts or numbers[0] in starts else []
+
+
+def check_class_names(class_names: Sequence[str] | str) -> tuple[str, ...]:
+    """Class names as they are shown, see `tidy_name`.
+
+    Args:
+        class_names: the names, or one text that `split_class_names` reads.
+
+    Raises:
+        UserError: there is none, an empty one, or one given twice, as `fold_name` tells.
+    """
+    if isinstance(class_names, str):
+        class_names = split_class_names(class_names)
     if any(not isinstance(name, str) for name in class_names):
         raise UserError("Every class name must be a text.")
-    names = tuple(" ".join(name.split()) for name in class_names)
+    names = tuple(tidy_name(name) for name in class_names)
     if not names:
         raise UserError("At least one class is needed, and there are none.")
-    seen: set[str] = set()
-    for number, name in enumerate(names, start=1):
+    seen: dict[str, str] = {}
+    for number, (name, given) in enumerate(zip(names, class_names, strict=True), start=1):
         if not name:
             raise UserError(f"Class {number} of {len(names)} has an empty name. Name it or take it out.")
-        if name.lower() in seen:
-            raise UserError(f"The class {name!r} is given twice. Take one out.")
-        seen.add(name.lower())
+        if (folded := fold_name(name)) in seen:
+            spelled = f" (as {seen[folded]!r} and {given!r})" if seen[folded] != given else ""
+            raise UserError(f"The class {name!r} is given twice{spelled}. Take one out.")
+        seen[folded] = given
     return names
 
 
+def composed(name: str) -> str:
+    """A name with its letters composed (NFC): é may be stored as one character or, as macOS does, as e and an accent.
+
+    All that compares names goes through here.
+    """
+    return unicodedata.normalize("NFC", name)
+
+
 def tidy_name(name: str) -> str:
-    """A class name as it is shown: underscores are spaces, and runs of spaces are one."""
-    return " ".join(name.replace("_", " ").split())
+    """A class name as it is shown: underscores are spaces, runs of spaces are one, letters are `composed`."""
+    return " ".join(_INVISIBLE.sub("", composed(name)).replace("_", " ").split())
 
 
 def fold_name(name: str) -> str:
-    """What two spellings of one class have in common: case and underscores do not matter."""
-    return tidy_name(name).casefold()
+    """What two spellings of one class have in common: case, underscores and how accents are stored do not matter."""
+    return composed(tidy_name(name).casefold())
+
+
+def find_name(name: str, names: Sequence[str]) -> int | None:
+    """Index of the one of these names that is the same class, or None."""
+    wanted = fold_name(name)
+    return next((index for index, other in enumerate(names) if fold_name(other) == wanted), None)
 
 
 def listed(names: Sequence[str], most: int = 8) -> str:

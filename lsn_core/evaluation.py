@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lsn_core.class_names import fold_name
 from lsn_core.detector.detector import Detector
 from lsn_core.errors import UserError
 from lsn_core.metrics import OODMetrics, accuracy, bootstrap_metrics, ood_metrics
@@ -79,21 +80,22 @@ def class_targets(class_names: Sequence[str], detector: Detector, where: str) ->
     """Indices into the detector's classes.
 
     Args:
-        class_names: the class of each ID image; case does not matter.
+        class_names: the class of each ID image; spellings count as the same as `fold_name` tells.
         where: what to call the image set in messages.
 
     Raises:
         UserError: there are classes that the detector does not know.
     """
-    index = {name.lower(): i for i, name in enumerate(detector.class_names)}
-    unknown = sorted({name for name in class_names if name.lower() not in index})
+    index = {fold_name(name): i for i, name in enumerate(detector.class_names)}
+    folded = {name: fold_name(name) for name in set(class_names)}
+    unknown = sorted(name for name in folded if folded[name] not in index)
     if unknown:
         raise UserError(
             f"{where} has images of {len(unknown)} classes that the detector does not know "
             f"({', '.join(unknown[:5])}): in-distribution images must show its classes. "
             "Take them out, or give them as out-of-distribution images."
         )
-    return [index[name.lower()] for name in class_names]
+    return [index[folded[name]] for name in class_names]
 
 
 def evaluate(

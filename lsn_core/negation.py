@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from lsn_core.backbones.backbone import Backbone
-from lsn_core.class_names import check_class_names
+from lsn_core.class_names import check_class_names, find_name, fold_name, tidy_name
 from lsn_core.detector.detector import Detector
 from lsn_core.errors import UserError
 from lsn_core.prompts.regions import ANCHOR, region_without
@@ -232,14 +232,14 @@ def negation_table(prompts: Detector, feature: Tensor, truth: str | None = None)
     Args:
         prompts: `written_prompts`, or a trained detector: then the learned prompts are asked.
         feature: image feature, shape (D,) or (1, D), unit length.
-        truth: what the image shows (case does not matter). A name that is none of the classes makes every denial true;
-            None takes the class whose positive text fits best.
+        truth: what the image shows, in any spelling that `fold_name` takes as the same. A name that is none of the
+            classes makes every denial true; None takes the class whose positive text fits best.
     """
     positive, negative = (part[0].double() for part in prompts.cosines(feature.reshape(1, -1)))  # (C,), (K, C)
     names = prompts.class_names
     predicted = names[int(positive.argmax())]
-    truth_name = " ".join((truth or "").split()) or predicted
-    there = next((c for c, name in enumerate(names) if name.casefold() == truth_name.casefold()), None)
+    truth_name = tidy_name(truth or "") or predicted
+    there = find_name(truth_name, names)
     cosines = torch.cat([positive[None], negative])  # (1 + K, C)
     probabilities = (cosines / prompts.backbone.temperature).flatten().softmax(dim=0).view_as(cosines)
     compared, wrong = np.zeros(cosines.shape, int), np.zeros(cosines.shape, int)
@@ -276,7 +276,7 @@ def negation_table(prompts: Detector, feature: Tensor, truth: str | None = None)
         Tally(wording, len(names), wrong_by_kind["opposites", k], rivals, wrong_by_kind["rivals", k])
         for k, wording in enumerate(others, start=1)
     ]
-    given = bool((truth or "").strip())
+    given = bool(tidy_name(truth or ""))
     return NegationTable(truth_name, given, there is not None, predicted, tuple(rows), tuple(tallies))
 
 
@@ -309,13 +309,11 @@ def count_not(prompts: Detector, features: Tensor, truths: Sequence[str] | None 
         raise ValueError(f"{len(truths)} truths for {len(features)} images")
     positive, negative = prompts.cosines(features)
     denied = (negative > positive[:, None]).numpy()  # (N, K, C)
-    true_names = (
-        None if truths is None else np.array([" ".join(name.split()).casefold() for name in truths], dtype=object)
-    )
+    true_names = None if truths is None else np.array([fold_name(name) for name in truths], dtype=object)
     counts = []
     for k, wording in enumerate(wordings(prompts)[1]):
         for c, name in enumerate(prompts.class_names):
-            members = None if true_names is None else true_names == name.casefold()
+            members = None if true_names is None else true_names == fold_name(name)
             counts.append(
                 NotCount(
                     class_name=name,

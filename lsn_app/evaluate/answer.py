@@ -11,6 +11,7 @@ from lsn_app.serving.requests import DetectorRequest, Place, Problem, problem_at
 from lsn_app.shared.examples import Example
 from lsn_app.shared.uploads import MAX_IMAGES, open_known, open_others
 from lsn_core import Detector
+from lsn_core.class_names import fold_name
 from lsn_core.data.collection import ImageList
 from lsn_core.data.features import FeatureSet, extract_features
 from lsn_core.evaluation import Evaluation, Method, class_targets, evaluate
@@ -22,9 +23,9 @@ _BATCH = 16  # so that the bar moves and a stop is heard about twice a second on
 
 def split_examples(examples: Sequence[Example], class_names: Sequence[str]) -> tuple[ImageList | None, list[ImageList]]:
     """The example photos that show one of the classes, and one set of the others."""
-    wanted = {name.casefold() for name in class_names}
-    known = [example for example in examples if example.label.casefold() in wanted]
-    other = [example for example in examples if example.label.casefold() not in wanted]
+    wanted = {fold_name(name) for name in class_names}
+    known = [example for example in examples if fold_name(example.label) in wanted]
+    other = [example for example in examples if fold_name(example.label) not in wanted]
     sets = [
         ImageList(
             tuple(example.path.name for example in chosen),

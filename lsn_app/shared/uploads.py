@@ -19,9 +19,12 @@ from lsn_app.serving.requests import Problem, problem_at
 from lsn_core import UserError
 from lsn_core.data.archive import ZipSource
 from lsn_core.data.collection import ImageList, join
-from lsn_core.data.images import IMAGE_SUFFIXES, is_clutter, open_image
+from lsn_core.data.formats import is_photo_of_any_kind
+from lsn_core.data.images import is_clutter, open_image, printable
 from lsn_core.data.labelled import LabelledImages, load_data
-from lsn_core.data.sources import DataLimits
+from lsn_core.data.photos import load_photos
+from lsn_core.data.sources import DataLimits, Unlabelled
+from lsn_core.data.splits import TEST, TRAIN, VALIDATION
 from lsn_core.jobs.storage.files import calling
 
 MAX_PHOTOS = 1000
@@ -128,7 +131,8 @@ def open_batch(files: Sequence[tuple[str, str]]) -> Batch:
     parts = []
     for path, name in files:
         with problem_at("batch"), calling(Path(path), name):
-            parts.append(_zipped(Path(path), ZIP_LIMITS) if name.lower().endswith(".zip") else _loose([(path, name)]))
+            zipped = name.lower().endswith(".zip")
+            parts.append(_zipped(Path(path)) if zipped else _loose([(path, name)]))
     everything = join(parts)
     pictures = [index for index, name in enumerate(everything.names) if _is_picture(name)]
     if not pictures:
@@ -162,7 +166,7 @@ def _is_picture(name: str) -> bool:
     # Formats that are not read here count too: whoever gives a HEIC photo is to be told so.
     if _is_clutter(name):
         return False
-    return Path(name).suffix.lower() in IMAGE_SUFFIXES or str(mimetypes.guess_type(name)[0]).startswith("image/")
+    return is_photo_of_any_kind(name) or str(mimetypes.guess_type(name)[0]).startswith("image/")
 
 
 def open_photos(files: Sequence[tuple[str, str]]) -> ImageList:
@@ -181,7 +185,7 @@ def open_photos(files: Sequence[tuple[str, str]]) -> ImageList:
     if zips:
         path, name = zips[0]
         with problem_at("files"), calling(Path(path), name):
-            images = _labelled(load_data(path, ZIP_LIMITS))
+            images = _labelled(load_data(path, ZIP_LIMITS, guess=(TRAIN, VALIDATION, TEST)))
     if len(images) > MAX_PHOTOS:
         raise Problem("files", f"{len(images):,} photos were given; at most {MAX_PHOTOS:,} are taken. Give fewer.")
     return images
@@ -233,19 +237,17 @@ def _is_archive(file: tuple[str, str]) -> bool:
 def _open_archive(path: str, name: str, labelled: bool) -> ImageList:
     source, title = Path(path), Path(name).stem
     with calling(source, name):
-        if name.lower().endswith(".zip"):
-            packed = _zipped(source, _LIMITS)
-            pictures = [i for i, file in enumerate(packed.names) if Path(file).suffix.lower() in IMAGE_SUFFIXES]
-            if not pictures:
-                raise UserError(f"{name}: there are no image files in it.")
-            if not labelled or not any("/" in packed.names[i] for i in pictures):
-                return replace(packed.subset(pictures), title=title)
-        images = _labelled(load_data(source, _LIMITS))
-        return replace(images, title=title, classes=images.classes if labelled else None)
+        if not labelled:
+            return replace(load_photos(source, _LIMITS), title=title)
+        try:
+            images = load_data(source, _LIMITS, guess=(TEST, VALIDATION))
+        except Unlabelled:
+            return replace(load_photos(source, _LIMITS), title=title)
+        return replace(_labelled(images), title=title)
 
 
-def _zipped(path: Path, limits: DataLimits) -> ImageList:
-    archive = ZipSource(path, limits)
+def _zipped(path: Path) -> ImageList:
+    archive = ZipSource(path, ZIP_LIMITS)
     return ImageList(tuple(archive.files), archive.read)
 
 
@@ -254,7 +256,8 @@ def _labelled(data: LabelledImages) -> ImageList:
 
 
 def _loose(files: Sequence[tuple[str, str]]) -> ImageList:
-    return ImageList(tuple(name for _, name in files), lambda index: read_file(*files[index]), title="photos")
+    names = tuple(printable(name) for _, name in files)
+    return ImageList(_numbered(names), lambda index: read_file(files[index][0], names[index]), title="photos")
 
 
 def _told_apart(sets: list[ImageList]) -> list[ImageList]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from lsn_app.serving.store import Store
 from lsn_app.shared.examples import load_examples
 from lsn_core import TrainConfig, UserError
+from lsn_core.class_names import fold_name
 from lsn_core.jobs import Job, Jobs
 from lsn_core.jobs.inspection import inspect
 from lsn_core.training.presets import get_preset
@@ -103,9 +104,9 @@ def _ood_photos(jobs: Jobs, request: TrainRequest, data: Path) -> Iterator[Path 
         with together(request.ood_data) as path:
             yield path
         return
-    known = {name.casefold() for name in inspect(data, data.name, jobs.limits, most=1).classes}
+    known = {fold_name(name) for name in inspect(data, data.name, jobs.limits, most=1).classes}
     with tempfile.TemporaryDirectory() as folder:
         for example in load_examples():
-            if example.label.casefold() not in known:
+            if fold_name(example.label) not in known:
                 shutil.copy(example.path, folder)
         yield Path(folder)

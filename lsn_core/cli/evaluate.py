@@ -8,7 +8,20 @@ from typing import Annotated
 
 import typer
 
-from lsn_core.cli.options import DATA_HELP, BackboneOption, CacheOption, DeviceOption, JsonOption, open_detector
+from lsn_core.cli.options import (
+    DATA_HELP,
+    BackboneOption,
+    CacheOption,
+    ClassesFileOption,
+    ClassesOption,
+    DeviceOption,
+    ImageColumnOption,
+    JsonOption,
+    LabelColumnOption,
+    SplitOption,
+    class_list,
+    open_detector,
+)
 from lsn_core.errors import UserError
 
 PAPER = ("lsn", "mcm")
@@ -16,15 +29,25 @@ PAPER = ("lsn", "mcm")
 
 def evaluate(
     known: Annotated[Path, typer.Option("--id", help=f"In-distribution test images. {DATA_HELP}")],
-    ood: Annotated[list[str], typer.Option(help="Out-of-distribution images as NAME=DATA; may be given again.")],
+    ood: Annotated[
+        list[str],
+        typer.Option(
+            help="Out-of-distribution images as NAME=DATA, which need no labels: a folder, zip or Parquet file; may be "
+            "given again."
+        ),
+    ],
     detector: Annotated[Path | None, typer.Option(help="A detector file, or hf-hub:ORG/NAME.")] = None,
-    classes: Annotated[str | None, typer.Option(help="Class names for a zero-shot detector, in its place.")] = None,
+    classes: ClassesOption = None,
+    classes_file: ClassesFileOption = None,
     score: Annotated[
         list[str] | None,
         typer.Option(
             help="Scores to measure beside the detector's own and zero-shot-mcm; may be given again. Default: lsn, mcm."
         ),
     ] = None,
+    split: SplitOption = None,
+    image_column: ImageColumnOption = None,
+    label_column: LabelColumnOption = None,
     cache: CacheOption = None,
     backbone: BackboneOption = None,
     device: DeviceOption = "auto",
@@ -32,10 +55,14 @@ def evaluate(
 ) -> None:
     """Measure how well a detector tells known images from others: AUROC, FPR95, AUPR and ID accuracy.
 
-    Zero-shot MCM on hand-written prompts is measured on the same images, as what any other has to beat.
+    Zero-shot MCM on hand-written prompts is measured on the same images, as what any other has to beat. Of
+    in-distribution data that holds several splits, the test split is taken (and this is said) unless another is named.
     """
+    from lsn_core.data.collection import ImageCollection
     from lsn_core.data.features import FeatureSet, extract_features
-    from lsn_core.data.labelled import LabelledImages, load_data
+    from lsn_core.data.labelled import load_data
+    from lsn_core.data.photos import load_photos
+    from lsn_core.data.splits import TEST, VALIDATION
     from lsn_core.evaluation import Method, class_targets
     from lsn_core.evaluation import evaluate as measure
     from lsn_core.scores.registry import BASELINE, check_usable, usable_scores
@@ -46,26 +73,31 @@ def evaluate(
         if not (name and where) or name in paths:
             raise UserError(f"--ood {item!r} is not NAME=DATA, or its name is given twice.")
         paths[name] = Path(where)
-    images = load_data(known)
-    sets = {name: load_data(path) for name, path in paths.items()}
-    measured = open_detector(detector, classes, backbone, device)
+    images = load_data(
+        known, split=split, guess=[TEST, VALIDATION], image_column=image_column, label_column=label_column
+    )
+    sets = {name: load_photos(path) for name, path in paths.items()}
+    measured = open_detector(detector, class_list(classes, classes_file), backbone, device)
     serving = usable_scores(len(measured.class_names), measured.has)
     for name in score or ():
         check_usable(name, len(measured.class_names), measured.has)
     scores = [measured.score_name, *(score or (name for name in PAPER if name in serving))]
     scores += [BASELINE] if BASELINE in serving else []
 
-    def encode(images: LabelledImages) -> FeatureSet:
-        return extract_features(measured.backbone, images, cache=cache, on_error="skip")
+    def encode(name: str, images: ImageCollection) -> FeatureSet:
+        encoded = extract_features(measured.backbone, images, cache=cache, on_error="skip")
+        if not len(encoded.features):
+            raise UserError(f"{name}: none of its {len(images)} images can be read. {encoded.errors[0][1]}")
+        return encoded
 
     # Before the first image is opened, as the labels tell.
     targets = class_targets([images.class_names[i] for i in images.labels], measured, known.name)
-    encoded = encode(images)
+    encoded = encode(known.name, images)
     evaluation = measure(
         [Method(name, measured, name) for name in dict.fromkeys(scores)],
         encoded.features,
         [targets[i] for i in encoded.kept],
-        {name: encode(others).features for name, others in sets.items()},
+        {name: encode(name, others).features for name, others in sets.items()},
     )
     for row in evaluation.rows:
         default = row.score == measured.score_name

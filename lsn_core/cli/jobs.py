@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lsn_core.cli.options import DATA_HELP, JsonOption
+from lsn_core.cli.options import DATA_HELP, ImageColumnOption, JsonOption, LabelColumnOption, SplitOption
 from lsn_core.errors import UserError
 
 if TYPE_CHECKING:
@@ -85,18 +85,27 @@ def submit(
     ablation: Annotated[str, typer.Option(help="A row of the paper's Tables 4 and 5.")] = "full",
     seed: Annotated[int, typer.Option(help="Seed of every random choice.")] = 0,
     ood: Annotated[
-        Path | None, typer.Option(help="Photos of none of the classes, to measure the detector with.")
+        Path | None,
+        typer.Option(
+            help="Photos of none of the classes, to measure with: a folder, zip or Parquet file; labels are not needed."
+        ),
     ] = None,
+    split: SplitOption = None,
+    image_column: ImageColumnOption = None,
+    label_column: LabelColumnOption = None,
     backbone: Annotated[str, typer.Option(envvar="LSN_BACKBONE", help="As for `train`.")] = "embedded",
     as_json: JsonOption = False,
 ) -> None:
     """Put a training job into the queue; a worker, or the running app, does it."""
+    from lsn_core.data.layout import Wanted
+    from lsn_core.data.splits import TRAIN
     from lsn_core.training.presets import ablate, get_preset
 
     changes: dict[str, Any] = {"seed": seed} | ({"shots": shots} if shots is not None else {})
     config = ablate(get_preset(preset, method, **changes), ablation)
     jobs = _open(data, queue)
-    job = jobs.submit(images, owner, config, backbone=backbone, name=name, ood=ood)
+    wanted = Wanted(split, (TRAIN,), image_column, label_column)
+    job = jobs.submit(images, owner, config, backbone=backbone, name=name, ood=ood, wanted=wanted)
     _show(jobs, job, as_json)
     if job.error:
         raise typer.Exit(1)

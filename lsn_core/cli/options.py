@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lsn_core.class_names import split_class_names
+from lsn_core.class_names import read_class_names, split_class_names
 from lsn_core.errors import UserError
 
 if TYPE_CHECKING:
@@ -27,7 +27,22 @@ CacheOption = Annotated[
     Path | None,
     typer.Option(envvar="LSN_CACHE", help="Folder where image features are kept between runs. Default: none are kept."),
 ]
-DATA_HELP = "A folder of class folders, a zip of one, or a Parquet file with image and label columns."
+ClassesOption = Annotated[
+    str | None, typer.Option(help='Class names for a zero-shot detector: dog,cat,"salt, pepper".')
+]
+ClassesFileOption = Annotated[Path | None, typer.Option(help="The same from a file, one name a line.")]
+SplitOption = Annotated[
+    str | None, typer.Option(help="Which split to take of data that has several, such as train or test_set.")
+]
+ImageColumnOption = Annotated[
+    str | None, typer.Option(help="Column of the images (Parquet) or their file names (CSV), where it is not clear.")
+]
+LabelColumnOption = Annotated[str | None, typer.Option(help="Column of the labels, where it is not clear.")]
+DATA_HELP = (
+    "A folder of class folders, a zip of one, a folder or zip of images with a table of labels (labels.csv, "
+    "metadata.jsonl), or Parquet with image and label columns."
+)
+PHOTOS_HELP = "photos, or folders, zips and Parquet files of them"
 
 
 def find_detector(detector: Path) -> Path:
@@ -37,14 +52,28 @@ def find_detector(detector: Path) -> Path:
     return fetch(str(detector)) if is_hub_name(detector) else detector
 
 
-def open_detector(detector: Path | None, classes: str | None, backbone: str | None, device: str) -> Detector:
-    """The detector of a file, or a zero-shot one of class names 'a,b,c'; a UserError unless one of them is given."""
+def class_list(classes: str | None, classes_file: Path | None) -> list[str] | None:
+    """The class names of --classes or --classes-file; None without either. Raises UserError for both."""
+    if classes is not None and classes_file is not None:
+        raise UserError("Give either --classes a,b,c or --classes-file FILE, not both.")
+    if classes_file is None:
+        return None if classes is None else split_class_names(classes)
+    try:
+        data = classes_file.read_bytes()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{classes_file}: the file cannot be read ({reason}). Check the path.") from error
+    return read_class_names(data, str(classes_file))
+
+
+def open_detector(detector: Path | None, classes: list[str] | None, backbone: str | None, device: str) -> Detector:
+    """The detector of a file, or a zero-shot one of class names; a UserError unless one of them is given."""
     from lsn_core.backbones.loading import EMBEDDED, load_backbone
     from lsn_core.detector.detector import Detector
 
     if (detector is None) == (classes is None):
-        raise UserError("Give either --detector FILE or --classes a,b,c (one of the two).")
+        raise UserError("Give either --detector FILE or --classes a,b,c (or --classes-file FILE): one of the two.")
     if detector is not None:
         detector = find_detector(detector)
         return Detector.load(detector, load_backbone(backbone, device) if backbone else None)
-    return Detector.zero_shot(load_backbone(backbone or EMBEDDED, device), split_class_names(classes or ""))
+    return Detector.zero_shot(load_backbone(backbone or EMBEDDED, device), classes or [])

@@ -11,8 +11,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from tqdm import tqdm
 
-from lsn_core.class_names import split_class_names
-from lsn_core.cli.options import DATA_HELP, BackboneOption, DeviceOption, JsonOption, find_detector
+from lsn_core.cli.options import (
+    DATA_HELP,
+    PHOTOS_HELP,
+    BackboneOption,
+    ClassesFileOption,
+    DeviceOption,
+    ImageColumnOption,
+    JsonOption,
+    LabelColumnOption,
+    SplitOption,
+    class_list,
+    find_detector,
+)
 from lsn_core.errors import UserError
 
 if TYPE_CHECKING:
@@ -26,13 +37,14 @@ KINDS = ("written", "learned")
 
 
 def probe(
-    images: Annotated[list[Path] | None, typer.Argument(help="Image files, or folders of them.")] = None,
+    images: Annotated[list[Path] | None, typer.Argument(help=f"What to ask about: {PHOTOS_HELP}.")] = None,
     data: Annotated[
         Path | None, typer.Option(help=f"Labelled images, to count choices class by class. {DATA_HELP}")
     ] = None,
     classes: Annotated[
         str | None, typer.Option(help="Class names to ask about: dog,cat. Default: the detector's or the data's.")
     ] = None,
+    classes_file: ClassesFileOption = None,
     texts: Annotated[list[str] | None, typer.Option(help="A text to choose from; give it twice or more.")] = None,
     template: Annotated[
         list[str] | None, typer.Option(help="A negative wording with {}; may be given again. Default: four of them.")
@@ -41,6 +53,9 @@ def probe(
     count: Annotated[bool, typer.Option("--count", help="One line a class over all images, not one an image.")] = False,
     detector: Annotated[Path | None, typer.Option(help="A detector file: its learned prompts are asked too.")] = None,
     backbone: BackboneOption = None,
+    split: SplitOption = None,
+    image_column: ImageColumnOption = None,
+    label_column: LabelColumnOption = None,
     device: DeviceOption = "auto",
     as_json: JsonOption = False,
 ) -> None:
@@ -53,23 +68,25 @@ def probe(
     if (count or data is not None) and (texts or truth):
         raise UserError("--texts and --truth are about single images; take them out, or --count and --data.")
     from lsn_core.backbones.loading import EMBEDDED, load_backbone
-    from lsn_core.data.collection import list_files
     from lsn_core.data.features import extract_features
-    from lsn_core.data.images import find_images
     from lsn_core.data.labelled import load_data
+    from lsn_core.data.photos import open_photos
+    from lsn_core.data.splits import TEST, VALIDATION
     from lsn_core.detector.detector import Detector
     from lsn_core.negation import choose, written_prompts
     from lsn_core.prompts.written import NEGATIONS
 
-    labelled = load_data(data) if data is not None else None
-    files = find_images(images or [])
-    if images and not files:
-        raise UserError(f"No images were found in {', '.join(str(path) for path in images)}.")
+    labelled = None
+    if data is not None:
+        labelled = load_data(
+            data, split=split, guess=[TEST, VALIDATION], image_column=image_column, label_column=label_column
+        )
+    collection = labelled if labelled is not None else open_photos(images or [])
     learned = None
     if detector is not None:
         learned = Detector.load(find_detector(detector), load_backbone(backbone, device) if backbone else None)
     model = learned.backbone if learned else load_backbone(backbone or EMBEDDED, device)
-    names = split_class_names(classes) if classes is not None else []
+    names = class_list(classes, classes_file) or []
     for brought in (learned, labelled):
         names = names or (list(brought.class_names) if brought is not None else [])
     if not names and not texts:
@@ -78,7 +95,6 @@ def probe(
     prompts += [learned] if learned is not None else []
     if texts:
         choose(model.encode_texts([texts[0]])[0], texts, model)  # a mistake in the texts is not each image's
-    collection = labelled if labelled is not None else list_files(files)
     encoded = extract_features(model, collection, progress=len(collection) >= 20, on_error="skip")
     if count or labelled is not None:
         for name, problem in encoded.errors:

@@ -6,23 +6,38 @@ import json
 import math
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from tqdm import tqdm
 
-from lsn_core.cli.options import BackboneOption, DeviceOption, JsonOption, open_detector
+from lsn_core.cli.options import (
+    PHOTOS_HELP,
+    BackboneOption,
+    ClassesFileOption,
+    ClassesOption,
+    DeviceOption,
+    JsonOption,
+    class_list,
+    open_detector,
+)
 from lsn_core.errors import UserError
+
+if TYPE_CHECKING:
+    from lsn_core.data.collection import ImageCollection
+    from lsn_core.detector.detector import Detector
 
 
 def score(
-    images: Annotated[list[Path], typer.Argument(help="Image files, or folders of them.")],
+    images: Annotated[list[Path], typer.Argument(help=f"What to score: {PHOTOS_HELP}.")],
     detector: Annotated[
         Path | None, typer.Option(help="A trained detector file (.safetensors), or hf-hub:ORG/NAME.")
     ] = None,
-    classes: Annotated[str | None, typer.Option(help="Class names for a zero-shot detector: dog,cat,elephant.")] = None,
+    classes: ClassesOption = None,
+    classes_file: ClassesFileOption = None,
     calibrate: Annotated[
-        Path | None, typer.Option(help="Folder of photos of the known classes, to calibrate the detector with.")
+        Path | None,
+        typer.Option(help="Photos of the known classes to calibrate the detector with: a folder, zip or Parquet file."),
     ] = None,
     score: Annotated[
         str | None, typer.Option(help="Score that gives the verdicts, in place of the detector's own.")
@@ -36,28 +51,23 @@ def score(
 
     A file that cannot be read gets its own line with an error, the others go on, and the exit code is 1.
     """
-    import torch
+    from lsn_core.data.photos import load_photos, open_photos
 
-    from lsn_core.data.images import find_images, open_image
-
-    scorer = open_detector(detector, classes, backbone, device)
+    photos = open_photos(images)
+    known = load_photos(calibrate) if calibrate is not None else None
+    scorer = open_detector(detector, class_list(classes, classes_file), backbone, device)
     if score is not None and score != scorer.score_name:
         scorer = scorer.with_score(score)
-    if calibrate is not None:
-        known = find_images([calibrate])
-        bar = tqdm(known, desc="Calibrating", unit="image", disable=len(known) < 20)
-        scorer = scorer.calibrate(torch.cat([scorer.backbone.encode_images([open_image(path)]) for path in bar]))
-    files = find_images(images)
-    if not files:
-        raise UserError(f"No images were found in {', '.join(str(path) for path in images)}.")
+    if known is not None:
+        scorer = _calibrated(scorer, known, str(calibrate))
     failed = 0
     # Chunks keep memory bounded and let lines appear while a long run goes on.
-    bar = tqdm(total=len(files), desc="Scoring", unit="image", disable=len(files) < 20)
-    for start in range(0, len(files), 64):
-        chunk = files[start : start + 64]
-        for file, prediction in zip(chunk, scorer.predict(chunk, tpr, on_image=bar.update), strict=True):
+    bar = tqdm(total=len(photos), desc="Scoring", unit="image", disable=len(photos) < 20)
+    for start in range(0, len(photos), 64):
+        chunk = photos.subset(range(start, min(start + 64, len(photos))))
+        for name, prediction in zip(chunk.names, scorer.predict(chunk, tpr, on_image=bar.update), strict=True):
             failed += prediction.error is not None
-            line = {"file": str(file), **prediction.as_dict()}
+            line = {"file": name, **prediction.as_dict()}
             with tqdm.external_write_mode(file=sys.stdout):
                 typer.echo(json.dumps(line, ensure_ascii=False, allow_nan=False) if as_json else describe(line))
     bar.close()
@@ -65,6 +75,19 @@ def score(
         typer.echo("The threshold is uncalibrated: give --calibrate a folder of photos of these classes.", err=True)
     if failed:
         raise typer.Exit(1)
+
+
+def _calibrated(scorer: Detector, known: ImageCollection, where: str) -> Detector:
+    from lsn_core.data.features import extract_features
+
+    encoded = extract_features(scorer.backbone, known, progress=len(known) >= 20, on_error="skip")
+    if not len(encoded.features):
+        raise UserError(
+            f"{where}: none of the {len(known)} photos to calibrate with can be read. {encoded.errors[0][1]}"
+        )
+    if encoded.errors:
+        typer.echo(f"{len(encoded.features)} of {len(known)} photos are used for calibration.", err=True)
+    return scorer.calibrate(encoded.features)
 
 
 def describe(line: dict[str, Any]) -> str:

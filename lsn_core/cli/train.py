@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from tqdm import tqdm
 
-from lsn_core.cli.options import DATA_HELP, BackboneOption, CacheOption, DeviceOption, JsonOption
+from lsn_core.cli.options import (
+    DATA_HELP,
+    BackboneOption,
+    CacheOption,
+    DeviceOption,
+    ImageColumnOption,
+    JsonOption,
+    LabelColumnOption,
+    SplitOption,
+)
 from lsn_core.errors import UserError
 
 if TYPE_CHECKING:
@@ -28,15 +37,22 @@ def train(
     ] = None,
     ablation: Annotated[str, typer.Option(help="A row of the paper's Tables 4 and 5.")] = "full",
     seed: Annotated[int, typer.Option(help="Seed of every random choice.")] = 0,
+    split: SplitOption = None,
+    image_column: ImageColumnOption = None,
+    label_column: LabelColumnOption = None,
     checkpoints: Annotated[Path | None, typer.Option(help="Folder for the run's checkpoint; resumes from it.")] = None,
     cache: CacheOption = None,
     backbone: BackboneOption = None,
     device: DeviceOption = "auto",
     as_json: JsonOption = False,
 ) -> None:
-    """Learn positive and negative prompts from labelled photos and write a calibrated detector."""
+    """Learn positive and negative prompts from labelled photos and write a calibrated detector.
+
+    Of data that holds several splits, the training split is taken (and this is said) unless another is named.
+    """
     from lsn_core.backbones.loading import EMBEDDED, load_backbone
     from lsn_core.data.labelled import load_data
+    from lsn_core.data.splits import TRAIN
     from lsn_core.scores.registry import get_score
     from lsn_core.training.from_images import encode_shots, train_from_images
     from lsn_core.training.loop import Progress
@@ -52,7 +68,8 @@ def train(
         raise UserError(f"{out} must end in .safetensors and stand in a folder that exists.")
     if checkpoints is not None:
         checkpoints.mkdir(parents=True, exist_ok=True)
-    images, model = load_data(data), load_backbone(backbone or EMBEDDED, device)
+    images = load_data(data, split=split, guess=[TRAIN], image_column=image_column, label_column=label_column)
+    model = load_backbone(backbone or EMBEDDED, device)
     encoded = encode_shots(images, model, config, cache=cache)
     with tqdm(desc="Training", unit="step", mininterval=0.5) as bar:
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from lsn_core.data.images import open_image, read_image_file
+from lsn_core.data.images import open_image, printable, read_image_file
 from lsn_core.errors import UserError
 
 
+@runtime_checkable
 class ImageCollection(Protocol):
     """Encoded images with names, read one by one; `LabelledImages` and `ImageList` are two."""
 
@@ -58,7 +59,7 @@ class ImageList:
 
 def list_files(paths: Sequence[str | os.PathLike[str]]) -> ImageList:
     """Image files as a collection, named by their paths; what `open_image` refuses to read is refused here."""
-    names = tuple(os.fspath(path) for path in paths)
+    names = tuple(printable(os.fspath(path)) for path in paths)
     return ImageList(names, lambda index: read_image_file(paths[index], names[index]))
 
 

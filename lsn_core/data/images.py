@@ -4,7 +4,7 @@ import logging
 import os
 import re
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -13,17 +13,14 @@ import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 from lsn_core.data.decoding_cost import CountedReads, TooManyPieces, check_cost, check_pieces, too_many_pieces
+from lsn_core.data.formats import FORMATS_IN_WORDS, describe_others, is_picture
 from lsn_core.data.upright_rgb import upright_rgb
 from lsn_core.errors import ImageError, UserError
 
 logger = logging.getLogger(__name__)
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".dib", ".gif", ".tif", ".tiff"})
-"""File name endings (lower case) that count as pictures when a folder or an archive is searched."""
-
 # security: Pillow knows some forty formats; some start other programs (EPS), others have rarely exercised parsers.
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "DIB", "GIF", "TIFF")
-_FORMATS_IN_WORDS = "JPEG, PNG, WebP, BMP, GIF or TIFF"
 _TILE_TAGS = (322, 323)  # TIFF TileWidth, TileLength
 
 # Control characters of terminals, line separators, and those that set the direction of what follows (Unicode TR 9).
@@ -135,10 +132,15 @@ def find_images(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
         if not path.is_dir():
             pictures.append(path)
             continue
-        inside = [file for file in walk_files(path) if file.suffix.lower() in IMAGE_SUFFIXES]
+        inside: list[str] = []
+        others: list[str] = []
+        for file in walk_files(path):
+            (inside if is_picture(file) else others).append(file)
         if not inside:
-            logger.warning("%s: no image files in this folder (%s).", path, _FORMATS_IN_WORDS)
-        pictures.extend(inside)
+            logger.warning("%s: no image files in this folder (%s).", printable(str(path)), FORMATS_IN_WORDS)
+        if others:
+            logger.warning("%s: %s.", printable(str(path)), printable(describe_others(others)))
+        pictures.extend(map(Path, inside))
     return pictures
 
 
@@ -153,8 +155,12 @@ def printable(text: str) -> str:
     return _STEERING.sub("\N{REPLACEMENT CHARACTER}", text.encode("utf-8", "replace").decode("utf-8"))
 
 
-def walk_files(folder: Path) -> Iterator[Path]:
-    """All files below a folder in sorted order, without clutter; linked folders are followed, each folder once."""
+def walk_files(folder: Path, folders_too: Callable[[str], object] | None = None) -> Iterator[str]:
+    """Paths of all files below a folder in sorted order, without clutter; linked folders are followed, each once.
+
+    Args:
+        folders_too: called with the path of each folder below it.
+    """
     seen: set[tuple[int, int]] = set()
     for parent, folders, files in os.walk(folder, followlinks=True):
         status = os.stat(parent)
@@ -163,7 +169,10 @@ def walk_files(folder: Path) -> Iterator[Path]:
             continue
         seen.add((status.st_dev, status.st_ino))
         folders[:] = sorted(part for part in folders if not is_clutter(part))
-        yield from (Path(parent, file) for file in sorted(files) if not is_clutter(file))
+        if folders_too is not None:
+            for part in folders:
+                folders_too(os.path.join(parent, part))
+        yield from (os.path.join(parent, file) for file in sorted(files) if not is_clutter(file))
 
 
 def read_image_file(path: str | os.PathLike[str], name: str, limits: ImageLimits = _DEFAULT_LIMITS) -> bytes:
@@ -219,7 +228,7 @@ def _open_header(data: bytes, name: str, limits: ImageLimits) -> ImageFile.Image
         raise ImageError(
             f"{name}: this is not an image in a format known here, or its beginning is damaged. "
             f"{'It looks like HTML, SVG or XML text. ' if markup else ''}"
-            f"Convert it to {_FORMATS_IN_WORDS}."
+            f"Convert it to {FORMATS_IN_WORDS}."
         ) from error
     except Image.DecompressionBombError as error:
         raise ImageError(

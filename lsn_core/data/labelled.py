@@ -2,24 +2,19 @@
 
 import logging
 import os
-import zipfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import numpy as np
 
-from lsn_core.class_names import fold_name, listed, tidy_name
-from lsn_core.data.archive import ZipSource
-from lsn_core.data.images import IMAGE_SUFFIXES
+from lsn_core.class_names import composed, fold_name, listed, tidy_name
+from lsn_core.data.images import printable
+from lsn_core.data.layout import LAYOUT, Wanted, arrange
+from lsn_core.data.opening import open_source
 from lsn_core.data.parquet import ParquetSource
-from lsn_core.data.sources import DataError, DataLimits, FileSource, FolderSource
-from lsn_core.errors import UserError
+from lsn_core.data.sources import DataError, DataLimits
 
 logger = logging.getLogger(__name__)
-
-_LAYOUT = "Put the images of each class into a folder of its own, named after the class: cat/1.jpg, dog/1.jpg, ..."
-_SPLIT_NAMES = {"train", "training", "val", "valid", "validation", "test", "testing"}
 
 
 @dataclass(frozen=True)
@@ -30,6 +25,9 @@ class LabelledImages:
         class_names: shape (C,); may name classes that no image has.
         labels: int64, shape (N,), indices into `class_names`.
         names: shape (N,), what to call each image: a relative path, or the file's name and row.
+        splits: those of the set that can be taken, where it is one of several; else empty.
+        split: the one that was taken.
+        notes: what was guessed and left out, as sentences.
     """
 
     class_names: tuple[str, ...]
@@ -37,6 +35,9 @@ class LabelledImages:
     names: tuple[str, ...]
     _read: Callable[[int], bytes] = field(repr=False)
     _positions: np.ndarray = field(repr=False)
+    splits: tuple[str, ...] = ()
+    split: str | None = None
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.names)
@@ -54,6 +55,15 @@ class LabelledImages:
             raise IndexError(f"indices reach from {chosen.min()} to {chosen.max()}, outside the {len(self)} images")
         names = tuple(self.names[index] for index in chosen)
         return replace(self, labels=self.labels[chosen], names=names, _positions=self._positions[chosen])
+
+    def without_empty_classes(self) -> "LabelledImages":
+        """The same without classes that no image has, which are named in a warning."""
+        counts = np.bincount(self.labels, minlength=len(self.class_names))
+        if counts.all() or not counts.any():
+            return self
+        empty = [self.class_names[index] for index in np.flatnonzero(counts == 0)]
+        logger.warning("%d classes have no images and are left out: %s.", len(empty), listed(empty))
+        return self.select_classes(np.flatnonzero(counts).tolist())
 
     def select_classes(self, classes: Iterable[str | int]) -> "LabelledImages":
         """The images of these classes only, labelled anew in the order given.
@@ -84,14 +94,27 @@ class LabelledImages:
 _DEFAULT_LIMITS = DataLimits()
 
 
-def load_data(path: str | os.PathLike[str], limits: DataLimits = _DEFAULT_LIMITS) -> LabelledImages:
+def load_data(
+    path: str | os.PathLike[str],
+    limits: DataLimits = _DEFAULT_LIMITS,
+    *,
+    split: str | None = None,
+    guess: Sequence[str] = (),
+    image_column: str | None = None,
+    label_column: str | None = None,
+) -> LabelledImages:
     """Open a labelled image set without reading its images.
 
     Args:
         path: a folder of class folders, a zip of one (read in place, never extracted), or a Parquet file with columns
             `image` (struct of `bytes` and `path`, or plain bytes) and `label` (whole numbers, named by the Hugging Face
-            schema metadata or a `label_name` column, or text). One folder around the class folders is allowed.
+            schema metadata or a `label_name` column, or text). Any folders around the class folders are allowed.
+            Images without class folders are labelled by a table beside them (labels.csv, metadata.jsonl, ...).
         limits: what to refuse.
+        split: which split to take, where there are several (`train`, `test_set`, ...).
+        guess: kinds of splits (`train`, `val`, `test`), of which the first that is there is taken, with a warning,
+            where there are several and none is named. Without it, several are an error.
+        image_column, label_column: names of the columns of a table or Parquet file, where they are not clear.
 
     Returns:
         The images, in sorted order (rows in file order). Underscores in class names become spaces.
@@ -111,25 +134,26 @@ def load_data(path: str | os.PathLike[str], limits: DataLimits = _DEFAULT_LIMITS
         >>> images.class_names, images.labels.tolist(), images.names
         (('cat', 'dog'), [0, 1], ('cat/cat.jpg', 'dog/dog.jpg'))
     """
-    source = Path(path)
-    try:
-        if source.is_dir():
-            return _arrange(FolderSource(source, limits), str(path))
-        if not source.is_file():
-            raise DataError(f"{path}: there is no such file or folder. Check the path.")
-        with open(source, "rb") as file:
-            magic = file.read(4)
-        if magic == b"PAR1":
-            table = ParquetSource(source, limits)
-            class_names, rows = _class_names(table.class_names, str(path)), np.arange(len(table.names))
-            return LabelledImages(class_names, table.labels, tuple(table.names), table.read, rows)
-        if magic[:2] == b"PK" or zipfile.is_zipfile(source):
-            return _arrange(ZipSource(source, limits), str(path))
-    except (OSError, ValueError, OverflowError) as error:
-        if isinstance(error, UserError):
-            raise
-        raise DataError(f"{path}: cannot be read ({error}). Check the path and the file.") from error
-    raise DataError(f"{path}: this is neither a folder of class folders, a zip of one, nor a Parquet file. {_LAYOUT}")
+    where, wanted = printable(os.fspath(path)), Wanted(split, tuple(guess), image_column, label_column)
+    source = open_source(path, limits, wanted)
+    if isinstance(source, ParquetSource):
+        class_names, rows = _class_names(source.class_names, where), np.arange(len(source.names))
+        return LabelledImages(class_names, source.labels, tuple(source.names), source.read, rows)
+    arranged = arrange(source, where, wanted)
+    raw = sorted({composed(name) for name in set(arranged.classes)})
+    ids = {name: raw.index(composed(name)) for name in set(arranged.classes)}
+    labels = np.array([ids[name] for name in arranged.classes], dtype=np.int64)
+    positions = np.array(arranged.positions, dtype=np.int64)
+    return LabelledImages(
+        _class_names(raw, where),
+        labels,
+        tuple(arranged.names),
+        source.read,
+        positions,
+        arranged.splits,
+        arranged.split,
+        arranged.notes,
+    )
 
 
 def _class_names(raw: Sequence[str], where: str) -> tuple[str, ...]:
@@ -141,36 +165,5 @@ def _class_names(raw: Sequence[str], where: str) -> tuple[str, ...]:
         if other is not name:
             raise DataError(f"{where}: the classes {other!r} and {name!r} have the same name. Rename or merge them.")
     if not first:
-        raise DataError(f"{where}: there are no classes. {_LAYOUT}")
+        raise DataError(f"{where}: there are no classes. {LAYOUT}")
     return tuple(tidy_name(name) for name in raw)
-
-
-def _arrange(source: FileSource, where: str) -> LabelledImages:
-    files = source.files
-    paths = [tuple(file.split("/")) for file in files]
-    images = [index for index, parts in enumerate(paths) if Path(parts[-1]).suffix.lower() in IMAGE_SUFFIXES]
-    if not images:
-        raise DataError(f"{where}: there are no image files in it. {_LAYOUT}")
-    if len(images) < len(paths):
-        other = files[min(set(range(len(paths))) - set(images))]
-        logger.warning("%s: %d other files left out, such as %s.", where, len(paths) - len(images), other)
-    depth = 0
-    if len({paths[index][0] for index in images}) == 1 and all(len(paths[index]) > 2 for index in images):
-        depth = 1  # one folder around the class folders
-    loose = [files[index] for index in images if len(paths[index]) < depth + 2]
-    if loose:
-        raise DataError(f"{where}: {len(loose)} images are in no class folder, such as {loose[0]}. {_LAYOUT}")
-    classes = {paths[index][depth] for index in images}
-    if {name.lower() for name in classes} <= _SPLIT_NAMES and all(len(paths[index]) > depth + 2 for index in images):
-        raise DataError(f"{where}: it holds the splits {listed(sorted(classes))}. Give one of them by itself.")
-    folders = [tuple(folder.split("/")) for folder in source.folders] + [parts[:-1] for parts in paths]
-    outer = paths[images[0]][:depth]
-    empty = {parts[depth] for parts in folders if len(parts) > depth and parts[:depth] == outer} - classes
-    if empty:
-        raise DataError(f"{where}: no images in the class folders {listed(sorted(empty))}. Add some or remove them.")
-    raw = sorted(classes)
-    ids = {name: index for index, name in enumerate(raw)}
-    images.sort(key=lambda index: paths[index])
-    labels = np.array([ids[paths[index][depth]] for index in images], dtype=np.int64)
-    names = tuple("/".join(paths[index][depth:]) for index in images)
-    return LabelledImages(_class_names(raw, where), labels, names, source.read, np.array(images, dtype=np.int64))

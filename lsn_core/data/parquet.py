@@ -13,6 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lsn_core.data.images import printable
+from lsn_core.data.label_table import Columns
+from lsn_core.data.parquet_columns import choose_columns, is_text
 from lsn_core.data.parquet_pages import Chunk, ChunkSize, PageError, chunk_size, read_chunks
 from lsn_core.data.sources import DataError, DataLimits, bounded, too_many
 from lsn_core.errors import UserError
@@ -23,10 +25,9 @@ _KEPT_BYTES = 256 * 2**20  # of image bytes that were read
 _BATCH_BYTES = 32 * 2**20  # of image bytes that are read at a time
 _TEXT_BYTES = 256 * 2**20  # of labels and names together
 _MOST_CHUNKS = 50_000
-_FOOTER_STRINGS, _FOOTER_LISTS = 16 * 2**20, 500_000
 _LONGEST_NAME = 4096
 _MOST_CLASSES = 100_000
-_TEXTS = ("label", "label_name")
+_FOOTER: dict[str, Any] = {"thrift_string_size_limit": 16 * 2**20, "thrift_container_size_limit": 500_000}
 
 
 class ParquetSource:
@@ -42,17 +43,28 @@ class ParquetSource:
         names: what to call each image, shape (N,).
     """
 
-    def __init__(self, path: Path, limits: DataLimits) -> None:
+    def __init__(self, path: Path, limits: DataLimits, wanted: Columns, labelled: bool = True) -> None:
+        """Lists the rows.
+
+        Args:
+            limits: what to refuse.
+            wanted: names of columns, where they are not clear.
+            labelled: False leaves labels out; there are then no classes.
+        """
         self.limits, self._path = limits, path
         self._lock = threading.Lock()  # a ParquetFile is not safe to share between threads
         self._groups: OrderedDict[int, _GroupReader] = OrderedDict()
+        self.class_names: list[str] = []
         try:
+            schema = pq.ParquetFile(path, **_FOOTER).schema_arrow
+            self._columns = choose_columns(schema, str(path), wanted, labelled)
             self._file = self._open()
-            self._check_schema()
+            self._check_size()
             self._rows = self._check_pages()
-            table = self._file.read(columns=[name for name in _TEXTS if self._has(name)])
-            self.class_names, self.labels = self._read_labels(table)
-            self.names = self._read_names() if self._has("image.path") else self._numbered(0, table.num_rows)
+            self.labels = np.zeros(self._file.metadata.num_rows, dtype=np.int64)
+            if labelled:
+                self.class_names, self.labels = self._read_labels(self._file.read(columns=self._columns.texts))
+            self.names = self._read_names() if self._columns.path else self._numbered(0, len(self.labels))
         except (pa.ArrowException, OSError, ValueError, KeyError, MemoryError) as error:
             if isinstance(error, UserError) and not isinstance(error, PageError):
                 raise
@@ -61,44 +73,14 @@ class ParquetSource:
         self._starts = np.concatenate(([0], np.cumsum(counts)))
 
     def _open(self) -> pq.ParquetFile:
-        options: dict[str, Any] = {
-            "thrift_string_size_limit": _FOOTER_STRINGS,
-            "thrift_container_size_limit": _FOOTER_LISTS,
-        }
-        schema = pq.ParquetFile(self._path, **options).schema
+        schema = pq.ParquetFile(self._path, **_FOOTER).schema
         columns = [schema.column(i) for i in range(len(schema))]
         texts = [column.path for column in columns if column.physical_type == "BYTE_ARRAY"]
-        return pq.ParquetFile(self._path, read_dictionary=[path for path in texts if path in _TEXTS], **options)
+        kept = [path for path in texts if path in self._columns.texts]
+        return pq.ParquetFile(self._path, read_dictionary=kept, **_FOOTER)
 
-    def _has(self, name: str) -> bool:
-        top, _, inner = name.partition(".")
-        schema = self._file.schema_arrow
-        if schema.get_field_index(top) < 0:
-            return False
-        kind = schema.field(top).type
-        return not inner or (pa.types.is_struct(kind) and kind.get_field_index(inner) >= 0)
-
-    @property
-    def _image_column(self) -> str:
-        return "image.bytes" if self._has("image.bytes") else "image"
-
-    def _kind(self, name: str) -> pa.DataType:
-        top, _, inner = name.partition(".")
-        kind = self._file.schema_arrow.field(top).type
-        kind = kind.field(inner).type if inner else kind
-        return kind.value_type if pa.types.is_dictionary(kind) else kind
-
-    def _check_schema(self) -> None:
+    def _check_size(self) -> None:
         metadata = self._file.metadata
-        if not (self._has("image") and self._has("label")):
-            names = ", ".join(self._file.schema_arrow.names[:20])
-            raise DataError(f"{self._path}: columns `image` and `label` are needed; it has {names}.")
-        kind = self._kind(self._image_column)
-        if not (pa.types.is_binary(kind) or pa.types.is_large_binary(kind)):
-            raise DataError(f"{self._path}: the column `image` holds {kind}; it must hold the bytes of image files.")
-        for name in ("label_name", "image.path"):
-            if self._has(name) and not _is_text(self._kind(name)):
-                raise DataError(f"{self._path}: the column `{name}` holds {self._kind(name)}; it must hold text.")
         if metadata.num_rows == 0:
             raise DataError(f"{self._path}: it has no rows. Write it again with images.")
         if metadata.num_rows > self.limits.max_entries:
@@ -110,7 +92,7 @@ class ParquetSource:
         """Rows to read at a time, for each column and row group. What would unpack to too much is refused."""
         metadata, schema = self._file.metadata, self._file.schema
         places = {schema.column(i).path: i for i in range(len(schema))}
-        wanted = [name for name in (*_TEXTS, "image.path", self._image_column) if name in places]
+        wanted = [*self._columns.texts, *filter(None, [self._columns.path]), self._columns.image]
         with open(self._path, "rb") as file:
             groups = read_chunks(file)
             if [len(columns) for columns in groups] != [len(schema)] * metadata.num_row_groups:
@@ -119,7 +101,7 @@ class ParquetSource:
                 name: self._chunk_sizes(file, name, [columns[places[name]] for columns in groups]) for name in wanted
             }
         total = {name: sum(size.unpacked for size in column) for name, column in sizes.items()}
-        texts = sum(total.values()) - total[self._image_column]
+        texts = sum(total.values()) - total[self._columns.image]
         for bytes_needed, limit in ((sum(total.values()), self.limits.max_total_bytes), (texts, _TEXT_BYTES)):
             if bytes_needed > limit:
                 raise DataError(
@@ -147,17 +129,19 @@ class ParquetSource:
         return sizes
 
     def _read_labels(self, table: pa.Table) -> tuple[list[str], np.ndarray]:
-        column = table["label"]
+        column, name = table[self._columns.label], self._columns.label
         if column.null_count:
             row = column.is_null().to_pylist().index(True)
             raise DataError(f"{self._path}: row {row} has no label. Give it one or remove the row.")
         kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
-        if _is_text(kind):
+        if is_text(kind):
             values, labels = _values(column)
             texts, order = np.unique(np.array([_short(value) for value in values], dtype=object), return_inverse=True)
             return list(texts), order[labels].astype(np.int64)
-        if not pa.types.is_integer(kind):
-            raise DataError(f"{self._path}: the column `label` holds {kind}; it must hold whole numbers or text.")
+        if pa.types.is_boolean(kind):
+            column = column.cast(pa.int8())
+        elif pa.types.is_floating(kind):
+            column = self._whole(column)
         labels = np.array(column.to_pylist(), dtype=np.int64)
         declared = self._declared_names()
         if declared:
@@ -167,23 +151,34 @@ class ParquetSource:
                 raise DataError(f"{self._path}: row {bad[0]} has label {label}, but there are {len(declared)} classes.")
             return declared, labels
         ids, compact = np.unique(labels, return_inverse=True)
-        if "label_name" not in table.column_names:
+        if self._columns.names is None:
+            if pa.types.is_boolean(kind):
+                return [f"{name} {'true' if label else 'false'}" for label in ids], compact.astype(np.int64)
             logger.warning("%s: its classes have no names, so they are called by their numbers.", self._path)
             return [f"class {label}" for label in ids], compact.astype(np.int64)
-        values, named = _values(table["label_name"])
+        values, named = _values(table[self._columns.names])
         names: dict[int, str] = {}
         for row, (label, index) in enumerate(zip(labels.tolist(), named.tolist(), strict=True)):
-            name = values[index] if index >= 0 else None
-            if name is None or names.setdefault(label, name) != name:
+            text = values[index] if index >= 0 else None
+            if text is None or names.setdefault(label, text) != text:
                 raise DataError(
-                    f"{self._path}: row {row} has label {label} and name {name!r}, unlike the rows before it."
+                    f"{self._path}: row {row} has label {label} and name {text!r}, unlike the rows before it."
                 )
         return [_short(names[label]) for label in ids.tolist()], compact.astype(np.int64)
+
+    def _whole(self, column: pa.ChunkedArray) -> pa.ChunkedArray:
+        values = column.to_numpy()
+        bad = np.flatnonzero(~np.isfinite(values) | (values != np.floor(values)) | (np.abs(values) > 2**31))
+        if bad.size:
+            raise DataError(
+                f"{self._path}: row {bad[0]} has the label {values[bad[0]]}; labels must be whole numbers or text."
+            )
+        return pa.chunked_array([values.astype(np.int64)])
 
     def _declared_names(self) -> list[str]:
         try:
             metadata: Any = json.loads((self._file.schema_arrow.metadata or {})[b"huggingface"])
-            names = metadata["info"]["features"]["label"]["names"]
+            names = metadata["info"]["features"][self._columns.label]["names"]
         except (KeyError, TypeError, ValueError, RecursionError):
             return []
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
@@ -195,8 +190,9 @@ class ParquetSource:
     def _read_names(self) -> list[str]:
         names: list[str] = []
         length = 0
-        for group, rows in enumerate(self._rows["image.path"]):
-            for batch in self._file.iter_batches(rows, [group], ["image.path"]):
+        column = str(self._columns.path)
+        for group, rows in enumerate(self._rows[column]):
+            for batch in self._file.iter_batches(rows, [group], [column]):
                 paths = batch.column(0).field("path")
                 length += paths.nbytes
                 if length > _TEXT_BYTES:
@@ -225,7 +221,7 @@ class ParquetSource:
 
     def _group(self, group: int) -> "_GroupReader":
         if group not in self._groups:
-            column = self._image_column
+            column = self._columns.image
             self._groups[group] = _GroupReader(self._file, group, column, self._rows[column][group])
         self._groups.move_to_end(group)
         while len(self._groups) > 1 and sum(reader.nbytes for reader in self._groups.values()) > _KEPT_BYTES:
@@ -269,10 +265,6 @@ class _GroupReader:
 def _rows_at_a_time(rows: int, size: ChunkSize) -> int:
     """Rows of which the values fit in a batch, even if all of them were the whole dictionary."""
     return max(1, min(rows * _BATCH_BYTES // max(1, size.unpacked), 4 * _BATCH_BYTES // max(1, size.dictionary), rows))
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
 
 
 def _values(column: pa.ChunkedArray) -> tuple[list[str], np.ndarray]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Protocol
 
-from lsn_core.data.images import is_clutter, printable, walk_files
+from lsn_core.data.images import printable, walk_files
 from lsn_core.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -15,6 +15,10 @@ logger = logging.getLogger(__name__)
 
 class DataError(UserError):
     """A data set that cannot be used. The message names the file and what to do."""
+
+
+class Unlabelled(DataError):
+    """A data set without labels; its images can serve where none are needed."""
 
 
 @dataclass(frozen=True)
@@ -59,15 +63,14 @@ class FolderSource:
     def __init__(self, root: Path, limits: DataLimits) -> None:
         self.limits = limits
         self.files: list[str] = []
-        self._paths: list[Path] = []
-        for path in walk_files(root):
+        self.folders: list[str] = []
+        self._paths: list[str] = []
+        start = len(os.path.join(root, ""))
+        for path in walk_files(root, lambda folder: self.folders.append(_shown(folder[start:]))):
             if len(self.files) == limits.max_entries:
                 raise DataError(f"{root}: more than {limits.max_entries:,} files. Use fewer, or raise the limit.")
             self._paths.append(path)
-            self.files.append(printable(path.relative_to(root).as_posix()))
-        outer = [folder for folder in sorted(root.iterdir()) if folder.is_dir() and not is_clutter(folder.name)]
-        inner = [sub for folder in outer for sub in folder.iterdir() if sub.is_dir() and not is_clutter(sub.name)]
-        self.folders = [printable(folder.relative_to(root).as_posix()) for folder in outer + inner]
+            self.files.append(_shown(path[start:]))
 
     def read(self, position: int) -> bytes:
         name = self.files[position]
@@ -79,6 +82,10 @@ class FolderSource:
         except OSError as error:
             reason = error.strerror or "error while reading"
             raise DataError(f"{name}: the file cannot be read ({reason}). Check that it still exists.") from error
+
+
+def _shown(path: str) -> str:
+    return printable(path if os.sep == "/" else path.replace(os.sep, "/"))
 
 
 def too_many(path: Path, limits: DataLimits) -> DataError:

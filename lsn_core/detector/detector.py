@@ -18,6 +18,7 @@ from lsn_core.backbones.backbone import Backbone
 from lsn_core.backbones.loading import load_backbone
 from lsn_core.calibration import DEFAULT_TPR, Calibration, check_tpr
 from lsn_core.class_names import check_class_names
+from lsn_core.data.collection import ImageCollection
 from lsn_core.data.features import picture_batches
 from lsn_core.data.images import ImageSource, open_image
 from lsn_core.detector import hub
@@ -149,7 +150,7 @@ class Detector(PromptScorer):
 
     def predict(
         self,
-        images: Iterable[ImageSource],
+        images: Iterable[ImageSource] | ImageCollection,
         tpr: float = DEFAULT_TPR,
         batch_size: int = _BATCH,
         on_image: Callable[[], None] | None = None,
@@ -157,15 +158,16 @@ class Detector(PromptScorer):
         """Verdicts on images, in their order. One that cannot be read gets a Prediction with `error`; the others go on.
 
         Args:
+            images: paths, bytes or pictures; or a collection, such as `load_data` gives.
             on_image: called once per image done, for a progress bar.
         """
         predictions: list[Prediction] = []
 
         def pictures() -> Iterator[tuple[int, Image.Image]]:
-            for index, source in enumerate(images):
+            for index, opened in enumerate(_openers(images)):
                 predictions.append(Prediction.failed(None, self.calibration is not None))
                 try:
-                    picture = open_image(source)
+                    picture = opened()
                 except UserError as error:
                     predictions[index] = Prediction.failed(str(error), self.calibration is not None)
                 else:
@@ -363,3 +365,11 @@ class Detector(PromptScorer):
             UserError: the Hub cannot be reached, or does not let you write there.
         """
         return hub.push(self, name, private=private, license=license, token=token, message=message)
+
+def _openers(images: Iterable[ImageSource] | ImageCollection) -> Iterator[Callable[[], Image.Image]]:
+    if isinstance(images, ImageCollection):
+        for index in range(len(images)):
+            yield lambda index=index: open_image(images.read(index), name=images.names[index])  # type: ignore[misc]
+    else:
+        for source in images:
+            yield lambda source=source: open_image(source)  # type: ignore[misc]

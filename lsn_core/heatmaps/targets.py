@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from lsn_core.backbones.image_tower import View
+from lsn_core.class_names import find_name
 from lsn_core.detector.detector import Detector
 from lsn_core.detector.prompts import FixedPrompts
 from lsn_core.errors import UserError
@@ -53,7 +54,7 @@ class ImagePrompts:
         return cls(detector, view, positive[0], negative[0])
 
     def find_class(self, class_name: str | None) -> int:
-        """Index of a class, in any case of letters; None is the one whose positive prompt fits best.
+        """Index of a class, in any spelling (see `fold_name`); None is the one whose positive prompt fits best.
 
         Raises:
             UserError: the detector knows no such class.
@@ -61,10 +62,10 @@ class ImagePrompts:
         if class_name is None:
             return int((self.positive @ self.view.feature.detach().cpu()).argmax())
         names = self.detector.class_names
-        folded = [name.lower() for name in names]
-        if class_name.lower() not in folded:
+        index = find_name(class_name, names)
+        if index is None:
             raise UserError(f"The detector knows no class {class_name!r}. Its classes: {', '.join(names[:20])}.")
-        return folded.index(class_name.lower())
+        return index
 
 
 def prompt_targets(prompts: ImagePrompts, class_name: str | None = None) -> list[Target]:

@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lsn_core.data.labelled import load_data
+from lsn_core.data.layout import Wanted
+from lsn_core.data.photos import load_photos
 from lsn_core.data.sources import DataError
 from lsn_core.errors import UserError
 from lsn_core.jobs.job import FAILED, QUEUED, RESUMABLE, TRAINING, Job, Point
 from lsn_core.jobs.limits import JobLimits
 from lsn_core.jobs.storage.cleanup import forget, recover
-from lsn_core.jobs.storage.files import Incoming, JobFiles, calling, count_classes
+from lsn_core.jobs.storage.files import TRAINING_SPLIT, Incoming, JobFiles, calling, count_classes
 from lsn_core.jobs.storage.locks import Slots
 from lsn_core.jobs.storage.registry import Registry
 from lsn_core.jobs.worker.queue import JobQueue
@@ -68,6 +70,7 @@ class Jobs:
         name: str | None = None,
         ood: Path | None = None,
         ood_name: str | None = None,
+        wanted: Wanted = TRAINING_SPLIT,
     ) -> Job:
         """Takes a job in: copies its data set, checks it, and puts the job into the queue.
 
@@ -77,6 +80,7 @@ class Jobs:
             name: what to call the job; None for the data set's name.
             ood: photos of none of the classes, to measure the detector with: any folder of photos, or as `data`.
             ood_name: what to call those in reports.
+            wanted: which split and columns of `data`; by default the training split where there are several.
 
         Returns:
             The job: queued, or failed with the reason where its data set cannot be used.
@@ -91,9 +95,9 @@ class Jobs:
             classes: dict[str, int] = {}
             error = None
             try:
-                classes, copy = self._take(data, taken, labelled=True)
+                classes, copy = self._take(data, taken, wanted)
                 self.limits.check_data(classes)
-                extra = None if ood is None else self._take(ood, taken, labelled=False)[1]
+                extra = None if ood is None else self._take(ood, taken, None)[1]
             except DataError as problem:
                 copy, extra, error = "", None, str(problem)
             now = time.time()
@@ -121,11 +125,16 @@ class Jobs:
             self.queue.call()
         return job
 
-    def _take(self, source: Path, taken: list[Incoming], *, labelled: bool) -> tuple[dict[str, int], str]:
-        incoming = self.files.take_in(source, self.limits, labelled=labelled)
+    def _take(self, source: Path, taken: list[Incoming], wanted: Wanted | None) -> tuple[dict[str, int], str]:
+        """Copies a data set, or photos of which no class is needed; how many images of each class there are."""
+        incoming = self.files.take_in(source, self.limits, wanted)
         taken.append(incoming)
         with calling(incoming.path, source.name):
-            return count_classes(load_data(incoming.path, self.limits.data())), incoming.name
+            if wanted is None:
+                load_photos(incoming.path, self.limits.data())
+                return {}, incoming.name
+            images = load_data(incoming.path, self.limits.data(), guess=TRAINING_SPLIT.guess)
+            return count_classes(images), incoming.name
 
     def _place(self, taken: list[Incoming]) -> None:
         for incoming in taken:

@@ -9,7 +9,7 @@ from lsn_core.data.collection import unreadable
 from lsn_core.data.labelled import load_data
 from lsn_core.errors import UserError
 from lsn_core.jobs.limits import JobLimits
-from lsn_core.jobs.storage.files import calling, count_classes
+from lsn_core.jobs.storage.files import TRAINING_SPLIT, calling, count_classes
 
 
 @dataclass(frozen=True)
@@ -20,11 +20,17 @@ class Inspection:
         classes: class name -> number of images.
         checked: how many images were opened.
         unreadable: what is wrong with those of them that cannot be read, as sentences.
+        splits: names of the splits that can be taken, where there are several.
+        split: the one that is taken.
+        notes: what was guessed and left out, as sentences.
     """
 
     classes: dict[str, int]
     checked: int
     unreadable: list[str]
+    splits: tuple[str, ...] = ()
+    split: str | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def images(self) -> int:
@@ -32,13 +38,14 @@ class Inspection:
         return sum(self.classes.values())
 
 
-def inspect(path: Path, name: str, limits: JobLimits, most: int = 200) -> Inspection:
+def inspect(path: Path, name: str, limits: JobLimits, most: int = 200, split: str | None = None) -> Inspection:
     """Lists the classes of a data set and opens some of its images, evenly spread.
 
     Args:
         name: what to call it in messages.
         limits: what a job may take.
         most: images to open at most.
+        split: which to take; None for the training split, where there are several.
 
     Raises:
         UserError: it cannot be used, or is more than a job may take.
@@ -46,9 +53,10 @@ def inspect(path: Path, name: str, limits: JobLimits, most: int = 200) -> Inspec
     with calling(path, name):
         if path.is_file():
             limits.check_bytes(path.stat().st_size, name)
-        data = load_data(path, limits.data())
+        data = load_data(path, limits.data(), split=split, guess=TRAINING_SPLIT.guess)
         classes = count_classes(data)
         limits.check_data(classes)
         if len(classes) < 2:
             raise UserError(f"{name} has one class ({next(iter(classes))}); at least two are needed to tell apart.")
-        return Inspection(classes, min(most, len(data)), unreadable(data, most))
+        problems = unreadable(data, most)
+        return Inspection(classes, min(most, len(data)), problems, data.splits, data.split, data.notes)

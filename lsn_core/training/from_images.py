@@ -45,7 +45,7 @@ def encode_shots(
     batch_size: int = 64,
     progress: bool | Callable[[int, int], None] = True,
 ) -> EncodedShots:
-    """Draws `config.shots` images of each class by `config.seed` and encodes only those.
+    """Draws `config.shots` images of each class by `config.seed` and encodes only those. Classes without images go.
 
     Args:
         cache, batch_size, progress: as for `extract_features`.
@@ -53,6 +53,7 @@ def encode_shots(
     Raises:
         UserError: a setting is out of range.
     """
+    images = images.without_empty_classes()
     drawn = images.subset(few_shot(images, config.shots, config.seed))
     encoded = extract_features(backbone, drawn, cache=cache, batch_size=batch_size, progress=progress, on_error="skip")
     return EncodedShots(encoded.features, drawn.labels[encoded.kept], drawn.class_names, encoded.errors)

@@ -2,28 +2,37 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import io
 import os
 import secrets
 import shutil
 import time
 import zipfile
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO
 
-from lsn_core.data.collection import ImageCollection, list_files
-from lsn_core.data.images import find_images
+from lsn_core.class_names import tidy_name
+from lsn_core.data.collection import ImageCollection, ImageList
+from lsn_core.data.formats import suffix
 from lsn_core.data.labelled import LabelledImages, load_data
+from lsn_core.data.layout import Wanted
+from lsn_core.data.photos import load_photos
+from lsn_core.data.splits import TRAIN
 from lsn_core.errors import UserError
 from lsn_core.jobs.limits import JobLimits
 
 RESULT = "detector.safetensors"
 FEATURES = "features.safetensors"
 LOG = "log.txt"
+TRAINING_SPLIT = Wanted(guess=(TRAIN,))
+"""What a job takes of a data set where nothing else is asked for: the training split, where there are several."""
+
 _CHUNK = 2**20
 _FIXED_TIME = (1980, 1, 1, 0, 0, 0)  # so that the same photos make the same archive
 _ABANDONED_SECONDS = 3600.0
@@ -56,12 +65,12 @@ class JobFiles:
 
     # -- data sets ----------------------------------------------------------------------------------------------------
 
-    def take_in(self, source: Path, limits: JobLimits, *, labelled: bool = True) -> Incoming:
-        """Copies a data set; a folder is packed into a zip.
+    def take_in(self, source: Path, limits: JobLimits, wanted: Wanted | None = TRAINING_SPLIT) -> Incoming:
+        """Copies a data set; a folder, and a part of anything, is packed into a zip.
 
         Args:
             source: a folder of class folders, a zip of one, or a Parquet file.
-            labelled: False takes photos in any folders, all as one class.
+            wanted: which split and columns of it; None takes photos in any folders, without classes.
 
         Raises:
             UserError: it is not there, cannot be read, or is larger than a job's data set may be.
@@ -70,8 +79,8 @@ class JobFiles:
         name = source.name
         try:
             with open(path, "xb") as file:
-                if source.is_dir():
-                    self._pack(source, limits, file, labelled)
+                if source.is_dir() or (wanted is not None and wanted != TRAINING_SPLIT):
+                    self._pack(source, limits, file, wanted)
                     suffix = ".zip"
                 else:
                     suffix = _copy(source, file, limits)
@@ -86,15 +95,20 @@ class JobFiles:
                 ) from error
             raise
 
-    def _pack(self, source: Path, limits: JobLimits, file: IO[bytes], labelled: bool) -> None:
+    def _pack(self, source: Path, limits: JobLimits, file: IO[bytes], wanted: Wanted | None) -> None:
         images: ImageCollection
-        if labelled:
-            images = load_data(source, limits.data())
-            names = list(images.names)
+        table = ""
+        if wanted is None:
+            images = load_photos(source, limits.data())
+            names = [f"photos/{i:06}{suffix(name)}" for i, name in enumerate(images.names)]
         else:
-            photos = find_images([source])
-            images = list_files(photos)
-            names = [f"photos/{i:06}{path.suffix}" for i, path in enumerate(photos)]
+            images = load_data(source, limits.data(), **asdict(wanted))
+            names = list(images.names)
+            classes = [images.class_names[label] for label in images.labels]
+            folders = [tidy_name(name.split("/")[0]) if "/" in name else None for name in names]
+            if folders != classes:  # labels of a table, or of rows
+                names = [f"images/{i:06}{suffix(name) or '.jpg'}" for i, name in enumerate(names)]
+                table = _table(names, classes)
         size = 0
         with zipfile.ZipFile(file, "w") as archive:
             for i, name in enumerate(names):
@@ -102,6 +116,8 @@ class JobFiles:
                 size += len(content)
                 limits.check_bytes(size, source.name)
                 archive.writestr(zipfile.ZipInfo(name, _FIXED_TIME), content)
+            if table:
+                archive.writestr(zipfile.ZipInfo("labels.csv", _FIXED_TIME), table)
 
     def place(self, incoming: Incoming) -> None:
         """Gives a copied data set its name; to be called within a transaction of the registry that adds its job."""
@@ -121,7 +137,13 @@ class JobFiles:
         """The images of a copied data set. Raises UserError, with its owner's name for it, where it cannot be used."""
         path = self.dataset(name)
         with calling(path, called):
-            return load_data(path, limits.data())
+            return load_data(path, limits.data(), guess=TRAINING_SPLIT.guess)
+
+    def open_photos(self, name: str, called: str, limits: JobLimits) -> ImageList:
+        """The same for photos of which no class is needed."""
+        path = self.dataset(name)
+        with calling(path, called):
+            return load_photos(path, limits.data())
 
     # -- cleaning -----------------------------------------------------------------------------------------------------
 
@@ -172,9 +194,15 @@ def calling(path: Path, name: str) -> Iterator[None]:
 
 
 def count_classes(data: LabelledImages) -> dict[str, int]:
-    """Class name -> number of images."""
+    """Class name -> number of images, of those that have any."""
     counts = Counter(data.labels.tolist())
-    return {name: counts[i] for i, name in enumerate(data.class_names)}
+    return {name: counts[i] for i, name in enumerate(data.class_names) if counts[i]}
+
+
+def _table(names: Sequence[str], classes: Sequence[str]) -> str:
+    text = io.StringIO()
+    csv.writer(text).writerows([("file_name", "label"), *zip(names, classes, strict=True)])
+    return text.getvalue()
 
 
 def _copy(source: Path, file: IO[bytes], limits: JobLimits) -> str:

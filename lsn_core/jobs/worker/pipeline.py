@@ -159,7 +159,7 @@ class Pipeline:
             metrics[f"{prefix}id_accuracy"] = accuracy(classes.numpy(), shots.held_out_labels.numpy())
         if job.ood is None:
             return metrics
-        images = self.files.open(job.ood, job.ood_name or "the out-of-distribution photos", self.limits)
+        images = self.files.open_photos(job.ood, job.ood_name or "the out-of-distribution photos", self.limits)
         other = extract_features(
             backbone,
             images,

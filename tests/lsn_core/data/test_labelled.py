@@ -183,9 +183,13 @@ def test_parquet_that_cannot_be_used(tmp_path: Path) -> None:
     ]:
         with pytest.raises(UserError, match=reason):
             load_data(parquet(path, images, labels, **options))
-    pq.write_table(pa.table({"img": [b"x"], "label": [0]}), path)
-    with pytest.raises(UserError, match="columns `image` and `label` are needed; it has img, label"):
-        load_data(path)
+    for columns, reason in [
+        ({"a": [b"x"], "b": [b"y"], "label": [0]}, "`image` and `label` are needed; it has a, b, label; a, b may be it"),
+        ({"image": [b"x"], "score": [1]}, "which column holds the labels.*it has image, score.*--label-column"),
+    ]:
+        pq.write_table(pa.table(columns), path)
+        with pytest.raises(UserError, match=reason):
+            load_data(path)
     data = load_data(parquet(path, [b"x", None, b"z" * 9], [0, 0, 0]), DataLimits(max_image_bytes=8))
     for index, reason in ((1, "row 1 of a.parquet has no image bytes"), (2, "larger than the limit")):
         with pytest.raises(UserError, match=reason):
@@ -274,5 +278,5 @@ def test_no_warning_for_a_clean_folder(tmp_path: Path, caplog: pytest.LogCapture
     with caplog.at_level(logging.WARNING):
         load_data(folder(tmp_path / "clean", TREE | CLUTTER))
         assert not caplog.records
-        load_data(folder(tmp_path / "mixed", TREE | {"dog/phone.heic": b"x"}))
-    assert "1 other files left out, such as dog/phone.heic" in caplog.text
+        load_data(folder(tmp_path / "mixed", TREE | {"dog/n.txt": b"x", "dog/phone.dng": b"x"}))
+    assert "2 other files left out, such as dog/phone.dng (a camera's raw file" in caplog.text

@@ -1,0 +1,93 @@
+"""Photos of which no class is needed: to be scored, to calibrate with, or as photos of none of the classes."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from lsn_core.data.collection import ImageList, join, list_files
+from lsn_core.data.formats import describe_others, is_picture, not_read
+from lsn_core.data.images import printable
+from lsn_core.data.layout import Wanted
+from lsn_core.data.opening import open_source
+from lsn_core.data.parquet import ParquetSource
+from lsn_core.data.sources import DataError, DataLimits
+
+logger = logging.getLogger(__name__)
+
+_DEFAULT_LIMITS = DataLimits()
+_SETS = (b"PK\3\4", b"PK\5\6", b"PAR1")
+
+
+def load_photos(
+    path: str | os.PathLike[str], limits: DataLimits = _DEFAULT_LIMITS, *, image_column: str | None = None
+) -> ImageList:
+    """Photos without their classes, listed and not read.
+
+    Args:
+        path: a folder or a zip with photos in any folders or none, a Parquet file with or without labels, or one photo.
+        limits: what to refuse.
+        image_column: name of the column of a Parquet file, where it is not clear.
+
+    Returns:
+        The photos in sorted order (rows in file order), named by their paths inside.
+
+    Raises:
+        UserError: there are none, or what is there is not acceptable.
+    """
+    where = printable(os.fspath(path))
+    if _is_one_file(Path(path)):
+        return list_files([path])
+    source = open_source(path, limits, Wanted(image_column=image_column), labelled=False)
+    if isinstance(source, ParquetSource):
+        return ImageList(tuple(source.names), source.read)
+    pictures = [index for index, name in enumerate(source.files) if is_picture(name)]
+    if len(pictures) < len(source.files):
+        chosen = set(pictures)
+        others = [name for index, name in enumerate(source.files) if index not in chosen]
+        if not pictures and any(not_read(name) for name in others):
+            raise DataError(f"{where}: there are no image files that are read; {describe_others(others)}.")
+        if pictures:
+            logger.warning("%s: %s.", where, describe_others(others))
+    if not pictures:
+        raise DataError(
+            f"No images were found in {where}: it has no image files. Give photos, or a folder or zip of them."
+        )
+    pictures.sort(key=lambda index: source.files[index])
+    return ImageList(tuple(source.files), source.read).subset(pictures)
+
+
+def open_photos(paths: Sequence[str | os.PathLike[str]], limits: DataLimits = _DEFAULT_LIMITS) -> ImageList:
+    """What several paths stand for, with names by which each can be found: its path, or archive and path inside.
+
+    Args:
+        paths: photos, and whatever `load_photos` takes. A photo that is not there is kept, so that it gets an error of
+            its own.
+        limits: what to refuse.
+
+    Raises:
+        UserError: a folder, zip or Parquet file has no photos or cannot be used.
+    """
+    parts = []
+    for path in paths:
+        if _is_one_file(Path(path)) or not Path(path).exists():
+            parts.append(list_files([path]))
+            continue
+        photos = load_photos(path, limits)
+        root = printable(os.fspath(path)).rstrip("/")
+        parts.append(replace(photos, names=tuple(f"{root}/{name}" for name in photos.names)))
+    return parts[0] if len(parts) == 1 else join(parts)
+
+
+def _is_one_file(path: Path) -> bool:
+    """Whether this is a file that is no set of photos; a wrong one is told by whoever opens it."""
+    try:
+        if not path.is_file():
+            return False
+        with open(path, "rb") as file:
+            return not file.read(4).startswith(_SETS)
+    except (OSError, ValueError):
+        return True
