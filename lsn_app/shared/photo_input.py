@@ -14,10 +14,11 @@ from lsn_app.shared import words
 from lsn_app.shared.components import Components, Updates, UploadedFile
 from lsn_app.shared.examples import Example, credits_list, load_examples, strip
 from lsn_core import UserError
+from lsn_core.data.formats import HEIF_SUFFIXES
 from lsn_core.data.images import open_image
 from lsn_core.shipped import ASSETS_DIR
 
-_NO_BROWSER_FORMATS = (".tif", ".tiff")
+_NO_BROWSER_FORMATS = {".tif", ".tiff", *HEIF_SUFFIXES}
 _PREVIEW = (1024, 1024)
 _MOST_FOLDERS = 12
 _STRIP_JS = ASSETS_DIR / "examples.js"

@@ -49,7 +49,7 @@ def plain_errors(command: Callable[P, R]) -> Callable[P, R]:
         try:
             return command(*args, **kwargs)
         except UserError as error:
-            typer.echo(f"Error: {error}", err=True)
+            typer.echo(f"Error: {error}".encode("utf-8", "backslashreplace").decode(), err=True)
             raise typer.Exit(2) from error
 
     return run

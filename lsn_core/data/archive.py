@@ -3,6 +3,7 @@
 import os
 import stat
 import zipfile
+import zlib
 from io import BufferedReader, FileIO
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from lsn_core.data.sources import DataError, DataLimits, bounded, too_many
 from lsn_core.errors import UserError
 
 _RATIO_FROM_BYTES = 2**20  # small plain pictures honestly compress a thousandfold
+_UTF8_FLAG, _UNICODE_PATH = 0x800, 0x7075
 _DIRECTORY_BYTES_PER_ENTRY = 512  # 46 bytes and a path
 
 
@@ -53,7 +55,7 @@ class ZipSource:
 
     def _checked_parts(self, entry: zipfile.ZipInfo) -> list[str]:
         # security: names are only ever shown, but an archive that tries these is not one to go on with.
-        name = entry.orig_filename.replace("\\", "/")
+        name = _true_name(entry).replace("\\", "/")
         parts = [part for part in name.split("/") if part not in ("", ".")]
         where = f"{self._path}: the entry {printable(name)!r}"
         if name.startswith("/") or name[1:2] == ":" or ".." in parts or "\0" in name:
@@ -79,6 +81,32 @@ class ZipSource:
             raise
         except Exception as error:  # BadZipFile, zlib.error, EOFError, NotImplementedError, ... on bad bytes
             raise DataError(f"{name}: damaged in the archive ({error}). Make the archive again.") from error
+
+
+def _true_name(entry: zipfile.ZipInfo) -> str:
+    """The name as it was meant: archives of macOS have UTF-8 without the flag that says so (bit 11).
+
+    zipfile reads such names as code page 437; bytes that are UTF-8 are taken as that, others stay with the code page.
+    An Info-ZIP Unicode path (extra field 0x7075) counts most.
+    """
+    name = entry.orig_filename
+    if entry.flag_bits & _UTF8_FLAG:
+        return name
+    try:
+        raw = name.encode("cp437")
+    except UnicodeEncodeError:
+        return name
+    extra = entry.extra
+    while len(extra) >= 4:
+        kind, size = int.from_bytes(extra[:2], "little"), int.from_bytes(extra[2:4], "little")
+        if kind == _UNICODE_PATH and size > 5 and int.from_bytes(extra[5:9], "little") == zlib.crc32(raw):
+            raw = extra[9 : 4 + size]
+            break
+        extra = extra[4 + size :]
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError:
+        return name
 
 
 class _DirectoryTooLarge(Exception):

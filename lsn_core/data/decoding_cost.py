@@ -13,6 +13,7 @@ from typing import Any
 
 from PIL import Image, ImageFile
 
+from lsn_core.data.heif import coded_pixels
 from lsn_core.data.tiff_tags import STRIP_OFFSETS, TILE_OFFSETS, read_tags
 from lsn_core.errors import ImageError
 
@@ -30,6 +31,8 @@ _MAX_STRIPS = 200_000  # or tiles, of a TIFF
 _MAX_SEGMENTS, _MAX_EXIF, _MAX_PHOTOSHOP = 5000, 64, 32  # of a JPEG; full ones have 64 KiB
 _BYTES_OF_MODE = {"1": 1, "L": 1, "P": 1}  # of a pixel in Pillow's memory; 4 where nothing else is said
 _ROW_BYTES = 8  # Pillow keeps a pointer to each row
+_HEIF_BYTES = {"HEIF": 4, "AVIF": 6}  # of a coded pixel: planes of brightness and colour, and RGB made of them
+_MOST_CODED = 6  # the picture, its tiles, and both for its alpha, rounded up to whole tiles
 _STAND_ALONE = {0x01, *range(0xD0, 0xDA)}  # JPEG markers without a length
 _EXIF = b"Exif\0\0"
 _NEXT_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
@@ -110,6 +113,14 @@ def check_cost(image: ImageFile.ImageFile, data: bytes, name: str, max_memory: i
         decoder = 12 * pixels  # two canvases and the frame's bytes
     elif image.format == "TIFF":
         decoder = _strip_bytes(image)
+    elif image.format in _HEIF_BYTES:
+        coded = max(pixels, coded_pixels(data))
+        decoder = _HEIF_BYTES[image.format] * coded
+        if coded > _MOST_CODED * pixels + 2**20:
+            raise ImageError(
+                f"{name}: this {image.format} file is put together of {coded:,} pixels for a picture of {pixels:,}, "
+                "which would take very long to decode. Save it again in an image editor."
+            )
     rows = image.height * _ROW_BYTES
     decoded = pixels * _BYTES_OF_MODE.get(image.mode, 4) + rows
     needed = len(data) + decoded + max(decoder, pixels * 4 + max(rows, image.width * _ROW_BYTES))

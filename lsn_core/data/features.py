@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Literal, Protocol, TypeVar
 
@@ -51,12 +52,14 @@ class FeatureSet:
         kept: int64, shape (M,), increasing: which image each row belongs to.
         errors: name and message of each of the N - M images left out.
         left_out: int64, shape (N - M,), increasing: which image each error is about.
+        warnings: name and message of each image that is used although its file is not as it should be.
     """
 
     features: torch.Tensor
     kept: np.ndarray
     errors: list[tuple[str, str]] = field(default_factory=list)
     left_out: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    warnings: list[tuple[str, str]] = field(default_factory=list)
 
 
 def picture_batches(pictures: Iterable[tuple[Key, Image.Image]], most: int) -> Iterator[list[tuple[Key, Image.Image]]]:
@@ -141,7 +144,9 @@ def extract_features(
     left_out = np.array(sorted(run.errors), dtype=np.int64)
     errors = [(data.names[index], run.errors[index]) for index in left_out.tolist()]
     logger.info("%d features: %d encoded, %d images left out.", len(kept), run.encoded, len(errors))
-    return FeatureSet(features, kept, errors, left_out)
+    if run.warnings:
+        logger.warning("%d of %d images are used with a warning.", len(run.warnings), len(data))
+    return FeatureSet(features, kept, errors, left_out, run.warnings)
 
 
 class _Extraction:
@@ -160,6 +165,7 @@ class _Extraction:
         self.errors: dict[int, str] = {}
         self.waiting: dict[bytes, list[int]] = {}  # by content, so that equal images wait together
         self.encoded = 0
+        self.warnings: list[tuple[str, str]] = []
 
     def pictures(self, limits: ImageLimits) -> Iterator[tuple[bytes, Image.Image]]:
         """Hash and picture of each image that has to be encoded."""
@@ -175,7 +181,7 @@ class _Extraction:
                 if row is not None:
                     self._keep([index], row)
                     continue
-                image = open_image(data, name=name, limits=limits)
+                image = open_image(data, name=name, limits=limits, on_warning=partial(self._warn, name))
                 del data
                 if self.on_picture is not None:
                     self.on_picture(index, image)
@@ -203,6 +209,10 @@ class _Extraction:
                 self._keep(indices, fresh[key])
             else:
                 self._refuse(indices, None)
+
+    def _warn(self, name: str, sentence: str) -> None:
+        logger.warning("%s", sentence)
+        self.warnings.append((name, sentence))
 
     def _keep(self, indices: list[int], row: np.ndarray) -> None:
         self.rows.update(dict.fromkeys(indices, row))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 HEIF_SUFFIXES = frozenset({".heic", ".heif", ".hif"})
 IMAGE_SUFFIXES = HEIF_SUFFIXES | {
@@ -134,18 +134,31 @@ def is_avif(data: bytes) -> bool:
     return bool(_brands(data) & _AVIF_BRANDS) and not _brands(data) & _HEIF_BRANDS
 
 
-def kind_of(data: bytes, name: str, tags: Sequence[int]) -> tuple[str, str] | None:
+def raw_kind(data: bytes, name: str, tags: Callable[[], Sequence[int]]) -> tuple[str, str] | None:
+    """What a camera raw file is, and what to do: Pillow would take the small preview in it for the picture.
+
+    Args:
+        data: the encoded bytes.
+        name: of the file, as many makers' raw files differ from TIFF by nothing else.
+        tags: numbers of the tags of a TIFF.
+    """
+    if data[:4] in (b"II*\0", b"MM\0*"):
+        if suffix(name) in _RAW_SUFFIXES.split() or data[8:10] == b"CR" or _DNG_VERSION in tags():
+            return _RAW
+    elif data[4:11] == b"ftypcrx":
+        return _RAW
+    return None
+
+
+def kind_of(data: bytes, name: str) -> tuple[str, str] | None:
     """What bytes are that are not read as a picture, and what to do; None where that is not known.
 
     Args:
         data: the first bytes at least.
-        name: of the file, which tells camera raw files of many makers.
-        tags: numbers of the tags where it is a TIFF.
+        name: of the file, which counts where its bytes say nothing.
     """
-    if _DNG_VERSION in tags:
-        return _BY_SUFFIX[".dng"]
     if data[4:8] == b"ftyp":
-        return _RAW if data[8:11] == b"crx" else _VIDEO
+        return _VIDEO
     if data[:4] == b"RIFF" and data[8:12] == b"AVI ":
         return _VIDEO
     if data[128:132] == b"DICM":
@@ -155,11 +168,15 @@ def kind_of(data: bytes, name: str, tags: Sequence[int]) -> tuple[str, str] | No
     for start, kind in _BY_START:
         if data.startswith(start):
             return kind
-    start = data[:1024].lstrip(b"\xef\xbb\xbf \t\r\n")
-    if start.startswith(b"<"):
-        return _SVG if b"<svg" in start.lower() else ("HTML, SVG or XML text", "Save the photo itself")
+    text = data[:1024].lstrip(b"\xef\xbb\xbf \t\r\n")
+    if text.startswith(b"<"):
+        if b"<svg" in text.lower():
+            return "an SVG drawing (HTML, SVG or XML text)", _SVG[1]
+        return "HTML, SVG or XML text", "Save the photo itself"
     if data[:2] in (b"P1", b"P2", b"P3", b"P4", b"P5", b"P6") and data[2:3].isspace():
         return _NETPBM
+    if not data.strip(b"\0"):
+        return "nothing but zero bytes", "Copy or download it again"
     return not_read(name)
 
 

@@ -4,27 +4,32 @@ import logging
 import os
 import re
 import stat
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageFile, UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError, features
 
 from lsn_core.data.decoding_cost import CountedReads, TooManyPieces, check_cost, check_pieces, too_many_pieces
-from lsn_core.data.formats import FORMATS_IN_WORDS, describe_others, is_picture
+from lsn_core.data.formats import FORMATS_IN_WORDS, is_avif, is_heif, kind_of, raw_kind
+from lsn_core.data.heif import open_heif
+from lsn_core.data.jpeg_end import complete, lacks_end
+from lsn_core.data.tiff_tags import read_tags
 from lsn_core.data.upright_rgb import upright_rgb
 from lsn_core.errors import ImageError, UserError
 
 logger = logging.getLogger(__name__)
 
 # security: Pillow knows some forty formats; some start other programs (EPS), others have rarely exercised parsers.
-_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "DIB", "GIF", "TIFF")
+_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "DIB", "GIF", "TIFF", *(["AVIF"] if features.check("avif") else []))
 _TILE_TAGS = (322, 323)  # TIFF TileWidth, TileLength
 
 # Control characters of terminals, line separators, and those that set the direction of what follows (Unicode TR 9).
 _STEERING = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+
+_BAD_BYTE = re.compile("[\ud800-\udfff]")  # how Python has bytes of a name that are not UTF-8
 
 ImageSource = bytes | str | os.PathLike[str] | Image.Image | np.ndarray
 
@@ -57,12 +62,19 @@ class ImageLimits:
 _DEFAULT_LIMITS = ImageLimits()
 
 
-def open_image(source: ImageSource, *, name: str | None = None, limits: ImageLimits = _DEFAULT_LIMITS) -> Image.Image:
+def open_image(
+    source: ImageSource,
+    *,
+    name: str | None = None,
+    limits: ImageLimits = _DEFAULT_LIMITS,
+    on_warning: Callable[[str], object] = logger.warning,
+) -> Image.Image:
     """Open a picture safely and bring it into the one form that everything else expects.
 
     EXIF orientation is applied, transparency is laid on white, animations and documents give their first frame.
-    16-bit grey is scaled by 255/65535. 32-bit integers are taken as 8-bit or 16-bit when they fit and stretched from
-    their smallest to their largest value otherwise; floating point is taken as [0, 1] when it fits and stretched
+    16-bit grey is scaled by the range of the fewest bits (8, 10, 12, 14 or 16) that hold its values, as sensors of 12
+    bits are stored so. 32-bit integers are taken the same way when they fit and stretched from their smallest to their
+    largest value otherwise; floating point is taken as [0, 1] when it fits and stretched
     otherwise, with NaN and infinite pixels black.
 
     Args:
@@ -70,6 +82,8 @@ def open_image(source: ImageSource, *, name: str | None = None, limits: ImageLim
             shape (H, W), (H, W, 1), (H, W, 3) or (H, W, 4).
         name: what to call the picture in messages; by default the path as given, or "the image".
         limits: largest size accepted. Bytes are checked before the file is read, pixels before they are decoded.
+        on_warning: told, as a sentence, of a picture that is used although its file is not as it should be: a JPEG
+            without its end marker.
 
     Returns:
         A new Pillow image of mode RGB, fully loaded and without metadata; no file stays open.
@@ -96,6 +110,8 @@ def open_image(source: ImageSource, *, name: str | None = None, limits: ImageLim
         try:
             _check_pixels(*image.size, name, limits)
             check_cost(image, data, name, limits.max_memory)
+            if lacks_end(data):
+                return _without_end(data, name, limits, on_warning)
             del data  # Pillow lets its own go once it is decoded
             return _normalise(image, name, limits, owned=True)
         finally:
@@ -110,38 +126,11 @@ def open_image(source: ImageSource, *, name: str | None = None, limits: ImageLim
         # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error, zlib.error, EOFError and more, and the
         # list grows with every release; on untrusted bytes each of them means the same thing.
         logger.debug("decoding %s failed", name, exc_info=True)
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise ImageError(
-            f"{name}: the image is damaged or incomplete ({type(error).__name__}: {error}). "
+            f"{name}: the image is damaged or incomplete ({reason}). "
             "Open it in an image editor and save it again, or leave it out."
         ) from error
-
-
-def find_images(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
-    """List the pictures that the given files and folders stand for.
-
-    Args:
-        paths: files are kept as given, whatever their ending; folders are searched with everything below them, in
-            sorted order, for the endings in `IMAGE_SUFFIXES`, leaving out hidden files and folders and `__MACOSX`. A
-            path that does not exist is kept, so that opening it gives an error of its own.
-
-    Returns:
-        The paths in the order given; a folder without pictures adds none and logs a warning.
-    """
-    pictures: list[Path] = []
-    for path in map(Path, paths):
-        if not path.is_dir():
-            pictures.append(path)
-            continue
-        inside: list[str] = []
-        others: list[str] = []
-        for file in walk_files(path):
-            (inside if is_picture(file) else others).append(file)
-        if not inside:
-            logger.warning("%s: no image files in this folder (%s).", printable(str(path)), FORMATS_IN_WORDS)
-        if others:
-            logger.warning("%s: %s.", printable(str(path)), printable(describe_others(others)))
-        pictures.extend(map(Path, inside))
-    return pictures
 
 
 def is_clutter(part: str) -> bool:
@@ -150,9 +139,14 @@ def is_clutter(part: str) -> bool:
 
 
 def printable(text: str) -> str:
-    """A file name that can be shown: bytes that are not UTF-8, and what would steer a terminal or turn the order of
-    letters, become marks."""
-    return _STEERING.sub("\N{REPLACEMENT CHARACTER}", text.encode("utf-8", "replace").decode("utf-8"))
+    """A file name that can be shown: what would steer a terminal or turn the order of letters becomes a mark, and bytes
+    that are not UTF-8 become `\\xe9`, so that names that differ stay different."""
+    return _STEERING.sub("\N{REPLACEMENT CHARACTER}", _BAD_BYTE.sub(_escaped, text))
+
+
+def _escaped(match: re.Match[str]) -> str:
+    number = ord(match[0])
+    return f"\\x{number - 0xDC00:02x}" if 0xDC80 <= number <= 0xDCFF else "?"
 
 
 def walk_files(folder: Path, folders_too: Callable[[str], object] | None = None) -> Iterator[str]:
@@ -219,17 +213,18 @@ def _open_header(data: bytes, name: str, limits: ImageLimits) -> ImageFile.Image
     # Pillow's DecompressionBombWarning starts at 89 million pixels, above our default; turning it into an error would
     # take warnings.catch_warnings, which changes process-wide state and is not thread safe. Its DecompressionBombError
     # (179 million) is raised while opening, so it is caught here.
+    if raw := raw_kind(data, name, lambda: [tag.number for tag in read_tags(data)]):
+        raise _unknown_format(name, raw)
     try:
         file = CountedReads(data)
-        image = Image.open(file, formats=_FORMATS)
+        image = open_heif(file, name) if is_heif(data) else Image.open(file, formats=_FORMATS)
         file.opened()
     except UnidentifiedImageError as error:
-        markup = data[:512].lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<")
-        raise ImageError(
-            f"{name}: this is not an image in a format known here, or its beginning is damaged. "
-            f"{'It looks like HTML, SVG or XML text. ' if markup else ''}"
-            f"Convert it to {FORMATS_IN_WORDS}."
-        ) from error
+        if is_avif(data) and "AVIF" not in _FORMATS:
+            kind: tuple[str, str] | None = ("an AVIF picture, which this Pillow was built without", "Update Pillow")
+        else:
+            kind = kind_of(data, name)
+        raise _unknown_format(name, kind) from error
     except Image.DecompressionBombError as error:
         raise ImageError(
             f"{name}: the image has more pixels than the limit of {limits.max_pixels:,} pixels. Reduce it."
@@ -243,6 +238,33 @@ def _open_header(data: bytes, name: str, limits: ImageLimits) -> ImageFile.Image
         image.close()
         raise
     return image
+
+
+def _unknown_format(name: str, kind: tuple[str, str] | None) -> ImageError:
+    """The error about a file that is no picture, by what it is and what to do, where that is known."""
+    if kind is None:
+        what, way_out = "this is not an image in a format known here, or its beginning is damaged", ""
+    else:
+        what, way_out = f"this is {kind[0]}, not an image in a format known here", f"{kind[1]}. "
+    return ImageError(f"{name}: {what}. {way_out}Convert it to {FORMATS_IN_WORDS}.")
+
+
+def _without_end(data: bytes, name: str, limits: ImageLimits, on_warning: Callable[[str], object]) -> Image.Image:
+    def decode(mended: bytes) -> Image.Image:
+        image = _open_header(mended, name, limits)
+        try:
+            return _normalise(image, name, limits, owned=True)
+        finally:
+            image.close()
+
+    picture = complete(data, decode)
+    if picture is None:
+        raise ImageError(
+            f"{name}: the image is damaged or incomplete: a part of it is missing. Copy or download it again, or leave "
+            "it out."
+        )
+    on_warning(f"{name}: this JPEG lacks its end marker, and nothing else; it is used. Save it again to mend it.")
+    return picture
 
 
 def _from_array(array: np.ndarray, name: str, limits: ImageLimits) -> Image.Image:

@@ -44,6 +44,6 @@ def open_source(
         if isinstance(error, UserError):
             raise
         raise DataError(f"{where}: cannot be read ({error}). Check the path and the file.") from error
-    kind = kind_of(start, source.name, ())
+    kind = kind_of(start, source.name)
     what = f"this is {kind[0]}, and" if kind else "this is"
     raise DataError(f"{where}: {what} neither a folder of class folders, a zip of one, nor a Parquet file. {LAYOUT}")

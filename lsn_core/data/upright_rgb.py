@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import cache, partial
 
 import numpy as np
 from PIL import Image
@@ -26,7 +26,7 @@ _UPRIGHT = {
 }
 _SIDEWAYS = {_UPRIGHT[orientation] for orientation in (5, 6, 7, 8)}
 _FROM_THE_END = {_UPRIGHT[orientation] for orientation in (3, 4, 6, 7)}  # rows of the file count from the other side
-_SIXTEEN_TO_EIGHT = ((np.arange(65536) * 255 + 32767) // 65535).astype(np.uint8)
+_DEPTHS = (8, 10, 12, 14, 16)
 
 
 def upright_rgb(image: Image.Image, name: str, sixteen_bit_colour: bool) -> Image.Image:
@@ -123,16 +123,16 @@ def _grey(strip: Image.Image, levels: Callable[[np.ndarray], np.ndarray], key: i
 
 def _scale(image: Image.Image, name: str) -> Callable[[np.ndarray], np.ndarray]:
     """How the values of a grey picture become 0 to 255."""
-    if image.mode.startswith("I;16"):
-        return _SIXTEEN_TO_EIGHT.__getitem__
     low, high = np.inf, -np.inf
     for _, strip in _strips(image):
         values = np.asarray(strip)
         values = values[np.isfinite(values)]
         if values.size:
             low, high = min(low, float(values.min())), max(high, float(values.max()))
-    if image.mode == "I" and low >= 0 and high <= 65535:
-        return _eight_bits if high <= 255 else _SIXTEEN_TO_EIGHT.__getitem__
+    if image.mode != "F" and low >= 0 and high <= 65535:
+        # A transparent grey level is one of 16 bits; sensors' files, which have no such thing, may use fewer.
+        sixteen = image.mode != "I" and image.info.get("transparency") is not None
+        return _eight_bits(16 if sixteen else next(bits for bits in _DEPTHS if high < 2**bits)).__getitem__
     if low > high:
         raise ImageError(f"{name}: every pixel of this floating point image is NaN or infinite. Export it again.")
     if image.mode == "F" and low >= 0 and high <= 1:
@@ -140,8 +140,11 @@ def _scale(image: Image.Image, name: str) -> Callable[[np.ndarray], np.ndarray]:
     return partial(_stretched, low=low, high=high)
 
 
-def _eight_bits(values: np.ndarray) -> np.ndarray:
-    return values.astype(np.uint8)
+@cache
+def _eight_bits(bits: int) -> np.ndarray:
+    """Grey levels of so many bits as 0 to 255, shape (65536,)."""
+    most = 2**bits - 1
+    return ((np.arange(65536).clip(max=most) * 255 + most // 2) // most).astype(np.uint8)
 
 
 def _stretched(values: np.ndarray, low: float, high: float) -> np.ndarray:

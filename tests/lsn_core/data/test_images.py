@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from lsn_core.data.images import ImageError, ImageLimits, find_images, open_image
+from lsn_core.data.images import ImageError, ImageLimits, open_image
 from lsn_core.errors import UserError
 
 FORMATS = ["JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF"]
@@ -323,26 +323,3 @@ def test_damaged_files_give_a_picture_or_an_image_error(kind: str) -> None:
             except ImageError:
                 refused += 1
     assert refused > 20
-
-
-def test_find_images(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    for name in (
-        "b/2.JPG",
-        "b/1.png",
-        "a/x/deep.tiff",
-        "z.webp",
-        ".hidden.png",
-        ".git/1.png",
-        "__MACOSX/1.png",
-        "n.txt",
-    ):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).touch()
-    (tmp_path / "a" / "loop").symlink_to(tmp_path)
-    found = [path.relative_to(tmp_path).as_posix() for path in find_images([tmp_path])]
-    assert found == ["z.webp", "a/x/deep.tiff", "b/1.png", "b/2.JPG"]
-    odd, missing = tmp_path / "n.txt", tmp_path / "gone.png"
-    assert find_images([str(odd), missing, odd]) == [odd, missing, odd]
-    (tmp_path / "empty").mkdir()
-    assert find_images([tmp_path / "empty"]) == []
-    assert "no image files" in caplog.text

@@ -184,7 +184,10 @@ def test_parquet_that_cannot_be_used(tmp_path: Path) -> None:
         with pytest.raises(UserError, match=reason):
             load_data(parquet(path, images, labels, **options))
     for columns, reason in [
-        ({"a": [b"x"], "b": [b"y"], "label": [0]}, "`image` and `label` are needed; it has a, b, label; a, b may be it"),
+        (
+            {"a": [b"x"], "b": [b"y"], "label": [0]},
+            "`image` and `label` are needed; it has a, b, label; a, b may be it",
+        ),
         ({"image": [b"x"], "score": [1]}, "which column holds the labels.*it has image, score.*--label-column"),
     ]:
         pq.write_table(pa.table(columns), path)
