@@ -17,6 +17,8 @@ from timm.data import ImageNetInfo
 
 from lsn_core.class_names import fold_name
 from lsn_core.data.labelled import LabelledImages, load_data
+from lsn_core.data.photos import load_photos
+from lsn_core.data.sources import Unlabelled
 from lsn_core.errors import UserError
 
 FILES = Path(__file__).resolve().parents[1] / "data"
@@ -104,7 +106,17 @@ def imagenet_split(id_root: Path, ood_root: Path, protocol: str) -> Split:
     sets = [path for path in sorted(ood_root.iterdir()) if path.is_dir() or path.suffix in _SUFFIXES[1:]]
     if not sets:
         raise UserError(f"{ood_root} holds no OOD set: put one folder of images in it for each.")
-    return Split(protocol, protocol, train, test, {path.stem: load_data(path) for path in sets})
+    return Split(protocol, protocol, train, test, {path.stem: load_ood(path) for path in sets})
+
+
+def load_ood(path: Path) -> LabelledImages:
+    """Images of an OOD set, by their folders where they have some; the others are all of one class."""
+    try:
+        return load_data(path)
+    except Unlabelled:
+        photos = load_photos(path)
+        labels, rows = np.zeros(len(photos), dtype=np.int64), np.arange(len(photos))
+        return LabelledImages((path.stem,), labels, photos.names, photos.read, rows)
 
 
 def stand_in_split(data: Path) -> Split:

@@ -13,8 +13,9 @@ from lsn_app.shared.messages import hidden_if_empty, message
 from lsn_app.shared.photo_input import file_of
 from lsn_app.shared.shared import Shared, detector_choices
 from lsn_core import UserError
-from lsn_core.class_names import join_class_names, split_class_names
+from lsn_core.class_names import check_class_names, fold_name, join_class_names, read_class_names, split_class_names
 
+_LARGEST_LIST = 2**20
 DEFAULT_CLASSES = "dog, cat, elephant, flamingo"
 
 
@@ -24,6 +25,7 @@ class DetectorChoice:
     Attributes:
         classes, detector, backbone: what decides which detector is asked.
         ask_button: asks it again.
+        names_file: fills in the classes.
         messages: where mistakes are told, by the input they belong to.
     """
 
@@ -39,6 +41,9 @@ class DetectorChoice:
             "model": message("lsn-message-model"),
         }
         self.ask_button = gr.Button("Ask with these classes", size="sm", elem_id="lsn-ask")
+        self.names_file = gr.UploadButton(
+            "Class names from a file, one a line", file_types=["text", ".json"], size="sm", elem_id="lsn-names-file"
+        )
 
     def build_model(self) -> None:
         """The second part: detector and backbone."""
@@ -81,9 +86,21 @@ class DetectorChoice:
         choices = detector_choices(self.store, request.session_hash, owner)
         return {self.detector: gr.update(choices=choices, value=label), self.messages["model"]: hidden_if_empty("")}
 
+    def take_names(self, payload: UploadedFile) -> str:
+        """The class list in an uploaded file, as the field of classes has it."""
+        path, name = file_of(payload)
+        try:
+            if Path(path).stat().st_size > _LARGEST_LIST:
+                raise UserError(f"{name} is too large for a list of class names. Give one name a line.")
+            return join_class_names(check_class_names(read_class_names(Path(path).read_bytes(), name)))
+        except UserError as error:
+            raise gr.Error(str(error), print_exception=False) from error
+
     def is_edited(self, classes: str, label: str) -> bool:
         """Whether other classes were typed than the chosen saved detector has."""
-        return label != ZERO_SHOT and tuple(split_class_names(classes or "")) != self._class_names(label)
+        return label != ZERO_SHOT and [*map(fold_name, split_class_names(classes or ""))] != [
+            *map(fold_name, self._class_names(label))
+        ]
 
     def choose(self, label: str) -> Updates:
         """The inputs as the chosen detector has them."""

@@ -151,6 +151,11 @@ class _DetectTab:
             asking, self.ask_typed, question, [*results, choice.detector], trigger_mode="always_last", **_SHARED
         )
         question_event(typed)
+        named = choice.names_file.upload(
+            choice.take_names, choice.names_file, choice.classes, preprocess=False, **_SHARED
+        )
+        named = named.success(self.ask_typed, question, [*results, choice.detector], **_SHARED)
+        question_event(named)
         chosen = choice.detector.change(choice.choose, choice.detector, choice.outputs, **_SHARED)
         question_event(chosen.then(self.ask_again, question, results, **_SHARED))
         choice.upload.upload(

@@ -13,8 +13,10 @@ from lsn_app.serving.store import Store
 from lsn_app.shared.examples import load_examples
 from lsn_core import TrainConfig, UserError
 from lsn_core.class_names import fold_name
+from lsn_core.data.layout import Wanted
 from lsn_core.jobs import Job, Jobs
 from lsn_core.jobs.inspection import inspect
+from lsn_core.jobs.storage.files import TRAINING_SPLIT
 from lsn_core.training.presets import get_preset
 
 _ARCHIVES = (".zip", ".parquet")
@@ -27,6 +29,7 @@ class TrainRequest:
 
     Attributes:
         data: the uploaded photos of the classes, a zip or Parquet file; None while there are none.
+        split: of `data`, where there are several; None where it has none.
         preset: name of the recipe.
         shots: most photos of a class to use.
         ood: what to measure against, OOD_EXAMPLES, OOD_OWN or OOD_NONE.
@@ -39,6 +42,7 @@ class TrainRequest:
     """
 
     data: Path | None
+    split: str | None
     preset: str
     shots: int
     ood: str
@@ -73,6 +77,7 @@ def submit(store: Store, jobs: Jobs, owner: str, request: TrainRequest) -> Job:
             name=request.name.strip() or None,
             ood=ood,
             ood_name="the example photos" if request.ood == OOD_EXAMPLES else None,
+            wanted=Wanted(request.split, TRAINING_SPLIT.guess),
         )
 
 
@@ -104,7 +109,7 @@ def _ood_photos(jobs: Jobs, request: TrainRequest, data: Path) -> Iterator[Path 
         with together(request.ood_data) as path:
             yield path
         return
-    known = {fold_name(name) for name in inspect(data, data.name, jobs.limits, most=1).classes}
+    known = {fold_name(name) for name in inspect(data, data.name, jobs.limits, most=1, split=request.split).classes}
     with tempfile.TemporaryDirectory() as folder:
         for example in load_examples():
             if fold_name(example.label) not in known:

@@ -39,6 +39,7 @@ class StepsPanel:
             self.take = gr.Button("Use this set", size="sm", elem_id="lsn-train-take")
         gr.HTML('<h3 class="lsn-heading">2. What was found</h3>')
         self.contents = gr.HTML(words.note("Upload the photos first."), elem_id="lsn-train-found")
+        self.split = gr.Dropdown([], label="Split to train on", visible=False, elem_id="lsn-train-split")
         gr.HTML('<h3 class="lsn-heading">3. How to train</h3>')
         self.preset = gr.Radio(
             recipe_choices([] if store.jobs is None else store.jobs.list()),
@@ -84,6 +85,7 @@ class StepsPanel:
         """The components that decide what a job does."""
         return {
             self.data,
+            self.split,
             self.preset,
             self.shots,
             self.ood,
@@ -99,6 +101,7 @@ class StepsPanel:
         """The request in the values of `inputs`."""
         return TrainRequest(
             data=Path(values[self.data]) if values[self.data] else None,
+            split=values[self.split] or None,
             preset=values[self.preset],
             shots=int(values[self.shots]),
             ood=values[self.ood],

@@ -123,13 +123,10 @@ class _TrainTab:
         self.timer.tick(self.refresh, asked, view, **_QUICK)
         self.shared.tab.select(self.name_recipes, None, steps.preset, **_QUICK)
         self.mine.input(self.refresh, asked, view, **_QUICK)
-        gr.on(
-            [steps.data.change, steps.shots.release],
-            self.inspect_data,
-            [steps.data, steps.shots],
-            [steps.contents, steps.data_message, steps.start],
-            **_SLOW,
-        )
+        found = [steps.contents, steps.split, steps.data_message, steps.start]
+        steps.data.change(self.inspect_data, [steps.data, steps.shots], found, **_SLOW)
+        again = [steps.shots.release, steps.split.input]
+        gr.on(again, self.inspect_data, [steps.data, steps.shots, steps.split], found, **_SLOW)
         steps.take.click(
             self.take_sample,
             steps.sample,
@@ -191,22 +188,30 @@ class _TrainTab:
             return {self.steps.data_message: hidden_if_empty(words.problem(str(error)))}
         return {self.steps.data: str(copy), self.steps.data_message: hidden_if_empty("")}
 
-    def inspect_data(self, path: str | None, shots: int) -> Updates:
-        """What an uploaded data set holds."""
+    def inspect_data(self, path: str | None, shots: int, split: str | None = None) -> Updates:
+        """What an uploaded data set holds; of several splits, the one that is asked for, or else that for training."""
         nothing = {
             self.steps.contents: words.note("Upload the photos first."),
+            self.steps.split: gr.update(choices=[], value=None, visible=False),
             self.steps.start: gr.update(interactive=False),
         }
         if path is None:
             return nothing | {self.steps.data_message: hidden_if_empty("")}
         name = Path(path).name
         try:
-            contents = inspect(Path(path), name, self.jobs.limits)
+            contents = inspect(Path(path), name, self.jobs.limits, split=split)
         except UserError as error:
+            if splits := getattr(error, "splits", ()):  # none of them is for training by its name
+                nothing[self.steps.split] = gr.update(choices=list(splits), value=None, visible=True)
+                sentence = f"{name} holds the splits {', '.join(splits)}. Choose one below."
+                return nothing | {self.steps.data_message: hidden_if_empty(words.problem(sentence))}
             return nothing | {self.steps.data_message: hidden_if_empty(words.problem(str(error)))}
         card = job_cards.contents_card(name, contents, int(shots), PRESETS["fast"].calibration_share)
         return {
             self.steps.contents: card,
+            self.steps.split: gr.update(
+                choices=list(contents.splits), value=contents.split, visible=len(contents.splits) > 1
+            ),
             self.steps.data_message: hidden_if_empty(""),
             self.steps.start: gr.update(interactive=True),
         }

@@ -72,6 +72,7 @@ def contents_card(name: str, contents: Inspection, shots: int, calibration_share
             f"{len(contents.unreadable)} of {contents.checked} photos that were opened cannot be read and will be left "
             f"out. {reasons}"
         )
+    sentences += map(escape, contents.notes)
     body = "".join(f"<p>{sentence}</p>" for sentence in sentences)
     table = f'<table class="lsn-table"><tr><th>class</th><th>photos</th></tr>{cells}</table>'
     return f'<section class="lsn-found" role="status"><h4>{escape(name)}</h4>{body}{table}</section>'

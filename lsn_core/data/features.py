@@ -122,7 +122,7 @@ def extract_features(
         >>> from pathlib import Path
         >>> from lsn_core import extract_features, load_backbone, load_data
         >>> folder = Path(tempfile.mkdtemp())
-        >>> _ = shutil.copytree("assets/examples", folder / "photos", ignore=shutil.ignore_patterns("*.csv"))
+        >>> _ = shutil.copytree("assets/examples", folder / "animals", ignore=shutil.ignore_patterns("*.csv"))
         >>> extract_features(load_backbone("embedded", "cpu"), load_data(folder), progress=False).features.shape[0]
         16
     """

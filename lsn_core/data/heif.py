@@ -61,7 +61,7 @@ def coded_pixels(data: bytes) -> int:
     """
     try:
         return _Items(data).pixels()
-    except (struct.error, IndexError, KeyError, ValueError):
+    except (struct.error, IndexError, KeyError, ValueError, StopIteration):
         return 0
 
 

@@ -141,6 +141,8 @@ def is_clutter(part: str) -> bool:
 def printable(text: str) -> str:
     """A file name that can be shown: what would steer a terminal or turn the order of letters becomes a mark, and bytes
     that are not UTF-8 become `\\xe9`, so that names that differ stay different."""
+    if text.isascii() and text.isprintable():  # most names; a set may have a million of them
+        return text
     return _STEERING.sub("\N{REPLACEMENT CHARACTER}", _BAD_BYTE.sub(_escaped, text))
 
 

@@ -4,6 +4,7 @@ import logging
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -11,8 +12,7 @@ from lsn_core.class_names import composed, fold_name, listed, tidy_name
 from lsn_core.data.images import printable
 from lsn_core.data.layout import LAYOUT, Wanted, arrange
 from lsn_core.data.opening import open_source
-from lsn_core.data.parquet import ParquetSource
-from lsn_core.data.sources import DataError, DataLimits
+from lsn_core.data.sources import DataError, DataLimits, Rows
 
 logger = logging.getLogger(__name__)
 
@@ -95,7 +95,7 @@ _DEFAULT_LIMITS = DataLimits()
 
 
 def load_data(
-    path: str | os.PathLike[str],
+    path: Any,
     limits: DataLimits = _DEFAULT_LIMITS,
     *,
     split: str | None = None,
@@ -106,10 +106,12 @@ def load_data(
     """Open a labelled image set without reading its images.
 
     Args:
-        path: a folder of class folders, a zip of one (read in place, never extracted), or a Parquet file with columns
-            `image` (struct of `bytes` and `path`, or plain bytes) and `label` (whole numbers, named by the Hugging Face
-            schema metadata or a `label_name` column, or text). Any folders around the class folders are allowed.
-            Images without class folders are labelled by a table beside them (labels.csv, metadata.jsonl, ...).
+        path: a folder of class folders or a zip of one (read in place, never extracted), with any folders around them;
+            without class folders, a table beside the images labels them (labels.csv, metadata.jsonl, ...). Or a Parquet
+            file, or a folder of such shards, with a column of images (`image`, `img`, ...: bytes, or a struct of
+            `bytes` and `path`) and one of labels (`label`, `fine_label`, ...: text, or whole numbers that the Hugging
+            Face metadata or a column `label_name` names). Or an address of Parquet files for fsspec
+            (hf://datasets/...), or a `datasets.Dataset` or `DatasetDict`.
         limits: what to refuse.
         split: which split to take, where there are several (`train`, `test_set`, ...).
         guess: kinds of splits (`train`, `val`, `test`), of which the first that is there is taken, with a warning,
@@ -134,11 +136,15 @@ def load_data(
         >>> images.class_names, images.labels.tolist(), images.names
         (('cat', 'dog'), [0, 1], ('cat/cat.jpg', 'dog/dog.jpg'))
     """
-    where, wanted = printable(os.fspath(path)), Wanted(split, tuple(guess), image_column, label_column)
+    where = printable(os.fspath(path)) if isinstance(path, str | os.PathLike) else "the data set"
+    wanted = Wanted(split, tuple(guess), image_column, label_column)
     source = open_source(path, limits, wanted)
-    if isinstance(source, ParquetSource):
+    if isinstance(source, Rows):
         class_names, rows = _class_names(source.class_names, where), np.arange(len(source.names))
-        return LabelledImages(class_names, source.labels, tuple(source.names), source.read, rows)
+        names = tuple(source.names)
+        return LabelledImages(
+            class_names, source.labels, names, source.read, rows, source.splits, source.split, source.notes
+        )
     arranged = arrange(source, where, wanted)
     raw = sorted({composed(name) for name in set(arranged.classes)})
     ids = {name: raw.index(composed(name)) for name in set(arranged.classes)}

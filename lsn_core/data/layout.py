@@ -8,9 +8,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from lsn_core.class_names import listed
+from lsn_core.data.boxes import kind_of_boxes
 from lsn_core.data.formats import ARCHIVE_SUFFIXES, describe_others, is_photo_of_any_kind, is_picture, not_read, suffix
 from lsn_core.data.label_table import TABLE_SUFFIXES, ImageIndex, LabelTable, read_label_table
-from lsn_core.data.sources import DataError, FileSource, Unlabelled
+from lsn_core.data.sources import DataError, FileSource, SeveralSplits, Unlabelled
 from lsn_core.data.splits import (
     TRAIN,
     are_splits,
@@ -82,6 +83,39 @@ def arrange(source: FileSource, where: str, wanted: Wanted) -> Arranged:
         DataError: there are no images, no classes, or several splits of which none was asked for.
     """
     return _Arranging(source, where, wanted).run()
+
+
+def pick_split(
+    where: str, split: str | None, guess: Sequence[str], splits: Sequence[str], labelled: Sequence[str]
+) -> str:
+    """The split that is asked for, the only one with labels, or the first guess.
+
+    Args:
+        where: what to call the set in messages.
+        split: as asked for, or None.
+        guess: kinds of splits.
+        splits, labelled: names of all splits, and of those with labels.
+
+    Raises:
+        DataError: there is no such split; SeveralSplits where none was asked for.
+    """
+    if split is not None:
+        chosen = choose_split(split, splits)
+        if chosen is None:
+            raise DataError(f"{where}: there is no split {split!r}; there are {listed(splits)}. Name one of them.")
+        return chosen
+    if len(labelled) == 1:
+        return labelled[0]
+    guessed = guess_split(guess, labelled)
+    if guessed is not None:
+        return guessed
+    first = guess_split((TRAIN,), labelled) or labelled[0]
+    how = f'Give one of them by itself, or name it: --split {first} (in Python, split="{first}").'
+    if all(split_name(name) is None for name in labelled):
+        how += " If these are your classes, put their images right into their folders."
+    error = SeveralSplits(f"{where}: it holds the splits {listed(labelled)}, which are no classes. {how}")
+    error.splits = tuple(labelled)
+    raise error
 
 
 class _Arranging:
@@ -194,25 +228,8 @@ class _Arranging:
 
     def _choose(self, split: str | None, splits: Sequence[str], labelled: Sequence[str]) -> str:
         self.splits = tuple(labelled)
-        self.split = self._chosen(split, splits, labelled)
+        self.split = pick_split(self.where, split, self.wanted.guess, splits, labelled)
         return self.split
-
-    def _chosen(self, split: str | None, splits: Sequence[str], labelled: Sequence[str]) -> str:
-        if split is not None:
-            chosen = choose_split(split, splits)
-            if chosen is None:
-                raise self._error(f"there is no split {split!r}; there are {listed(splits)}", "Name one of them.")
-            return chosen
-        if len(labelled) == 1:
-            return labelled[0]
-        guessed = guess_split(self.wanted.guess, labelled)
-        if guessed is not None:
-            return guessed
-        first = guess_split((TRAIN,), labelled) or labelled[0]
-        how = f'Give one of them by itself, or name it: --split {first} (in Python, split="{first}").'
-        if all(split_name(name) is None for name in labelled):
-            how += " If these are your classes, put their images right into their folders."
-        raise DataError(f"{self.where}: it holds the splits {listed(labelled)}, which are no classes. {how}")
 
     # -- labels -------------------------------------------------------------------------------------------------------
 
@@ -297,7 +314,7 @@ class _Arranging:
 
     def _no_pictures(self) -> DataError:
         files = self.source.files
-        if archives := [file for file in files if suffix(file) in ARCHIVE_SUFFIXES]:
+        if archives := [file for file in sorted(files) if suffix(file) in ARCHIVE_SUFFIXES]:
             return self._error(
                 f"there are no image files in it, but archives ({listed(archives)})", "Give one of them."
             )
@@ -320,17 +337,11 @@ class _Arranging:
 
     def _unlabelled(self, problem: str) -> Unlabelled:
         """No labels: where the set is one of boxes, that is said."""
-        names = [self.source.files[i] for i in self.others]
-        boxes = None
-        if any(_is_coco(name) for name in names):
-            boxes = "its annotations are those of COCO: boxes of several classes in each photo"
-        elif any(suffix(name) == ".xml" for name in names):
-            boxes = "its annotations are XML files as Pascal VOC has them: boxes of several classes in each photo"
-        elif any(name.lower().endswith((".txt",)) and "labels" in name.lower().split("/") for name in names):
-            boxes = "its labels are text files as YOLO has them: boxes of several classes in each photo"
+        boxes = kind_of_boxes([self.source.files[i] for i in self.others])
         if boxes:
             return Unlabelled(
-                f"{self.where}: this is a set for object detection, whose photos have no class each ({boxes}). "
+                f"{self.where}: this is a set for object detection, whose photos have no class each ({boxes}: boxes of several "
+                "classes in each photo). "
                 f"Cut the objects out into a folder for each class: cat/1.jpg, dog/1.jpg, ... {AS_PHOTOS}",
             )
         if tables := self._tables(lambda folder: True):
@@ -341,10 +352,3 @@ class _Arranging:
 
 def _images(count: int) -> str:
     return f"{count:,} image{'' if count == 1 else 's'}"
-
-
-def _is_coco(name: str) -> bool:
-    base = name.lower().rpartition("/")[2]
-    return suffix(name) == ".json" and (
-        "annotations" in name.lower().split("/") or base.startswith(("instances_", "_annotations", "captions_"))
-    )

@@ -5,22 +5,25 @@ from __future__ import annotations
 import os
 import zipfile
 from pathlib import Path
+from typing import Any
 
 from lsn_core.data.archive import ZipSource
-from lsn_core.data.formats import kind_of
+from lsn_core.data.formats import is_picture, kind_of, suffix
+from lsn_core.data.hub_dataset import DatasetRows, is_dataset
 from lsn_core.data.images import printable
 from lsn_core.data.layout import LAYOUT, Wanted
 from lsn_core.data.parquet import ParquetSource
-from lsn_core.data.sources import DataError, DataLimits, FileSource, FolderSource
+from lsn_core.data.remote import address_of, list_remote
+from lsn_core.data.shards import ParquetShards
+from lsn_core.data.sources import DataError, DataLimits, FileSource, FolderSource, Rows
 from lsn_core.errors import UserError
 
 
-def open_source(
-    path: str | os.PathLike[str], limits: DataLimits, wanted: Wanted, labelled: bool = True
-) -> FileSource | ParquetSource:
+def open_source(path: Any, limits: DataLimits, wanted: Wanted, labelled: bool = True) -> FileSource | Rows:
     """What lies at a path, listed and not read.
 
     Args:
+        path: of this machine, an address that fsspec knows, or a `datasets.Dataset`.
         limits: what to refuse.
         wanted: columns of a Parquet file, where they are not clear.
         labelled: whether a Parquet file needs labels.
@@ -28,10 +31,20 @@ def open_source(
     Raises:
         UserError: there is nothing, or nothing of these kinds.
     """
+    if is_dataset(path):
+        return DatasetRows(path, limits, wanted, labelled)
+    if (address := address_of(path)) is not None:
+        files = [(file.address.removeprefix(address), file) for file in list_remote(address)]
+        return ParquetShards(files, address, limits, wanted, labelled)
     source, where = Path(path), printable(os.fspath(path))
     try:
         if source.is_dir():
-            return FolderSource(source, limits)
+            folder = FolderSource(source, limits)
+            tables = [index for index, name in enumerate(folder.files) if suffix(name) == ".parquet"]
+            if tables and not any(map(is_picture, folder.files)):
+                shards = [(folder.files[index], folder.path(index)) for index in tables]
+                return ParquetShards(shards, where, limits, wanted, labelled)
+            return folder
         if not source.is_file():
             raise DataError(f"{where}: there is no such file or folder. Check the path.")
         with open(source, "rb") as file:

@@ -1,6 +1,5 @@
 """Labelled images in a Parquet file."""
 
-import json
 import logging
 import threading
 from collections import OrderedDict, deque
@@ -14,9 +13,11 @@ import pyarrow.parquet as pq
 
 from lsn_core.data.images import printable
 from lsn_core.data.label_table import Columns
-from lsn_core.data.parquet_columns import choose_columns, is_text
+from lsn_core.data.parquet_columns import choose_columns
 from lsn_core.data.parquet_pages import Chunk, ChunkSize, PageError, chunk_size, read_chunks
-from lsn_core.data.sources import DataError, DataLimits, bounded, too_many
+from lsn_core.data.remote import RemoteFile
+from lsn_core.data.row_labels import declared_names, read_labels
+from lsn_core.data.sources import DataError, DataLimits, Rows, bounded, too_many
 from lsn_core.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -26,11 +27,10 @@ _BATCH_BYTES = 32 * 2**20  # of image bytes that are read at a time
 _TEXT_BYTES = 256 * 2**20  # of labels and names together
 _MOST_CHUNKS = 50_000
 _LONGEST_NAME = 4096
-_MOST_CLASSES = 100_000
 _FOOTER: dict[str, Any] = {"thrift_string_size_limit": 16 * 2**20, "thrift_container_size_limit": 500_000}
 
 
-class ParquetSource:
+class ParquetSource(Rows):
     """The rows of a Parquet file: labels in memory, image bytes read in batches and the recent ones kept.
 
     Nothing is unpacked before the headers of its pages have been read. Labels stay in dictionaries, where a text that a
@@ -43,7 +43,7 @@ class ParquetSource:
         names: what to call each image, shape (N,).
     """
 
-    def __init__(self, path: Path, limits: DataLimits, wanted: Columns, labelled: bool = True) -> None:
+    def __init__(self, path: Path | RemoteFile, limits: DataLimits, wanted: Columns, labelled: bool = True) -> None:
         """Lists the rows.
 
         Args:
@@ -54,16 +54,17 @@ class ParquetSource:
         self.limits, self._path = limits, path
         self._lock = threading.Lock()  # a ParquetFile is not safe to share between threads
         self._groups: OrderedDict[int, _GroupReader] = OrderedDict()
-        self.class_names: list[str] = []
         try:
-            schema = pq.ParquetFile(path, **_FOOTER).schema_arrow
+            schema = self._parquet().schema_arrow
             self._columns = choose_columns(schema, str(path), wanted, labelled)
             self._file = self._open()
             self._check_size()
             self._rows = self._check_pages()
             self.labels = np.zeros(self._file.metadata.num_rows, dtype=np.int64)
             if labelled:
-                self.class_names, self.labels = self._read_labels(self._file.read(columns=self._columns.texts))
+                table = self._file.read(columns=self._columns.texts)
+                names = declared_names(self._file.schema_arrow, str(self._columns.label), str(path))
+                self.class_names, self.labels = read_labels(table, self._columns, names, str(path))
             self.names = self._read_names() if self._columns.path else self._numbered(0, len(self.labels))
         except (pa.ArrowException, OSError, ValueError, KeyError, MemoryError) as error:
             if isinstance(error, UserError) and not isinstance(error, PageError):
@@ -72,12 +73,16 @@ class ParquetSource:
         counts = [self._file.metadata.row_group(i).num_rows for i in range(self._file.num_row_groups)]
         self._starts = np.concatenate(([0], np.cumsum(counts)))
 
+    def _parquet(self, **options: Any) -> pq.ParquetFile:
+        file = self._path.open("rb") if isinstance(self._path, RemoteFile) else self._path
+        return pq.ParquetFile(file, **_FOOTER, **options)
+
     def _open(self) -> pq.ParquetFile:
-        schema = pq.ParquetFile(self._path, **_FOOTER).schema
+        schema = self._parquet().schema
         columns = [schema.column(i) for i in range(len(schema))]
         texts = [column.path for column in columns if column.physical_type == "BYTE_ARRAY"]
         kept = [path for path in texts if path in self._columns.texts]
-        return pq.ParquetFile(self._path, read_dictionary=kept, **_FOOTER)
+        return self._parquet(read_dictionary=kept)
 
     def _check_size(self) -> None:
         metadata = self._file.metadata
@@ -93,7 +98,7 @@ class ParquetSource:
         metadata, schema = self._file.metadata, self._file.schema
         places = {schema.column(i).path: i for i in range(len(schema))}
         wanted = [*self._columns.texts, *filter(None, [self._columns.path]), self._columns.image]
-        with open(self._path, "rb") as file:
+        with self._path.open("rb") as file:
             groups = read_chunks(file)
             if [len(columns) for columns in groups] != [len(schema)] * metadata.num_row_groups:
                 raise PageError("a row group has not one chunk for each column")
@@ -128,65 +133,6 @@ class ParquetSource:
             sizes.append(size)
         return sizes
 
-    def _read_labels(self, table: pa.Table) -> tuple[list[str], np.ndarray]:
-        column, name = table[self._columns.label], self._columns.label
-        if column.null_count:
-            row = column.is_null().to_pylist().index(True)
-            raise DataError(f"{self._path}: row {row} has no label. Give it one or remove the row.")
-        kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
-        if is_text(kind):
-            values, labels = _values(column)
-            texts, order = np.unique(np.array([_short(value) for value in values], dtype=object), return_inverse=True)
-            return list(texts), order[labels].astype(np.int64)
-        if pa.types.is_boolean(kind):
-            column = column.cast(pa.int8())
-        elif pa.types.is_floating(kind):
-            column = self._whole(column)
-        labels = np.array(column.to_pylist(), dtype=np.int64)
-        declared = self._declared_names()
-        if declared:
-            bad = np.flatnonzero((labels < 0) | (labels >= len(declared)))
-            if bad.size:
-                label = labels[bad[0]]
-                raise DataError(f"{self._path}: row {bad[0]} has label {label}, but there are {len(declared)} classes.")
-            return declared, labels
-        ids, compact = np.unique(labels, return_inverse=True)
-        if self._columns.names is None:
-            if pa.types.is_boolean(kind):
-                return [f"{name} {'true' if label else 'false'}" for label in ids], compact.astype(np.int64)
-            logger.warning("%s: its classes have no names, so they are called by their numbers.", self._path)
-            return [f"class {label}" for label in ids], compact.astype(np.int64)
-        values, named = _values(table[self._columns.names])
-        names: dict[int, str] = {}
-        for row, (label, index) in enumerate(zip(labels.tolist(), named.tolist(), strict=True)):
-            text = values[index] if index >= 0 else None
-            if text is None or names.setdefault(label, text) != text:
-                raise DataError(
-                    f"{self._path}: row {row} has label {label} and name {text!r}, unlike the rows before it."
-                )
-        return [_short(names[label]) for label in ids.tolist()], compact.astype(np.int64)
-
-    def _whole(self, column: pa.ChunkedArray) -> pa.ChunkedArray:
-        values = column.to_numpy()
-        bad = np.flatnonzero(~np.isfinite(values) | (values != np.floor(values)) | (np.abs(values) > 2**31))
-        if bad.size:
-            raise DataError(
-                f"{self._path}: row {bad[0]} has the label {values[bad[0]]}; labels must be whole numbers or text."
-            )
-        return pa.chunked_array([values.astype(np.int64)])
-
-    def _declared_names(self) -> list[str]:
-        try:
-            metadata: Any = json.loads((self._file.schema_arrow.metadata or {})[b"huggingface"])
-            names = metadata["info"]["features"][self._columns.label]["names"]
-        except (KeyError, TypeError, ValueError, RecursionError):
-            return []
-        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-            return []
-        if len(names) > _MOST_CLASSES:
-            raise DataError(f"{self._path}: it declares {len(names):,} classes, more than {_MOST_CLASSES:,}.")
-        return [_short(name) for name in names]
-
     def _read_names(self) -> list[str]:
         names: list[str] = []
         length = 0
@@ -218,6 +164,11 @@ class ParquetSource:
         if data is None:
             raise DataError(f"{name}: row {position} of {self._path.name} has no image bytes. Remove the row.")
         return bounded(data, name, self.limits)
+
+    def release(self) -> None:
+        """Lets go of the images that were kept."""
+        with self._lock:
+            self._groups.clear()
 
     def _group(self, group: int) -> "_GroupReader":
         if group not in self._groups:
@@ -265,21 +216,6 @@ class _GroupReader:
 def _rows_at_a_time(rows: int, size: ChunkSize) -> int:
     """Rows of which the values fit in a batch, even if all of them were the whole dictionary."""
     return max(1, min(rows * _BATCH_BYTES // max(1, size.unpacked), 4 * _BATCH_BYTES // max(1, size.dictionary), rows))
-
-
-def _values(column: pa.ChunkedArray) -> tuple[list[str], np.ndarray]:
-    """The different texts of a column, and which of them each row has; -1 where it has none."""
-    if not pa.types.is_dictionary(column.type):
-        column = column.dictionary_encode()
-    array = column.unify_dictionaries().combine_chunks()
-    array = array.chunk(0) if isinstance(array, pa.ChunkedArray) else array
-    return array.dictionary.to_pylist(), array.indices.fill_null(-1).to_numpy(zero_copy_only=False)
-
-
-def _short(name: str) -> str:
-    if len(name) > _LONGEST_NAME:
-        raise DataError(f"A class has a name of {len(name):,} letters ({name[:40]!r}...). Shorten it.")
-    return name
 
 
 def _shown_path(path: str | None) -> str:

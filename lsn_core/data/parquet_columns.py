@@ -71,6 +71,8 @@ def choose_columns(schema: pa.Schema, where: str, wanted: Columns, labelled: boo
         )
     nested = pa.types.is_struct(field.type)
     path = f"{image}.path" if nested and field.type.get_field_index("path") >= 0 else None
+    if path is not None and pa.types.is_null(kind_of_column(schema, path)):
+        path = None  # no image has one
     label, names = _labels(schema, where, wanted) if labelled else (None, None)
     for text in (names, path):
         if text is not None and not is_text(kind_of_column(schema, text)):

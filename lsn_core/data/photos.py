@@ -13,8 +13,8 @@ from lsn_core.data.formats import describe_others, is_picture, not_read
 from lsn_core.data.images import printable
 from lsn_core.data.layout import Wanted
 from lsn_core.data.opening import open_source
-from lsn_core.data.parquet import ParquetSource
-from lsn_core.data.sources import DataError, DataLimits
+from lsn_core.data.remote import address_of
+from lsn_core.data.sources import DataError, DataLimits, Rows
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +28,8 @@ def load_photos(
     """Photos without their classes, listed and not read.
 
     Args:
-        path: a folder or a zip with photos in any folders or none, a Parquet file with or without labels, or one photo.
+        path: a folder or a zip with photos in any folders or none, a Parquet file or a folder or address of them, with
+            or without labels, or one photo.
         limits: what to refuse.
         image_column: name of the column of a Parquet file, where it is not clear.
 
@@ -42,7 +43,7 @@ def load_photos(
     if _is_one_file(Path(path)):
         return list_files([path])
     source = open_source(path, limits, Wanted(image_column=image_column), labelled=False)
-    if isinstance(source, ParquetSource):
+    if isinstance(source, Rows):
         return ImageList(tuple(source.names), source.read)
     pictures = [index for index, name in enumerate(source.files) if is_picture(name)]
     if len(pictures) < len(source.files):
@@ -73,7 +74,7 @@ def open_photos(paths: Sequence[str | os.PathLike[str]], limits: DataLimits = _D
     """
     parts = []
     for path in paths:
-        if _is_one_file(Path(path)) or not Path(path).exists():
+        if address_of(path) is None and (_is_one_file(Path(path)) or not Path(path).exists()):
             parts.append(list_files([path]))
             continue
         photos = load_photos(path, limits)

@@ -7,6 +7,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
+
 from lsn_core.data.images import printable, walk_files
 from lsn_core.errors import UserError
 
@@ -15,6 +17,16 @@ logger = logging.getLogger(__name__)
 
 class DataError(UserError):
     """A data set that cannot be used. The message names the file and what to do."""
+
+
+class SeveralSplits(DataError):
+    """A data set of several splits, of which none was asked for.
+
+    Attributes:
+        splits: their names.
+    """
+
+    splits: tuple[str, ...] = ()
 
 
 class Unlabelled(DataError):
@@ -57,6 +69,28 @@ class FileSource(Protocol):
         """The bytes of `files[position]`. Raises UserError when they cannot be had."""
 
 
+class Rows:
+    """Images in rows, with their labels at hand.
+
+    Attributes:
+        class_names: class names as they are given, shape (C,); none without labels.
+        labels: int64, shape (N,), in [0, C).
+        names: what to call each image, shape (N,).
+        splits, split, notes: as of `LabelledImages`.
+    """
+
+    class_names: list[str] = []  # noqa: RUF012 - replaced, never changed
+    labels: np.ndarray
+    names: list[str]
+    splits: tuple[str, ...] = ()
+    split: str | None = None
+    notes: tuple[str, ...] = ()
+
+    def read(self, position: int) -> bytes:
+        """The bytes of the image in this row. Raises UserError when they cannot be had."""
+        raise NotImplementedError
+
+
 class FolderSource:
     """The files below a folder, in sorted order."""
 
@@ -71,6 +105,10 @@ class FolderSource:
                 raise DataError(f"{root}: more than {limits.max_entries:,} files. Use fewer, or raise the limit.")
             self._paths.append(path)
             self.files.append(_shown(path[start:]))
+
+    def path(self, position: int) -> Path:
+        """Where a file lies."""
+        return Path(self._paths[position])
 
     def read(self, position: int) -> bytes:
         name = self.files[position]
@@ -88,7 +126,7 @@ def _shown(path: str) -> str:
     return printable(path if os.sep == "/" else path.replace(os.sep, "/"))
 
 
-def too_many(path: Path, limits: DataLimits) -> DataError:
+def too_many(path: object, limits: DataLimits) -> DataError:
     """The error about a set of more entries than the limit."""
     return DataError(f"{path}: more than {limits.max_entries:,} entries. Use fewer, or raise the limit.")
 

@@ -19,7 +19,7 @@ from typing import IO
 
 from lsn_core.class_names import tidy_name
 from lsn_core.data.collection import ImageCollection, ImageList
-from lsn_core.data.formats import suffix
+from lsn_core.data.formats import is_picture, suffix
 from lsn_core.data.labelled import LabelledImages, load_data
 from lsn_core.data.layout import Wanted
 from lsn_core.data.photos import load_photos
@@ -100,14 +100,14 @@ class JobFiles:
         table = ""
         if wanted is None:
             images = load_photos(source, limits.data())
-            names = [f"photos/{i:06}{suffix(name)}" for i, name in enumerate(images.names)]
+            names = [f"photos/{i:06}{_ending(name)}" for i, name in enumerate(images.names)]
         else:
             images = load_data(source, limits.data(), **asdict(wanted))
             names = list(images.names)
             classes = [images.class_names[label] for label in images.labels]
             folders = [tidy_name(name.split("/")[0]) if "/" in name else None for name in names]
             if folders != classes:  # labels of a table, or of rows
-                names = [f"images/{i:06}{suffix(name) or '.jpg'}" for i, name in enumerate(names)]
+                names = [f"images/{i:06}{_ending(name)}" for i, name in enumerate(names)]
                 table = _table(names, classes)
         size = 0
         with zipfile.ZipFile(file, "w") as archive:
@@ -190,13 +190,20 @@ def calling(path: Path, name: str) -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        raise type(error)(str(error).replace(str(path), name).replace(path.name, name)) from error
+        told = type(error)(str(error).replace(str(path), name).replace(path.name, name))
+        told.__dict__.update(error.__dict__)
+        raise told from error
 
 
 def count_classes(data: LabelledImages) -> dict[str, int]:
     """Class name -> number of images, of those that have any."""
     counts = Counter(data.labels.tolist())
     return {name: counts[i] for i, name in enumerate(data.class_names) if counts[i]}
+
+
+def _ending(name: str) -> str:
+    """Of an image's file; what it is, its bytes tell."""
+    return suffix(name) if is_picture(name) else ".jpg"
 
 
 def _table(names: Sequence[str], classes: Sequence[str]) -> str:

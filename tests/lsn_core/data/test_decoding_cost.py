@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps, PngImagePlugin
 
-from lsn_core.data.decoding_cost import MAX_SCANS
+from lsn_core.data.decoding_cost import MAX_SCANS, check_cost
+from lsn_core.data.heif import coded_pixels
 from lsn_core.data.images import ImageError, ImageLimits, open_image
 
 PIECES = 2_000_000
@@ -260,3 +261,37 @@ def test_strips_of_a_large_picture_join_without_a_seam(orientation: int, mode: s
     # Row by row, each a picture small enough to be turned in one piece.
     rows = [np.asarray(open_image(image.crop((0, y, 900, y + 1)))) for y in range(700)]
     np.testing.assert_array_equal(np.asarray(whole), turned(np.concatenate(rows)))
+
+
+def box(kind: bytes, *parts: bytes) -> bytes:
+    body = b"".join(parts)
+    return struct.pack(">I", 8 + len(body)) + kind + body
+
+
+def heif_of_tiles(size: int, tile: int, tiles: int) -> bytes:
+    """The boxes of a picture of size x size, put together of one tile again and again (ISO/IEC 23008-12)."""
+    sizes = [box(b"ispe", struct.pack(">III", 0, side, side)) for side in (size, tile)]
+    associations = struct.pack(">IIHBBHBB", 0, 2, 1, 1, 1, 2, 1, 2)
+    references = struct.pack(">IHH", 0, 1, tiles)[4:] + struct.pack(">H", 2) * tiles
+    meta = box(
+        b"meta",
+        bytes(4),
+        box(b"pitm", struct.pack(">IH", 0, 1)),
+        box(b"iprp", box(b"ipco", *sizes), box(b"ipma", associations)),
+        box(b"iref", bytes(4), box(b"dimg", references)),
+    )
+    return box(b"ftyp", b"heic", bytes(4), b"mif1heic") + meta
+
+
+@pytest.mark.parametrize("kind", ["HEIF", "AVIF"])
+def test_a_small_picture_of_many_large_tiles_is_refused(kind: str) -> None:
+    opened = Image.new("RGB", (4096, 4096))
+    opened.format = kind
+    honest, bomb = heif_of_tiles(4096, 512, 64), heif_of_tiles(4096, 4096, 1000)
+    assert coded_pixels(honest) == 2 * 4096**2 and coded_pixels(bomb) == 1001 * 4096**2
+    check_cost(opened, honest, "a", 400 * 2**20)
+    with pytest.raises(ImageError, match="put together of"):
+        check_cost(opened, bomb, "a", 2**40)
+    assert coded_pixels(heif_of_tiles(4096, 4096, 60_000)) > 2**60
+    for cut in range(len(honest)):
+        coded_pixels(honest[:cut])  # whatever is missing, no error
