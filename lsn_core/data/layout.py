@@ -340,9 +340,8 @@ class _Arranging:
         boxes = kind_of_boxes([self.source.files[i] for i in self.others])
         if boxes:
             return Unlabelled(
-                f"{self.where}: this is a set for object detection, whose photos have no class each ({boxes}: boxes of several "
-                "classes in each photo). "
-                f"Cut the objects out into a folder for each class: cat/1.jpg, dog/1.jpg, ... {AS_PHOTOS}",
+                f"{self.where}: this is a set for object detection, whose photos have no class each ({boxes}: boxes of "
+                f"several classes in each photo). Cut the objects out into a folder for each class. {AS_PHOTOS}"
             )
         if tables := self._tables(lambda folder: True):
             name = self.source.files[tables[0]]
