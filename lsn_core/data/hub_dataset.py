@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 
 from lsn_core.data.images import ImageLimits, read_image_file
-from lsn_core.data.layout import Wanted, pick_split
+from lsn_core.data.layout import Wanted
 from lsn_core.data.parquet_columns import choose_columns
 from lsn_core.data.row_labels import declared_names, read_labels
 from lsn_core.data.sources import DataError, DataLimits, Rows, bounded
+from lsn_core.data.splits import pick_split
 
 _WHERE = "the data set"
 

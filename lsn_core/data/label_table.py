@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from lsn_core.class_names import composed
 from lsn_core.data.sources import DataError
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl")
@@ -32,21 +33,31 @@ class ImageIndex:
     """
 
     def __init__(self, paths: Mapping[int, tuple[str, ...]], folder: tuple[str, ...]) -> None:
-        self._by_path: dict[str, int] = {}
+        self._by_path: dict[str, int | None] = {}
         self._by_end: dict[str, int | None] = {}
         depth = len(folder)
         for position, parts in paths.items():
+            parts = tuple(_folded(part) for part in parts)
             for path in ("/".join(parts), "/".join(parts[depth:])):
-                self._by_path.setdefault(path, position)
-                self._by_path.setdefault(path.rpartition(".")[0], position)
+                _note(self._by_path, path, position)
+                _note(self._by_path, path.rpartition(".")[0], position)
             for end in (parts[-1], parts[-1].rpartition(".")[0]):
-                self._by_end[end] = None if self._by_end.get(end, position) != position else position
+                _note(self._by_end, end, position)
 
     def find(self, name: str) -> int | None:
-        """Position of the image of this name; None where there is none, or there are several."""
-        path = name.strip().replace("\\", "/").removeprefix("./").strip("/")
+        """Position of the image of this name, in any case; None where there is none, or there are several."""
+        path = _folded(name.strip().replace("\\", "/").removeprefix("./").strip("/"))
         found = self._by_path.get(path)
         return found if found is not None else self._by_end.get(path.rpartition("/")[2])
+
+
+def _folded(name: str) -> str:
+    return composed(name).lower()
+
+
+def _note(places: dict[str, int | None], name: str, position: int) -> None:
+    """Where a name is; None where several images have it."""
+    places[name] = None if places.get(name, position) != position else position
 
 
 class Columns(Protocol):

@@ -11,22 +11,14 @@ from lsn_core.class_names import listed
 from lsn_core.data.boxes import kind_of_boxes
 from lsn_core.data.formats import ARCHIVE_SUFFIXES, describe_others, is_photo_of_any_kind, is_picture, not_read, suffix
 from lsn_core.data.label_table import TABLE_SUFFIXES, ImageIndex, LabelTable, read_label_table
-from lsn_core.data.sources import DataError, FileSource, SeveralSplits, Unlabelled
-from lsn_core.data.splits import (
-    TRAIN,
-    are_splits,
-    choose_split,
-    class_and_split,
-    find_splits,
-    guess_split,
-    is_plain,
-    split_name,
-)
+from lsn_core.data.sources import DataError, FileSource, Unlabelled
+from lsn_core.data.splits import are_media, are_splits, choose_split, class_and_split, find_splits, is_plain, pick_split
 
 logger = logging.getLogger(__name__)
 
 LAYOUT = "Put the images of each class into a folder of its own, named after the class: cat/1.jpg, dog/1.jpg, ..."
 AS_PHOTOS = "As they are, they can be scored, or serve as photos of none of the classes."
+_SHEETS = (".xlsx", ".xls", ".ods", ".numbers")
 Parts = tuple[str, ...]
 
 
@@ -85,39 +77,6 @@ def arrange(source: FileSource, where: str, wanted: Wanted) -> Arranged:
     return _Arranging(source, where, wanted).run()
 
 
-def pick_split(
-    where: str, split: str | None, guess: Sequence[str], splits: Sequence[str], labelled: Sequence[str]
-) -> str:
-    """The split that is asked for, the only one with labels, or the first guess.
-
-    Args:
-        where: what to call the set in messages.
-        split: as asked for, or None.
-        guess: kinds of splits.
-        splits, labelled: names of all splits, and of those with labels.
-
-    Raises:
-        DataError: there is no such split; SeveralSplits where none was asked for.
-    """
-    if split is not None:
-        chosen = choose_split(split, splits)
-        if chosen is None:
-            raise DataError(f"{where}: there is no split {split!r}; there are {listed(splits)}. Name one of them.")
-        return chosen
-    if len(labelled) == 1:
-        return labelled[0]
-    guessed = guess_split(guess, labelled)
-    if guessed is not None:
-        return guessed
-    first = guess_split((TRAIN,), labelled) or labelled[0]
-    how = f'Give one of them by itself, or name it: --split {first} (in Python, split="{first}").'
-    if all(split_name(name) is None for name in labelled):
-        how += " If these are your classes, put their images right into their folders."
-    error = SeveralSplits(f"{where}: it holds the splits {listed(labelled)}, which are no classes. {how}")
-    error.splits = tuple(labelled)
-    raise error
-
-
 class _Arranging:
     def __init__(self, source: FileSource, where: str, wanted: Wanted) -> None:
         self.source, self.where, self.wanted = source, where, wanted
@@ -159,13 +118,13 @@ class _Arranging:
         if splits and split is not None and (chosen := choose_split(split, splits)) is not None:
             self.splits_seen, split = True, None
             pictures = [i for i in pictures if self.paths[i][depth : depth + 1] == (chosen,)]
-        one_plain = len(tops) == 1 and is_plain(tops[0])
-        if loose or splits or len(tops) == 1:
+        plain = are_media(tops) or (len(tops) == 1 and is_plain(tops[0]))
+        if loose or splits or plain or len(tops) == 1:
             if (labelled := self._by_table(pictures, depth, split)) is not None:
                 return labelled
             if splits:
                 raise self._unlabelled(f"it has the splits {listed(splits)}, and no class folders in them")
-            if loose or one_plain:
+            if loose or plain:
                 outside = loose or pictures
                 first = self.source.files[outside[0]]
                 raise self._unlabelled(f"{len(outside):,} images are in no class folder, such as {first}")
@@ -346,6 +305,8 @@ class _Arranging:
         if tables := self._tables(lambda folder: True):
             name = self.source.files[tables[0]]
             problem += f", and {name} gives no labels by their file names (in a column such as label; --label-column)"
+        elif sheets := [self.source.files[i] for i in self.others if suffix(self.source.files[i]) in _SHEETS]:
+            problem += f", and {sheets[0]} is not read (labels in it: save it as CSV)"
         return Unlabelled(f"{self.where}: {problem}. {LAYOUT} {AS_PHOTOS}")
 
 

@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from lsn_core.class_names import composed
-from lsn_core.data.layout import Wanted, pick_split
+from lsn_core.data.layout import Wanted
 from lsn_core.data.parquet import ParquetSource
 from lsn_core.data.remote import RemoteFile
 from lsn_core.data.sources import DataError, DataLimits, Rows
-from lsn_core.data.splits import split_name
+from lsn_core.data.splits import pick_split, split_name
 
 logger = logging.getLogger(__name__)
 

@@ -6,7 +6,8 @@ import re
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 
-from lsn_core.class_names import fold_name
+from lsn_core.class_names import fold_name, listed
+from lsn_core.data.sources import DataError, SeveralSplits
 
 TRAIN, VALIDATION, TEST = "train", "val", "test"
 _KINDS = {
@@ -21,6 +22,10 @@ set sets data dataset datasets image images img imgs photo photos picture pictur
 split fold part full small mini final new raw clean original orig resized labeled labelled samples v
 """
 _PLAIN = frozenset(_PLAIN_WORDS.split())
+_MEDIA_WORDS = (
+    "image images img imgs photo photos picture pictures pic pics jpegimages mask masks label labels annotations"
+)
+_MEDIA = frozenset(_MEDIA_WORDS.split())
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\d_A-Za-z]+")
 
 
@@ -64,6 +69,11 @@ def is_plain(name: str) -> bool:
     )
 
 
+def are_media(names: Sequence[str]) -> bool:
+    """Whether these folders are named after kinds of files, such as `images` and `masks`, and not after classes."""
+    return all(name.lower() in _MEDIA for name in names)
+
+
 def are_splits(names: Sequence[str]) -> bool:
     """Whether all of these folders are splits by their names alone, such as `train` and `test1`, or `digits_val` and
     `digits_test`; `train_station` and `test_tube` are none."""
@@ -101,8 +111,9 @@ def find_splits(tops: Mapping[str, Set[str]]) -> tuple[list[str], str]:
     nested = [name for name in names if tops[name]]
     worded = [name for name in nested if _is_split_beside(name, names)]
     if not worded:
-        same = len(names) > 1 and nested == names and len({frozenset(tops[name]) for name in names}) == 1
-        return (names, "") if same and len(tops[names[0]]) > 1 else ([], "")
+        shared, every = set.intersection(*map(set, tops.values())), set().union(*tops.values())
+        same = nested == names and len(shared) > 1 and 2 * len(shared) > len(every)
+        return (names, "") if same else ([], "")
     like = [name for name in names if _is_split_beside(name, names) or any(tops[name] & tops[one] for one in worded)]
     others = [name for name in names if name not in like]
     if others and len(worded) < 2:
@@ -135,3 +146,36 @@ def guess_split(kinds: Sequence[str], names: Sequence[str]) -> str | None:
         if (found := choose_split(kind, names)) is not None:
             return found
     return None
+
+
+def pick_split(
+    where: str, split: str | None, guess: Sequence[str], splits: Sequence[str], labelled: Sequence[str]
+) -> str:
+    """The split that is asked for, the only one with labels, or the first guess.
+
+    Args:
+        where: what to call the set in messages.
+        split: as asked for, or None.
+        guess: kinds of splits.
+        splits, labelled: names of all splits, and of those with labels.
+
+    Raises:
+        DataError: there is no such split; SeveralSplits where none was asked for.
+    """
+    if split is not None:
+        chosen = choose_split(split, splits)
+        if chosen is None:
+            raise DataError(f"{where}: there is no split {split!r}; there are {listed(splits)}. Name one of them.")
+        return chosen
+    if len(labelled) == 1:
+        return labelled[0]
+    guessed = guess_split(guess, labelled)
+    if guessed is not None:
+        return guessed
+    first = guess_split((TRAIN,), labelled) or labelled[0]
+    how = f'Give one of them by itself, or name it: --split {first} (in Python, split="{first}").'
+    if all(split_name(name) is None for name in labelled):
+        how += " If these are your classes, put their images right into their folders."
+    error = SeveralSplits(f"{where}: it holds the splits {listed(labelled)}, which are no classes. {how}")
+    error.splits = tuple(labelled)
+    raise error

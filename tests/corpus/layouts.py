@@ -144,6 +144,8 @@ def _splits(seed: int) -> list[Layout]:
     webcam = {path: data for path, data in domains.items() if path.startswith("webcam")}
     found.append(Layout("same folders in all", domains, None, "splits amazon, webcam"))
     found.append(Layout("one domain", domains, counts(webcam, 2), "left out: amazon", split="webcam"))
+    fewer = make.classes("source/", THINGS[:4]) | make.classes("target/", THINGS[:3])
+    found.append(Layout("nearly the same folders", fewer, None, "splits source, target"))
     found.append(Layout("flat splits", make.flat("train/") | make.flat("test/"), None, "no class folders"))
     mixed = [f"{name}_{split}" for name in make.names for split in ("train", "test")]
     found.append(Layout("class and split in one", make.classes(names=mixed), None, "classes and splits"))
@@ -202,6 +204,7 @@ def _tables(seed: int) -> list[Layout]:
         Layout("labels.csv", images | {"labels.csv": table("file_name,label", names, labels)}, right, "labels.csv"),
         Layout("metadata.csv", flat | {"metadata.csv": table("file_name,label", names, labels)}, right, "metadata.csv"),
         Layout("paths", images | {"train.csv": table("path,class", paths, labels)}, right, "labels are those"),
+        Layout("case", images | {"a.csv": table("file,label", [n.upper() for n in names], labels)}, right, "a.csv"),
         Layout("ids", images | {"labels.csv": table("id,breed", ids, labels)}, right, "labels are those"),
         Layout("semicolons", images | {"a.csv": table("file,label", names, labels, mark=";")}, right, "a.csv"),
         Layout("tabs", images | {"a.tsv": table("file,label", names, labels, mark="\t")}, right, "a.tsv"),
@@ -243,6 +246,8 @@ def _no_labels(seed: int) -> list[Layout]:
     return [
         Layout("flat", make.flat(), None, "no class folder.*photos of none of the classes"),
         Layout("images/ alone", make.flat("images/"), None, "no class folder"),
+        Layout("images and masks", make.flat("images/") | make.flat("masks/"), None, "no class folder"),
+        Layout("a spreadsheet", make.flat() | {"labels.xlsx": b"PK"}, None, "labels.xlsx is not read.*CSV"),
         Layout("COCO", coco, None, "object detection.*COCO"),
         Layout("YOLO", yolo, None, "object detection.*YOLO"),
         Layout("Pascal VOC", voc, None, "object detection.*Pascal VOC"),
