@@ -87,11 +87,21 @@ def main(
     ] = False,
 ) -> None:
     """Options of all commands."""
-    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(levelname)s %(message)s")
+    handlers = [_StandardError()]
+    logging.basicConfig(
+        level=logging.INFO if verbose else logging.WARNING, format="%(levelname)s %(message)s", handlers=handlers
+    )
     if not verbose:
         logging.getLogger().addFilter(_quiet)
         # open_clip and the hub client announce every step on the root logger.
         logging.getLogger("httpx").setLevel(logging.ERROR)
+
+
+class _StandardError(logging.Handler):
+    """Writes to what is standard error at the time, whatever is in a name of a file."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        typer.echo(self.format(record).encode("utf-8", "backslashreplace").decode(), err=True)
 
 
 def _quiet(record: logging.LogRecord) -> bool:
