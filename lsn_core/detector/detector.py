@@ -18,7 +18,7 @@ from lsn_core.backbones.backbone import Backbone
 from lsn_core.backbones.loading import load_backbone
 from lsn_core.calibration import DEFAULT_TPR, Calibration, check_tpr
 from lsn_core.class_names import check_class_names
-from lsn_core.data.collection import ImageCollection
+from lsn_core.data.collection import ImageCollection, openers
 from lsn_core.data.features import picture_batches
 from lsn_core.data.images import ImageSource, open_image
 from lsn_core.detector import hub
@@ -164,7 +164,7 @@ class Detector(PromptScorer):
         predictions: list[Prediction] = []
 
         def pictures() -> Iterator[tuple[int, Image.Image]]:
-            for index, opened in enumerate(_openers(images)):
+            for index, opened in enumerate(openers(images)):
                 predictions.append(Prediction.failed(None, self.calibration is not None))
                 try:
                     picture = opened()
@@ -365,11 +365,3 @@ class Detector(PromptScorer):
             UserError: the Hub cannot be reached, or does not let you write there.
         """
         return hub.push(self, name, private=private, license=license, token=token, message=message)
-
-def _openers(images: Iterable[ImageSource] | ImageCollection) -> Iterator[Callable[[], Image.Image]]:
-    if isinstance(images, ImageCollection):
-        for index in range(len(images)):
-            yield lambda index=index: open_image(images.read(index), name=images.names[index])  # type: ignore[misc]
-    else:
-        for source in images:
-            yield lambda source=source: open_image(source)  # type: ignore[misc]
