@@ -5,8 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, islice
 from typing import Protocol
 
 from lsn_core.class_names import composed
@@ -21,7 +22,7 @@ _SPLIT_COLUMNS = ("split", "subset", "partition")
 _FILE_COLUMNS = ("file_name", "filename", "file", "image", "image_name", "image_path", "image_id", "path", "img", "id")
 _TRIED = 200  # rows that tell which column names the images
 _MOST_COLUMNS = 1000
-_FIELD_LETTERS = 2**20
+_LONGEST_LINE = 2**16  # letters
 
 
 class ImageIndex:
@@ -102,15 +103,16 @@ def read_label_table(name: str, data: bytes, images: ImageIndex, columns: Column
         DataError: it cannot be read, has several columns that may be the labels, or says two things of one image.
     """
     rows = _json_rows(name, data) if name.lower().endswith(".jsonl") else _csv_rows(name, data)
-    if not rows or len(rows[0]) < 2:
+    first = list(islice(rows, 1 + _TRIED))
+    if not first or len(first[0]) < 2:
         return None
-    header = [cell.strip() for cell in rows[0]]
-    matches = [sum(_found(images, row, c) for row in rows[1 : 1 + _TRIED]) for c in range(len(header))]
+    header = [cell.strip() for cell in first[0]]
+    matches = [sum(_found(images, row, c) for row in first[1:]) for c in range(len(header))]
     named = {c for c, cell in enumerate(header) if cell.lower() in _FILE_COLUMNS}
     file_column = max(range(len(header)), key=lambda c: (matches[c], c in named, -c))
     if columns.image_column is not None:
         file_column = _find_column(name, header, columns.image_column)
-    headless = any(images.find(cell) is not None for cell in header)
+    headless = not named and any(images.find(cell) is not None for cell in header)
     if not matches[file_column] and not headless:
         return None
     if headless:
@@ -122,7 +124,7 @@ def read_label_table(name: str, data: bytes, images: ImageIndex, columns: Column
     split = next((c for c, cell in enumerate(header) if cell.lower() in _SPLIT_COLUMNS and c != column), None)
     table = LabelTable(name, {}, {}, 0)
     missing = 0
-    for number, row in enumerate(rows if headless else rows[1:], start=1 if headless else 2):
+    for number, row in enumerate(chain(first[0 if headless else 1 :], rows), start=1 if headless else 2):
         position = images.find(row[file_column]) if file_column < len(row) else None
         label = row[column].strip() if column < len(row) else ""
         if position is None or not label:
@@ -162,34 +164,47 @@ def _find_column(name: str, header: Sequence[str], wanted: str) -> int:
     return lower.index(wanted.lower())
 
 
-def _csv_rows(name: str, data: bytes) -> list[list[str]]:
+def _csv_rows(name: str, data: bytes) -> Iterator[list[str]]:
+    """One at a time: a table takes many times its bytes as lists."""
     text = _text(name, data)
     first = text.partition("\n")[0]
     delimiter = max("\t" if name.lower().endswith(".tsv") else ",", ";", "\t", "|", key=first.count)
+    csv.field_size_limit(_LONGEST_LINE)
+    lines = (_bounded(name, line) for line in io.StringIO(text, newline=""))
     try:
-        csv.field_size_limit(_FIELD_LETTERS)
-        rows = [row for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter) if any(row)]
+        for row in csv.reader(lines, delimiter=delimiter):
+            if any(row):
+                yield row[:_MOST_COLUMNS]
     except csv.Error as error:
         raise DataError(f"{name}: the table cannot be read ({error}). Write it again as CSV.") from error
-    return [row[:_MOST_COLUMNS] for row in rows]
 
 
-def _json_rows(name: str, data: bytes) -> list[list[str]]:
-    header: dict[str, int] = {}
-    rows: list[list[str]] = []
-    for number, line in enumerate(_text(name, data).splitlines(), start=1):
+def _json_rows(name: str, data: bytes) -> Iterator[list[str]]:
+    """The keys of the first object, then the values of each."""
+    header: list[str] = []
+    for number, line in enumerate(io.StringIO(_text(name, data)), start=1):
         if not line.strip():
             continue
         try:
-            entry = json.loads(line)
+            entry = json.loads(_bounded(name, line))
         except (ValueError, RecursionError) as error:
+            if isinstance(error, DataError):
+                raise
             raise DataError(f"{name}: line {number} is no JSON ({error}). Write the file again.") from error
         if not isinstance(entry, dict):
             raise DataError(f"{name}: line {number} is no JSON object. Write one for each image.")
-        for key in list(entry)[:_MOST_COLUMNS]:
-            header.setdefault(key, len(header))
-        rows.append(["" if (value := entry.get(key)) is None else str(value) for key in header])
-    return [list(header), *rows] if rows else []
+        if not header:
+            header = list(entry)[:_MOST_COLUMNS]
+            yield header
+        yield ["" if (value := entry.get(key)) is None else str(value) for key in header]
+
+
+def _bounded(name: str, line: str) -> str:
+    if len(line) > _LONGEST_LINE:
+        raise DataError(
+            f"{name}: it has a line of {len(line):,} letters. Write the table with one line for each image."
+        )
+    return line
 
 
 def _text(name: str, data: bytes) -> str:
