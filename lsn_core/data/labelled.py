@@ -116,7 +116,8 @@ def load_data(
         split: which split to take, where there are several (`train`, `test_set`, ...).
         guess: kinds of splits (`train`, `val`, `test`), of which the first that is there is taken, with a warning,
             where there are several and none is named. Without it, several are an error.
-        image_column, label_column: names of the columns of a table or Parquet file, where they are not clear.
+        image_column: name of the column of images, or of their file names, where it is not clear.
+        label_column: name of the column of labels, where it is not clear.
 
     Returns:
         The images, in sorted order (rows in file order). Underscores in class names become spaces.
