@@ -5,11 +5,10 @@ from __future__ import annotations
 import base64
 import csv
 import io
-import re
 from collections.abc import Iterable, Sequence
 from html import escape
 
-_FORMULA = re.compile(r"(?P<before>(?:^|[;,|\t\r\n\x0b\x0c\x85\u2028\u2029])\s*)(?P<sign>[=+\-@＝＋－＠]|^[\t\r\n])")
+from lsn_core.verdicts import safe_cell
 
 
 def csv_text(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
@@ -17,7 +16,7 @@ def csv_text(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(header)
-    writer.writerows([[_cell(value) for value in row] for row in rows])
+    writer.writerows([[safe_cell(value) for value in row] for row in rows])
     return file.getvalue()
 
 
@@ -29,9 +28,3 @@ def download_link(text: str, file_name: str, label: str) -> str:
         f'<a class="lsn-download" download="{escape(file_name)}" href="data:text/csv;charset=utf-8;base64,{data}">'
         f"{escape(label)}</a>"
     )
-
-
-def _cell(value: object) -> object:
-    # security: a spreadsheet would run a text that begins so as a formula, and names come from visitors. Some split
-    # lines at semicolons or tabs whatever the quotes, drop spaces before, and take wide signs for narrow ones.
-    return _FORMULA.sub(r"\g<before>'\g<sign>", value) if isinstance(value, str) else value

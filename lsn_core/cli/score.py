@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -43,6 +44,12 @@ def score(
         str | None, typer.Option(help="Score that gives the verdicts, in place of the detector's own.")
     ] = None,
     tpr: Annotated[float, typer.Option(help="Share of known images to keep.")] = 0.95,
+    out: Annotated[
+        Path | None, typer.Option(help="File of all verdicts to write: .csv, .jsonl or .parquet, by its ending.")
+    ] = None,
+    copy_unknown: Annotated[
+        Path | None, typer.Option(help="New folder for copies of the images that are none of the classes.")
+    ] = None,
     backbone: BackboneOption = None,
     device: DeviceOption = "auto",
     as_json: JsonOption = False,
@@ -52,9 +59,11 @@ def score(
     A file that cannot be read gets its own line with an error, the others go on, and the exit code is 1.
     """
     from lsn_core.data.photos import load_photos, open_photos
+    from lsn_core.verdicts import Folder, open_writer
 
     photos = open_photos(images)
     known = load_photos(calibrate) if calibrate is not None else None
+    folder = Folder(copy_unknown, photos.names) if copy_unknown is not None else None
     scorer = open_detector(detector, class_list(classes, classes_file), backbone, device)
     if score is not None and score != scorer.score_name:
         scorer = scorer.with_score(score)
@@ -63,13 +72,19 @@ def score(
     failed = 0
     # Chunks keep memory bounded and let lines appear while a long run goes on.
     bar = tqdm(total=len(photos), desc="Scoring", unit="image", disable=len(photos) < 20)
-    for start in range(0, len(photos), 64):
-        chunk = photos.subset(range(start, min(start + 64, len(photos))))
-        for name, prediction in zip(chunk.names, scorer.predict(chunk, tpr, on_image=bar.update), strict=True):
-            failed += prediction.error is not None
-            line = {"file": name, **prediction.as_dict()}
-            with tqdm.external_write_mode(file=sys.stdout):
-                typer.echo(json.dumps(line, ensure_ascii=False, allow_nan=False) if as_json else describe(line))
+    with open_writer(out) if out is not None else nullcontext() as write:
+        for start in range(0, len(photos), 64):
+            chunk = photos.subset(range(start, min(start + 64, len(photos))))
+            for index, prediction in enumerate(scorer.predict(chunk, tpr, on_image=bar.update)):
+                failed += prediction.error is not None
+                line = {"file": chunk.names[index], **prediction.as_dict()}
+                if folder is not None and prediction.verdict == "OOD":
+                    folder.put(chunk.names[index], chunk.read(index))
+                if write is not None:
+                    write(line)
+                if write is None or as_json:
+                    with tqdm.external_write_mode(file=sys.stdout):
+                        typer.echo(json.dumps(line, ensure_ascii=False, allow_nan=False) if as_json else describe(line))
     bar.close()
     if not as_json and scorer.calibration is None:
         typer.echo("The threshold is uncalibrated: give --calibrate a folder of photos of these classes.", err=True)
