@@ -14,7 +14,6 @@ from lsn_core import UserError
 
 _UPLOADED = "/gradio_api/file="
 _META = {"_type": "gradio.FileData"}
-_DATA_LINK = "data:"
 _WANTED = {str: "a text", float: "a number", int: "a whole number", list: "a list of texts"}
 _FILE = 'a file that was uploaded, as {"path": ADDRESS OF THE UPLOAD}'
 
@@ -84,8 +83,7 @@ def _fits(value: Any, kind: Any) -> bool:
         return isinstance(value, list | tuple) and all(_fits(part, item) for part in value)
     if kind in (str, int):
         return isinstance(value, kind) and not isinstance(value, bool)
-    # A file: the mark of an upload, or a data link, which Gradio decodes into one.
-    return isinstance(value, dict) or (isinstance(value, str) and value.startswith(_DATA_LINK))
+    return isinstance(value, dict)  # a file; a data link in its place is one by now
 
 
 def check_mcp() -> None:

@@ -9,6 +9,8 @@ from html import escape
 from typing import Any
 
 import gradio as gr
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import FileResponse
@@ -19,7 +21,7 @@ from lsn_app.endpoints import check_mcp
 from lsn_app.evaluate import tab as evaluate
 from lsn_app.negation import tab as negation
 from lsn_app.serving.blocks import GuardedBlocks
-from lsn_app.serving.front_door import FrontDoor
+from lsn_app.serving.front_door import FrontDoor, explain_unfit
 from lsn_app.serving.metrics import Metrics
 from lsn_app.serving.requests import ZERO_SHOT
 from lsn_app.serving.store import Store
@@ -126,12 +128,17 @@ def launch_options(settings: Settings | None = None, *, mcp: bool = False) -> di
         check_mcp()
     settings = settings or Settings()
     door = Middleware(FrontDoor, hosts=settings.hosts, frames=settings.frames, forwarded=settings.proxied)
+    handlers = {RequestValidationError: explain_unfit, HTTPException: explain_unfit}
     return {
         "theme": build_theme(),
         "css_paths": CSS_FILE,
         "allowed_paths": [str(EXAMPLES_DIR)],
         "favicon_path": str(ASSETS_DIR / "favicon.png"),
-        "app_kwargs": {"routes": [Route(_PREVIEW_PATH, _preview)], "middleware": [door]},
+        "app_kwargs": {
+            "routes": [Route(_PREVIEW_PATH, _preview)],
+            "middleware": [door],
+            "exception_handlers": handlers,
+        },
         "max_file_size": MAX_FILE_SIZE,
         "enable_monitoring": False,
         "ssr_mode": False,

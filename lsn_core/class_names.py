@@ -10,6 +10,9 @@ from collections.abc import Mapping, Sequence
 
 from lsn_core.errors import UserError
 
+MAX_NAME = 1000
+"""Letters of a class name. Text towers read far fewer."""
+
 _SEPARATORS = ",;\n\r，；、"  # the last three stand in Chinese and Japanese lists
 _ENTRY = re.compile(
     rf"""\s*(?:"(?P<double>(?:[^"]|"")*)"|'(?P<single>(?:[^']|'')*)'|“(?P<curly>[^”]*)”)[^\S\n\r]*(?=[{_SEPARATORS}]|\Z)
@@ -17,12 +20,14 @@ _ENTRY = re.compile(
     re.VERBOSE,
 )
 _BRACKETED = re.compile(r"\[([^\[\]]*)\]|\(([^()]*)\)|\{([^{}]*)\}")
-_NUMBERED = re.compile(r"(\d+)\s*[.):\t]\s*(\D.*)", re.DOTALL)
-_COUNTED = re.compile(r"(\d+)\s*[.):,;\t\s]\s*(\D.*)")  # where a blank is enough
+_NUMBERED = re.compile(r"(\d{1,9})\s*[.):\t]\s*(\D.*)", re.DOTALL)
+_COUNTED = re.compile(r"(\d{1,9})\s*[.):,;\t\s]\s*(\D.*)")  # where a blank is enough
 _WORDNET_ID = re.compile(r"n\d{8}\s+")
 _BULLET = re.compile(r"[-*•]\s+")
 _ASSIGNMENT = re.compile(r"^[A-Za-z_]\w*\s*[:=]\s*(?=[\[({])")  # classes = [...]
 _INVISIBLE = re.compile("[\ufeff\u200b\u2060]")  # byte order marks and spaces of no width, as pasted texts have
+# Of terminals, and halves of surrogate pairs: no file and no page can hold them.
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _NEEDS_QUOTES = re.compile(rf"""[{_SEPARATORS}"“”]|^['\[({{\d]|^[-*•]\s""")
 
 
@@ -189,6 +194,10 @@ def check_class_names(class_names: Sequence[str] | str) -> tuple[str, ...]:
     for number, (name, given) in enumerate(zip(names, class_names, strict=True), start=1):
         if not name:
             raise UserError(f"Class {number} of {len(names)} has an empty name. Name it or take it out.")
+        if len(name) > MAX_NAME:
+            raise UserError(f"The class {name[:60]!r}... has {len(name):,} letters; at most {MAX_NAME:,} can be read.")
+        if _CONTROL.search(name):
+            raise UserError(f"The class {name[:60]!a} has a control character in its name. Take it out.")
         if (folded := fold_name(name)) in seen:
             spelled = f" (as {seen[folded]!r} and {given!r})" if seen[folded] != given else ""
             raise UserError(f"The class {name!r} is given twice{spelled}. Take one out.")

@@ -39,10 +39,17 @@ CLASSES = (("cat", "dog", "zebra"), ("church", "guitar", "daisy"), ("turtle", "f
 @contextmanager
 def serving(folder: Path) -> Iterator[str]:
     """The address of an app with this data directory."""
+    with running(folder) as (address, _):
+        yield address
+
+
+@contextmanager
+def running(folder: Path, **variables: str) -> Iterator[tuple[str, int]]:
+    """The same and its process number; with more environment variables."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    settings = os.environ | {"GRADIO_SERVER_PORT": str(port), "LSN_DATA": str(folder)}
+    settings = os.environ | {"GRADIO_SERVER_PORT": str(port), "LSN_DATA": str(folder), **variables}
     address = f"http://127.0.0.1:{port}"
     with open(folder / "app.log", "wb") as log:
         process = subprocess.Popen([sys.executable, "app.py"], cwd=REPO, env=settings, stdout=log, stderr=log)
@@ -56,7 +63,7 @@ def serving(folder: Path) -> Iterator[str]:
                 if process.poll() is not None or time.monotonic() > deadline:
                     raise RuntimeError((folder / "app.log").read_text()[-2000:]) from None
                 time.sleep(0.2)
-        yield address
+        yield address, process.pid
     finally:
         process.terminate()
         process.wait(20)

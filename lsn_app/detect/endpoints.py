@@ -24,7 +24,8 @@ def build_endpoints(store: Store) -> None:
         """Tells whether a photo shows one of the given classes, with the default backbone and zero-shot prompts.
 
         Args:
-            image: the photo (JPEG, PNG, WebP, BMP, GIF or TIFF), uploaded here or as a data URL; no address is fetched.
+            image: the photo (JPEG, PNG, WebP, BMP, GIF or TIFF), uploaded, or over MCP a data URL. No address
+                is fetched.
             classes: names of the known classes, separated by commas or line ends.
             tpr: wanted true positive rate, between 0 and 1; of effect only for a calibrated detector.
 
@@ -45,7 +46,8 @@ def build_endpoints(store: Store) -> None:
         """Shows which places of a photo raise or lower the cosine to a class's zero-shot prompts.
 
         Args:
-            image: the photo (JPEG, PNG, WebP, BMP, GIF or TIFF), uploaded here or as a data URL; no address is fetched.
+            image: the photo (JPEG, PNG, WebP, BMP, GIF or TIFF), uploaded, or over MCP a data URL. No address
+                is fetched.
             classes: names of the known classes, separated by commas or line ends; at least two.
             class_name: whose prompts; empty for the class that fits best.
             method: grad-cam, grad-cam++, layer-cam, eigen-cam, legrad or clip-surgery.

@@ -19,7 +19,8 @@ def build_endpoint(store: Store) -> None:
         """Has CLIP choose the text that describes a photo, such as one with and one without "not".
 
         Args:
-            image: the photo (JPEG, PNG, WebP, BMP, GIF or TIFF), uploaded here or as a data URL; no address is fetched.
+            image: the photo (JPEG, PNG, WebP, BMP, GIF or TIFF), uploaded, or over MCP a data URL. No address
+                is fetched.
             texts: two or more texts to choose from.
 
         Returns:

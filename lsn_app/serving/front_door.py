@@ -10,7 +10,9 @@ from collections.abc import Iterable
 from typing import Any, cast
 from urllib.parse import urlsplit
 
+from fastapi.exception_handlers import http_exception_handler
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -25,6 +27,7 @@ _ASKING = re.compile(r"/gradio_api/(?:queue/join|call/.+|run/.+|api/.+)/?")
 _NAMED = re.compile(r"/gradio_api/(?:call|run|api)/(?:v2/)?([^/]+)/?")
 _HEARTBEAT = re.compile(r"/gradio_api/heartbeat/([^/]+)")
 DRAIN_SECONDS = 10  # that requests at work get when the server is stopped
+_NOT_PARSED = "There was an error parsing the body"  # FastAPI's own words
 _PACE = 4  # requests a second, about
 # What Gradio's page needs: scripts and styles within the page, pictures as data links. Nothing from elsewhere but the
 # script by which a Space tells the frame around it how high the page is.
@@ -111,8 +114,7 @@ class FrontDoor:
             if begun or client is None:
                 raise
             log.info("a request that does not fit", exc_info=True)
-            sentence = "The request does not fit: JSON text in UTF-8 is wanted, as 'Use via API' on the page shows it."
-            await JSONResponse({"detail": sentence, "error": sentence}, 400)(scope, receive, dressed)
+            await _unfit(400)(scope, receive, dressed)
         finally:
             if client is not None:
                 self._entering[client] -= 1
@@ -137,7 +139,7 @@ class FrontDoor:
         if _asks(scope):
             names = [str(function.api_name) for function in blocks.fns.values() if function.api_visibility == "public"]
             if (named := _NAMED.fullmatch(path)) and named[1] not in (*names, "predict"):
-                sentence = f"There is no endpoint {named[1]!r}. There are: {', '.join(names)}."
+                sentence = f"There is no endpoint {named[1][:60]!r}. There are: {', '.join(names)}."
                 return JSONResponse({"detail": sentence, "error": sentence}, 404)
             if blocks.draining:
                 return _busy("The server is being stopped.", DRAIN_SECONDS, 503)
@@ -154,6 +156,19 @@ class FrontDoor:
         if self.forwarded and (told := request.headers.get("x-forwarded-for")):
             return str(told).split(",")[0].strip()
         return request.client.host if request.client else ""
+
+
+async def explain_unfit(request: Request, error: Exception) -> Response:
+    """An answer in words to a request whose body is not what an endpoint takes, in place of FastAPI's list of types."""
+    if isinstance(error, StarletteHTTPException) and error.detail != _NOT_PARSED:
+        return await http_exception_handler(request, error)
+    log.info("a request that does not fit: %s", type(error).__name__)
+    return _unfit(400 if isinstance(error, StarletteHTTPException) else 422)
+
+
+def _unfit(status: int) -> Response:
+    sentence = "The request does not fit: JSON text in UTF-8 is wanted, as 'Use via API' on the page shows it."
+    return JSONResponse({"detail": sentence, "error": sentence}, status)
 
 
 def _asks(scope: Scope) -> bool:

@@ -145,7 +145,7 @@ class Store:
         """
         path = self.detectors.get(label) or self._registered.get(label)
         if path is None:
-            raise UserError(f"There is no detector called {label!r} here. Choose another.")
+            raise UserError(f"There is no detector called {label[:60]!r} here. Choose another.")
         if not path.exists():
             raise UserError("The detector is no longer on the server. Upload it again, or choose another.")
         return self._open_detector(path)

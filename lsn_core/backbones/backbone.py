@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import re
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from typing import Any, cast
@@ -22,6 +23,7 @@ from lsn_core.errors import UserError
 
 log = logging.getLogger(__name__)
 
+_HALF_PAIR = re.compile("[\ud800-\udfff]")
 _THIN = 16  # aspect ratio above which the unseen ends are cut off before resizing
 _LONG = 1024  # how many times the tower's side the longer side of a picture may be before it is averaged
 
@@ -193,7 +195,7 @@ class Backbone:
             Shape (N, D), fp32, unit length, on the CPU.
 
         Raises:
-            UserError: a text has more tokens than the tower has positions.
+            UserError: a text has more tokens than the tower has positions, or holds half a surrogate pair.
         """
         if not texts:
             return torch.empty(0, self.dim)
@@ -209,6 +211,9 @@ class Backbone:
 
     def tokenize(self, texts: Sequence[str]) -> Tensor:
         """Token ids, shape (N, context_length). Raises UserError for a text that does not fit, rather than cut it."""
+        for text in texts:
+            if _HALF_PAIR.search(text):
+                raise UserError(f"The text {text[:60]!a} holds half a surrogate pair, which is no letter. Take it out.")
         # Only open_clip's own tokenizer frames a text with exactly one start and one end token.
         if isinstance(self.tokenizer, open_clip.SimpleTokenizer):
             for text in texts:

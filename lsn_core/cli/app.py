@@ -11,6 +11,7 @@ import typer
 
 from lsn_core import __version__
 from lsn_core.cli import doctor, evaluate, export, heatmap, hub, jobs, probe, score, train
+from lsn_core.cli.output import echo
 from lsn_core.errors import UserError
 
 P = ParamSpec("P")
@@ -49,7 +50,7 @@ def plain_errors(command: Callable[P, R]) -> Callable[P, R]:
         try:
             return command(*args, **kwargs)
         except UserError as error:
-            typer.echo(f"Error: {error}".encode("utf-8", "backslashreplace").decode(), err=True)
+            echo(f"Error: {error}", err=True)
             raise typer.Exit(2) from error
 
     return run

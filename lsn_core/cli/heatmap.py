@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from itertools import count
 from pathlib import Path
@@ -22,6 +21,7 @@ from lsn_core.cli.options import (
     class_list,
     open_detector,
 )
+from lsn_core.cli.output import echo, echo_json
 from lsn_core.errors import UserError
 from lsn_core.heatmaps.overlay import DEFAULT_OPACITY
 
@@ -85,11 +85,11 @@ def heatmap(
         ],
     }
     if as_json:
-        typer.echo(json.dumps(line, ensure_ascii=False))
+        echo_json(line)
         return
     for one in line["maps"]:
-        typer.echo(f"{one['value']:9.4f}  {one['label']}: {one['file']}")
-    typer.echo(f"All of them side by side, by {maps.method}: {line['panel']}")
+        echo(f"{one['value']:9.4f}  {one['label']}: {one['file']}")
+    echo(f"All of them side by side, by {maps.method}: {line['panel']}")
 
 
 def _free_stem(out: Path, stem: str, digest: str) -> str:

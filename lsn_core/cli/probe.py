@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -24,6 +23,7 @@ from lsn_core.cli.options import (
     class_list,
     find_detector,
 )
+from lsn_core.cli.output import echo, echo_json
 from lsn_core.errors import UserError
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ def _count(prompts: list[Detector], features: Tensor, truths: list[str] | None, 
 def _say(line: dict[str, Any], as_json: bool, words: Callable[[dict[str, Any]], str]) -> None:
     with tqdm.external_write_mode(file=sys.stdout):
         text = f"ERROR {line['error']}" if line["error"] else words(line)
-        typer.echo(json.dumps(line, ensure_ascii=False, allow_nan=False) if as_json else text)
+        echo_json(line) if as_json else echo(text)
 
 
 def describe(line: dict[str, Any]) -> str:

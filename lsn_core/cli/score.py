@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import sys
 from contextlib import nullcontext
@@ -22,6 +21,7 @@ from lsn_core.cli.options import (
     class_list,
     open_detector,
 )
+from lsn_core.cli.output import echo, echo_json
 from lsn_core.errors import UserError
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def score(
                     write(line)
                 if write is None or as_json:
                     with tqdm.external_write_mode(file=sys.stdout):
-                        typer.echo(json.dumps(line, ensure_ascii=False, allow_nan=False) if as_json else describe(line))
+                        echo_json(line) if as_json else echo(describe(line))
     bar.close()
     if not as_json and scorer.calibration is None:
         typer.echo("The threshold is uncalibrated: give --calibrate a folder of photos of these classes.", err=True)

@@ -42,4 +42,4 @@ class Choice:
             hidden = tuple(tuple(map(str, names)) for names in values["hidden"])
             return Choice(str(values["score"]), folds, hidden, bool(values["learning_helps"]), str(values["reason"]))
         except (TypeError, KeyError, ValueError, AttributeError, OverflowError) as error:
-            raise UserError(f"the table of its folds is damaged ({error!r})") from error
+            raise UserError(f"the table of its folds is damaged ({error!r}).") from error

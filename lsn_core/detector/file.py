@@ -16,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from lsn_core.atomic import write_safetensors
+from lsn_core.class_names import MAX_NAME
 from lsn_core.errors import UserError
 
 HEADER = "lsn"
@@ -24,7 +25,7 @@ PAPER_UNIT = 0.01  # of the test temperatures, as files of schema 1 have them wh
 MAX_CLASSES = 100_000
 _MAX_BYTES = 2**30  # a thousand classes with learned contexts take about 120 MiB
 _MAX_HEADER_BYTES = 4 * 2**20  # a hundred thousand class names take about 2
-_MAX_TENSORS, _MAX_NAME = 1000, 1000
+_MAX_TENSORS = 1000
 _FLOATS = ("F16", "F32", "F64")
 _CONTEXTS = "contexts."
 # Kinds of values, number of dimensions, and the largest absolute value; of unit vectors it is 1.
@@ -176,7 +177,7 @@ def _expected(name: str) -> str:
 
 
 def _is_name(text: str) -> bool:
-    return len(text) <= _MAX_NAME and not _CONTROL.search(text)
+    return len(text) <= MAX_NAME and not _CONTROL.search(text)
 
 
 def _is_template(text: object) -> bool:

@@ -58,9 +58,9 @@ class Fit:
             profile = None if values.get("profile") is None else _spreads(values["profile"])
             unit = None if values.get("test_unit") is None else float(values["test_unit"])
         except (TypeError, ValueError, AttributeError, OverflowError) as error:
-            raise UserError(f"what it was fitted to is damaged ({error})") from error
+            raise UserError(f"what it was fitted to is damaged ({error}).") from error
         if unit is not None and not 0 < unit < math.inf:
-            raise UserError(f"its test temperatures are multiples of {unit}, which is no temperature")
+            raise UserError(f"its test temperatures are multiples of {unit}, which is no temperature.")
         photos = _photos(values.get("photos"), tensors, classes)
         return Fit(units, profile, photos, Choice.from_dict(values.get("choice")), unit)
 
@@ -90,5 +90,5 @@ def _photos(kept: Any, tensors: Mapping[str, Tensor], classes: int) -> KnownPhot
         or labels.is_floating_point()
         or bool(((labels < 0) | (labels >= classes)).any())
     ):
-        raise UserError("the features of its photos are missing or damaged")
+        raise UserError("the features of its photos are missing or damaged.")
     return KnownPhotos(features.float(), labels.long(), classes, complete=kept == "all")

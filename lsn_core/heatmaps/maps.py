@@ -111,7 +111,7 @@ def explain(
         ((2, 7, 7), ['dog', 'not dog'])
     """
     if target not in TARGETS:
-        raise UserError(f"No heat map target is called {target!r}. Known targets: {', '.join(TARGETS)}.")
+        raise UserError(f"No heat map target is called {target[:60]!r}. Known targets: {', '.join(TARGETS)}.")
     view = image if isinstance(image, View) else view_image(detector.backbone, open_image(image))
     prompts = ImagePrompts.of(detector, view)
     # In a difference, what all prompts share has gone already.

@@ -110,7 +110,7 @@ DEFAULT_METHOD = "clip-surgery"
 def get_method(name: str) -> Method:
     """The registered method of that name; a UserError lists the known ones."""
     if name not in METHODS:
-        raise UserError(f"No heat map method is called {name!r}. Known methods: {', '.join(METHODS)}.")
+        raise UserError(f"No heat map method is called {name[:60]!r}. Known methods: {', '.join(METHODS)}.")
     return METHODS[name]
 
 

@@ -64,7 +64,7 @@ class ImagePrompts:
         names = self.detector.class_names
         index = find_name(class_name, names)
         if index is None:
-            raise UserError(f"The detector knows no class {class_name!r}. Its classes: {', '.join(names[:20])}.")
+            raise UserError(f"The detector knows no class {class_name[:60]!r}. Its classes: {', '.join(names[:20])}.")
         return index
 
 

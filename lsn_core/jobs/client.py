@@ -152,7 +152,7 @@ class Jobs:
         self._notice()
         job = self.registry.get(job_id)
         if job is None or (owner is not None and job.owner != owner_digest(owner)):
-            raise UserError(f"There is no job {job_id!r}. It may have been deleted.")
+            raise UserError(f"There is no job {job_id[:60]!r}. It may have been deleted.")
         return job
 
     def position(self, job_id: str) -> int | None:

@@ -23,7 +23,7 @@ def fill(template: str, name: str) -> str:
         UserError: the template does not hold {} once.
     """
     if template.count("{}") != 1:
-        raise UserError(f"The prompt template {template!r} must hold {{}} once, where the class name goes.")
+        raise UserError(f"The prompt template {template[:60]!r} must hold {{}} once, where the class name goes.")
     article = "an {}" if _VOWEL.match(name) else "a {}"
     return _ARTICLE.sub(lambda match: match[0][0] + article[1:], template).replace("{}", name)
 

@@ -282,7 +282,7 @@ SCORES: dict[str, Score] = {
 def get_score(name: str) -> Score:
     """The registered score of that name; a UserError lists the known ones."""
     if name not in SCORES:
-        raise UserError(f"No score is called {name!r}. Known scores: {', '.join(SCORES)}.")
+        raise UserError(f"No score is called {name[:60]!r}. Known scores: {', '.join(SCORES)}.")
     return SCORES[name]
 
 

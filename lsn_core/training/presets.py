@@ -57,7 +57,7 @@ def get_preset(name: str, method: str = "coop", **changes: Any) -> TrainConfig:
         16
     """
     if name not in PRESETS:
-        raise UserError(f"No preset is called {name!r}. Known presets: {', '.join(PRESETS)}.")
+        raise UserError(f"No preset is called {name[:60]!r}. Known presets: {', '.join(PRESETS)}.")
     config = PRESETS[name]
     if method == "cocoop":
         schedule: dict[str, Any] = {"epochs": 10, "batch_size": 1}

@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from lsn_core.class_names import join_class_names, split_class_names
+from lsn_core import UserError
+from lsn_core.class_names import check_class_names, join_class_names, split_class_names
 
 AWKWARD = [
     "salt, pepper",
@@ -70,3 +71,17 @@ def test_a_list_that_is_written_is_read_as_the_same_names(names: list[str]) -> N
 @pytest.mark.timeout(10)
 def test_harmful_lists_take_no_time(text: str) -> None:
     split_class_names(text)
+
+
+@pytest.mark.parametrize("mark", ["\0", "\a", "\x1b[2J", "\x7f", "\x9b", "\ud800", "\udcff"])
+def test_names_that_no_file_or_page_can_hold_are_refused(mark: str) -> None:
+    with pytest.raises(UserError, match="control character") as refused:
+        check_class_names(["dog", f"cat{mark}"])
+    assert str(refused.value).isprintable()
+    with pytest.raises(UserError, match="1,001 letters"):
+        check_class_names(["dog", "x" * 1001])
+
+
+def test_numbers_of_thousands_of_digits_count_nothing() -> None:
+    text = f"{'9' * 5000}. cat\n{'9' * 5000}. dog"
+    assert split_class_names(text) == text.split("\n")

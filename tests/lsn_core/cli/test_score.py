@@ -139,3 +139,23 @@ def test_the_library_never_imports_gradio() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=REPO, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("command", ["score", "probe"])
+def test_names_of_files_neither_steer_the_terminal_nor_end_in_a_traceback(
+    command: str, examples: Path, tmp_path: Path
+) -> None:
+    names = ["a\x1b[2Jb.jpg", "a\udcffb.jpg", "a\u202egpj.jpg"]
+    for name in names:
+        (tmp_path / name).write_bytes((examples / "dog.jpg").read_bytes())
+    said = run_inside(command, "--classes", "dog,cat", tmp_path)
+    assert said.returncode == 0, said.stderr
+    assert "\x1b" not in said.stdout and "\u202e" not in said.stdout and "�[2Jb.jpg" in said.stdout
+    printed = run_inside(command, "--classes", "dog,cat", "--json", tmp_path).stdout
+    found = {Path(json.loads(line)["file"]).name for line in printed.splitlines()}
+    assert found == set(names)  # a program gets every name as it is
+
+
+def test_a_folder_without_photos_calibrates_nothing(examples: Path, tmp_path: Path) -> None:
+    done = run_inside("score", "--classes", "dog,cat", "--calibrate", tmp_path, examples / "dog.jpg")
+    assert done.returncode == 2 and f"No images were found in {tmp_path}" in done.stderr
