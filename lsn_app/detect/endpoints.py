@@ -9,6 +9,7 @@ from gradio.data_classes import FileData
 
 from lsn_app.detect.answer import score_line
 from lsn_app.detect.detector_choice import DEFAULT_CLASSES
+from lsn_app.serving.encoder import AT_ONCE
 from lsn_app.serving.photos import read_photo
 from lsn_app.serving.requests import DetectorRequest, Problem, open_detector
 from lsn_app.serving.store import Store
@@ -76,5 +77,5 @@ def build_endpoints(store: Store) -> None:
             "error": None,
         }
 
-    gr.api(score, api_name="score", concurrency_id="model", concurrency_limit=2)
+    gr.api(score, api_name="score", concurrency_id="verdicts", concurrency_limit=AT_ONCE)
     gr.api(heatmap, api_name="heatmap", concurrency_id="model", concurrency_limit=2)

@@ -14,6 +14,7 @@ from lsn_app.detect.endpoints import build_endpoints
 from lsn_app.detect.heatmap_panel import HeatMapPanel
 from lsn_app.detect.link import read_link
 from lsn_app.detect.opening import choose_opening
+from lsn_app.serving.encoder import AT_ONCE
 from lsn_app.serving.photos import Photo
 from lsn_app.serving.requests import ZERO_SHOT, DetectorRequest, Place, Problem
 from lsn_app.shared import words
@@ -27,7 +28,7 @@ from lsn_app.shared.turns import Turn, Turns
 from lsn_core import UserError
 from lsn_core.calibration import DEFAULT_TPR
 
-_SHARED: EventOptions = {"concurrency_id": "model", "concurrency_limit": 2, "api_visibility": "private"}
+_SHARED: EventOptions = {"concurrency_id": "verdicts", "concurrency_limit": AT_ONCE, "api_visibility": "private"}
 _PLACES: tuple[Place, ...] = ("photo", "classes", "model", "calibration")
 _TO_VERDICT = """() => {
     const verdict = document.querySelector("#lsn-verdict"), box = verdict.getBoundingClientRect();

@@ -8,6 +8,7 @@ import gradio as gr
 from gradio.data_classes import FileData
 
 from lsn_app.negation.answer import probe_line
+from lsn_app.serving.encoder import AT_ONCE
 from lsn_app.serving.store import Store
 from lsn_app.shared.photo_input import file_of
 
@@ -29,4 +30,4 @@ def build_endpoint(store: Store) -> None:
         """
         return probe_line(store, *file_of(image), texts)
 
-    gr.api(probe, api_name="probe", concurrency_id="model", concurrency_limit=2)
+    gr.api(probe, api_name="probe", concurrency_id="verdicts", concurrency_limit=AT_ONCE)

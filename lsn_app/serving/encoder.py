@@ -13,18 +13,23 @@ from PIL import Image
 from torch import Tensor
 
 from lsn_app.serving import accelerator
+from lsn_app.serving.joined import JoinedPasses
 from lsn_app.serving.lru import _VIEWS, LRU
 from lsn_app.serving.photos import Photo, read_file
 from lsn_core import Backbone, Detector
 from lsn_core.backbones.image_tower import View, view_image
-from lsn_core.data.collection import ImageCollection, ImageList
-from lsn_core.data.features import FeatureSet, extract_features
+from lsn_core.data.collection import ImageCollection
+from lsn_core.data.features import FeatureSet, extract_features, is_feature, no_feature
 from lsn_core.data.images import open_image
 from lsn_core.detector.prompts import FixedPrompts
 from lsn_core.heatmaps.maps import HeatMaps, explain
 from lsn_core.heatmaps.methods import fitting_methods
 
+AT_ONCE = 4
+"""Requests that mostly wait for the image encoder and may run at once, so that it can take them together."""
+
 _BATCH = 32
+_DECODING = 2  # photos at once: each may take 400 MB until it has the size that the model sees
 _KEPT_PIXELS = 4_000_000  # of a picture that is kept beside its view, 4 bytes each; larger ones are opened anew
 
 
@@ -50,6 +55,8 @@ class Encoder:
         self._features, self._texts = _PhotoFeatures(photos, backbone), texts
         self._views = LRU(_VIEWS)
         self._lock = threading.Lock()  # one forward pass at a time: two would only halve each other's speed
+        self._joined = JoinedPasses(self._encode_pixels, self._lock)
+        self._decoding = threading.Semaphore(_DECODING)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.backbone, name)
@@ -58,6 +65,9 @@ class Encoder:
         """Features of pictures, shape (N, D), one batch at a time."""
         with self._lock:
             return accelerator.run(self.backbone.encode_images, images)
+
+    def _encode_pixels(self, pixels: Tensor) -> Tensor:
+        return accelerator.run(self.backbone.encode_pixels, pixels)
 
     def __reduce__(self) -> Any:
         return accelerator.by_name(self.backbone)  # what a call on another device needs of it
@@ -73,12 +83,21 @@ class Encoder:
         return self.backbone.dim
 
     def encode_photo(self, photo: Photo) -> Tensor:
-        """Feature of a photo, shape (1, D). Raises ImageError for one that cannot be read."""
-        row = self._features.get(bytes.fromhex(photo.sha256))
-        if row is not None:
-            return torch.from_numpy(row)[None]
-        images = ImageList((photo.name,), lambda index: read_file(photo.path, photo.name))
-        return extract_features(self, images, cache=self._features, progress=False).features
+        """Feature of a photo, shape (1, D); photos that wait for it together are encoded together.
+
+        Raises:
+            UserError: the photo cannot be read, or has no feature.
+        """
+        key = bytes.fromhex(photo.sha256)
+        row = self._features.get(key)
+        if row is None:
+            with self._decoding:
+                pixels = self.backbone.preprocess(open_image(read_file(photo.path, photo.name), name=photo.name))
+            row = self._joined(pixels).numpy()
+            if not is_feature(row):
+                raise no_feature(photo.name)
+            self._features.put({key: row})
+        return torch.from_numpy(row)[None]
 
     def encode_all(
         self,

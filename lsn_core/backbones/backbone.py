@@ -137,10 +137,13 @@ class Backbone:
         Returns:
             Shape (N, D), fp32, unit length, on the CPU.
         """
-        parts = [
-            F.normalize(self.model.encode_image(x).float(), dim=-1).cpu() for x in self._batches(images, batch_size)
-        ]
+        parts = [self.encode_pixels(x) for x in self._batches(images, batch_size)]
         return torch.cat(parts) if parts else torch.empty(0, self.dim)
+
+    @torch.no_grad()
+    def encode_pixels(self, pixels: Tensor) -> Tensor:
+        """Features of pictures that `preprocess` has made ready, (N, 3, H, W), as `encode_images` gives them."""
+        return F.normalize(self.model.encode_image(pixels.to(self.device)).float(), dim=-1).cpu()
 
     @torch.no_grad()
     def encode_images_before_projection(self, images: Sequence[Image.Image], batch_size: int = 32) -> Tensor:

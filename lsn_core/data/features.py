@@ -149,6 +149,19 @@ def extract_features(
     return FeatureSet(features, kept, errors, left_out, run.warnings)
 
 
+def is_feature(row: np.ndarray) -> bool:
+    """Whether a row (D,) has unit length; one of NaN has not."""
+    return abs(float(np.linalg.norm(row)) - 1) < 1e-3
+
+
+def no_feature(name: str) -> UserError:
+    """The error about an image whose row is no feature."""
+    return UserError(
+        f"{name}: the backbone gave a feature that is NaN, infinite or zero for this image. "
+        "Leave the image out, or use full precision or another backbone."
+    )
+
+
 class _Extraction:
     def __init__(
         self,
@@ -199,7 +212,7 @@ class _Extraction:
             raise RuntimeError(f"the backbone gave shape {shape}, not {(len(batch), self.backbone.dim)}")
         features = torch.nn.functional.normalize(features.detach().float(), dim=1, eps=1e-30).cpu()
         rows = {key: row for (key, _), row in zip(batch, features.numpy(), strict=True)}
-        fresh = {key: row for key, row in rows.items() if abs(float(np.linalg.norm(row)) - 1) < 1e-3}  # false for NaN
+        fresh = {key: row for key, row in rows.items() if is_feature(row)}
         self.encoded += len(fresh)
         if self.cache is not None:
             self.cache.put(fresh)  # before the progress is told, as whoever hears it may end the run
@@ -221,17 +234,11 @@ class _Extraction:
     def _refuse(self, indices: list[int], error: UserError | None) -> None:
         for index in indices:
             name = self.data.names[index]
-            if error is None:
-                message = (
-                    f"{name}: the backbone gave a feature that is NaN, infinite or zero for this image. "
-                    "Leave the image out, or use full precision or another backbone."
-                )
-            else:
-                message = str(error)
+            reason = error or no_feature(name)
             if not self.skip:
-                raise error or UserError(message)
-            logger.warning("Left out: %s", message)
-            self.errors[index] = message
+                raise reason
+            logger.warning("Left out: %s", reason)
+            self.errors[index] = str(reason)
         self.bar.advance(len(indices))
 
 
