@@ -18,7 +18,8 @@ def write_safetensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str
         metadata: the file's header entries.
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    data = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, metadata)
+    # Copies, as safetensors refuses tensors that share their memory.
+    data = save({name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}, metadata)
     try:
         with open(temporary, "xb") as file:
             file.write(data)

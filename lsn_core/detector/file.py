@@ -198,10 +198,16 @@ def write_detector_file(path: Path, metadata: dict[str, Any], tensors: dict[str,
         tensors: by name, any shapes.
 
     Raises:
-        UserError: the name does not end in .safetensors, or its folder does not exist.
+        UserError: the name does not end in .safetensors, its folder does not exist, or it cannot be written.
     """
     if path.suffix != ".safetensors":
         raise UserError(f"A detector file must end in .safetensors, and {path.name} does not.")
     if not path.parent.is_dir():
         raise UserError(f"The folder {path.parent} for the detector file does not exist. Create it first.")
-    write_safetensors(path, tensors, {HEADER: json.dumps({"schema": SCHEMA, **metadata})})
+    try:
+        write_safetensors(path, tensors, {HEADER: json.dumps({"schema": SCHEMA, **metadata})})
+    except OSError as error:
+        raise UserError(
+            f"The detector cannot be written to {path} ({error.strerror or error}). Make room on the disk, or choose "
+            "another folder; what was there is as it was."
+        ) from error
