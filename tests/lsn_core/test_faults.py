@@ -77,7 +77,8 @@ def test_a_migration_that_is_killed_in_the_middle_leaves_the_version_before_it(t
     migrations = (
         "import os\nfrom pathlib import Path\nfrom lsn_core.jobs.storage import migrations as m\n"
         "from lsn_core.jobs.storage.registry import Registry\n"
-        "step = m.Migration(2, 'two columns', ('ALTER TABLE jobs ADD COLUMN one TEXT', 'ALTER TABLE jobs ADD COLUMN two TEXT'))\n"
+        "add = 'ALTER TABLE jobs ADD COLUMN {} TEXT'.format\n"
+        "step = m.Migration(2, 'two columns', (add('one'), add('two')))\n"
         "m.MIGRATIONS = (*m.MIGRATIONS, step)\n"
     )
     killing = (
