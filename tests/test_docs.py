@@ -45,7 +45,9 @@ def test_pages_made_from_the_code_are_up_to_date() -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "SECURITY.md", "docs/architecture.md", "docs/environment.md"])
+@pytest.mark.parametrize(
+    "page", ["README.md", "CONTRIBUTING.md", "SECURITY.md", "docs/architecture.md", "docs/environment.md"]
+)
 def test_files_that_pages_name_are_there(page: str) -> None:
     text = (REPO / page).read_text(encoding="utf-8")
     named = re.findall(r"`((?:lsn_core|lsn_app|benchmarks|docs|tests|scripts)/[\w./-]+?)/?`", text)

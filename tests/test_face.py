@@ -47,6 +47,9 @@ def test_all_commands_are_listed() -> None:
         "heatmap",
         "train",
         "evaluate",
+        "export",
+        "push",
+        "pull",
         "worker",
         "doctor",
     ]
