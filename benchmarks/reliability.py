@@ -27,7 +27,8 @@ from benchmarks.harness.report import RESULTS, environment, markdown_table, writ
 from benchmarks.speed.job_load import running
 from lsn_core import load_backbone
 from tests.corpus.case import Case
-from tests.corpus.every import SPARE, every_case, limit_memory
+from tests.corpus.every import every_case
+from tests.corpus.memory import SPARE, limit_memory
 from tests.corpus.outcome import MOST_BYTES, MOST_SECONDS, Result
 from tests.corpus.ways import App, CommandLine, Library
 

@@ -1,8 +1,7 @@
-"""All cases of the corpus, and what limits the memory of a process that tries them."""
+"""All cases of the corpus."""
 
 from __future__ import annotations
 
-import resource
 from pathlib import Path
 
 from lsn_core import Backbone
@@ -13,8 +12,6 @@ from tests.corpus.hostile_images import image_cases
 from tests.corpus.requests import request_cases
 from tests.corpus.texts import text_cases
 from tests.corpus.transport import transport_cases
-
-SPARE = 3 * 2**29  # bytes of addresses that a program may take above those it has once it is loaded
 
 
 def every_case(backbone: Backbone, folder: Path) -> list[Case]:
@@ -27,16 +24,3 @@ def every_case(backbone: Backbone, folder: Path) -> list[Case]:
     maker = Maker(backbone.name, backbone.weights_hash, backbone.dim)
     files = [*image_cases(), *text_cases(), *detector_cases(maker)]
     return [*files, *request_cases(), *transport_cases(), *call_cases(folder)]
-
-
-def limit_memory(process: int | None = None, spare: int = SPARE) -> None:
-    """Lets a process, by default this one, take so many bytes more than it has. Does nothing where that can't be told.
-
-    What asks for more gets a MemoryError.
-    """
-    about = Path(f"/proc/{process or 'self'}/status")
-    if not about.exists():
-        return
-    (line,) = [line for line in about.read_text().splitlines() if line.startswith("VmSize:")]
-    most = int(line.split()[1]) * 1024 + spare
-    resource.prlimit(process or 0, resource.RLIMIT_AS, (most, resource.getrlimit(resource.RLIMIT_AS)[1]))

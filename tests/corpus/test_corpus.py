@@ -52,8 +52,8 @@ def failed(runner: Library | CommandLine | App, chosen: list[Case]) -> list[str]
 
 def test_there_are_enough_and_each_has_a_name_of_its_own(cases: list[Case]) -> None:
     assert len(cases) > 1500 and len({case.id for case in cases}) == len(cases)
-    again = image_cases()
-    assert all(one.make() == other.make() for one, other in zip(sample(cases, 2), sample(again, 2), strict=False))
+    first, again = ([one.make() for one in sample(made, 1)] for made in (image_cases()[:300], image_cases()[:300]))
+    assert first == again
 
 
 def test_the_library_does_right_by_a_few_of_every_family(cases: list[Case], embedded: Backbone, tmp_path: Path) -> None:
@@ -70,18 +70,18 @@ def test_the_command_line_does_right_by_one_of_every_family(
 
 def test_a_running_app_does_right_by_one_of_every_family(cases: list[Case], app: App) -> None:
     chosen = [case for case in sample(cases, 1) if not case.family.startswith(SLOW)]
-    chosen += [case for case in sample(cases, 6) if case.kind == "request"]
+    chosen += [case for case in sample(cases, 3) if case.kind == "request"]
     assert failed(app, chosen) == []
 
 
 def test_good_files_get_their_lines_beside_hostile_ones_under_a_memory_limit(tmp_path: Path, examples: Path) -> None:
-    for case in sample(image_cases(), 2):
+    for case in sample([case for case in image_cases() if not case.family.startswith("images, vast")], 1):
         (tmp_path / case.file).write_bytes(case.make())
     (tmp_path / "zebra.jpg").write_bytes((examples / "zebra.jpg").read_bytes())
     script = (
         "import sys, lsn_core.cli.score, lsn_core.detector.detector\n"
         "from lsn_core.cli.app import build\n"
-        "from tests.corpus.every import limit_memory\n"
+        "from tests.corpus.memory import limit_memory\n"
         "limit_memory()\n"
         "build()(sys.argv[1:])"
     )
@@ -95,7 +95,7 @@ def test_good_files_get_their_lines_beside_hostile_ones_under_a_memory_limit(tmp
 
 
 def test_a_process_under_the_limit_gets_no_more_memory() -> None:
-    script = "from tests.corpus.every import limit_memory\nlimit_memory(spare=2**26)\nbytes(2**28)"
+    script = "from tests.corpus.memory import limit_memory\nlimit_memory(spare=2**26)\nbytes(2**28)"
     done = subprocess.run([sys.executable, "-c", script], cwd=REPO, capture_output=True, text=True)
     assert "MemoryError" in done.stderr
 
