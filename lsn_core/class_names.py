@@ -199,8 +199,8 @@ def check_class_names(class_names: Sequence[str] | str) -> tuple[str, ...]:
         if _CONTROL.search(name):
             raise UserError(f"The class {name[:60]!a} has a control character in its name. Take it out.")
         if (folded := fold_name(name)) in seen:
-            spelled = f" (as {seen[folded]!r} and {given!r})" if seen[folded] != given else ""
-            raise UserError(f"The class {name!r} is given twice{spelled}. Take one out.")
+            spelled = f" (as {seen[folded][:60]!r} and {given[:60]!r})" if seen[folded] != given else ""
+            raise UserError(f"The class {name[:60]!r} is given twice{spelled}. Take one out.")
         seen[folded] = given
     return names
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import unicodedata
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
@@ -79,10 +81,11 @@ def _text(family: str, name: str, text: Any, right: Any) -> Case:
 
 
 def _hostile() -> Iterator[Case]:
-    """What is a name to a person is a name here: quoted, it comes out letter by letter."""
+    """What is a name to a person is a name here: quoted, it comes out letter by letter, but for what nobody sees."""
     for name, text in HOSTILE.items():
         quoted = text.replace('"', '""')
-        yield _text("markup and code", name, f'"{quoted}", other', [text, "other"])
+        seen = unicodedata.normalize("NFC", re.sub("[\ufeff\u200b\u2060]", "", text)).replace("_", " ")
+        yield _text("markup and code", name, f'"{quoted}", other', [" ".join(seen.split()), "other"])
 
 
 def _control() -> Iterator[Case]:

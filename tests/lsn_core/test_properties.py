@@ -15,7 +15,7 @@ from support import MadeUpBackbone, unit_vectors
 
 from lsn_core import Backbone, Detector
 from lsn_core.calibration import Calibration
-from lsn_core.class_names import check_class_names, join_class_names, split_class_names
+from lsn_core.class_names import check_class_names, fold_name, join_class_names, split_class_names, tidy_name
 from lsn_core.scores.registry import SCORES, usable_scores
 
 settings.register_profile("few", max_examples=25, deadline=None, derandomize=True, database=None)
@@ -27,8 +27,8 @@ SCORABLE = [name for name in SCORES if name in usable_scores(CLASSES, frozenset(
 seeds = st.integers(0, 10**6)
 # Any text but control characters and halves of surrogate pairs, which are refused.
 letters = st.characters(exclude_categories=["Cs", "Cc"])
-names = st.text(letters, min_size=1, max_size=20).map(lambda text: " ".join(text.split())).filter(bool)
-lists = st.lists(names, min_size=1, max_size=8, unique_by=lambda name: name.lower())
+names = st.text(letters, min_size=1, max_size=20).map(tidy_name).filter(bool)
+lists = st.lists(names, min_size=1, max_size=8, unique_by=fold_name)
 
 
 def detector(seed: int, order: list[int] | None = None, **options: object) -> Detector:
