@@ -68,8 +68,8 @@ def test_a_photo_and_a_text_are_encoded_once(
     store: Store, tiny_backbone: Backbone, examples: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[tuple[str, int]] = []
-    images, texts = tiny_backbone.encode_images, tiny_backbone.encode_texts
-    monkeypatch.setattr(tiny_backbone, "encode_images", lambda x: calls.append(("image", len(x))) or images(x))
+    images, texts = tiny_backbone.encode_pixels, tiny_backbone.encode_texts
+    monkeypatch.setattr(tiny_backbone, "encode_pixels", lambda x: calls.append(("image", len(x))) or images(x))
     monkeypatch.setattr(tiny_backbone, "encode_texts", lambda x: calls.append(("text", len(x))) or texts(x))
     photo = read_photo(str(examples / "dog.jpg"), "dog.jpg")
     ask(store, question(photo, "dog, cat"))

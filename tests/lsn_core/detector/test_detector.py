@@ -205,7 +205,7 @@ def test_saving_never_harms_what_is_there(detector: Detector, tmp_path: Path, mo
         raise OSError("No space left on device")
 
     monkeypatch.setattr("lsn_core.atomic.os.replace", full_disk)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(UserError, match="No space"):
         detector.save(path)
     assert path.read_bytes() == before
     assert sorted(os.listdir(tmp_path)) == ["d.safetensors"]

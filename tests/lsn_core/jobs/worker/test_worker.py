@@ -17,7 +17,7 @@ from sklearn.metrics import roc_auc_score
 
 from benchmarks.speed.job_kills import Trial, crops, same_weights, short_config, wait_for, worker
 from lsn_core import Backbone, Detector, UserError
-from lsn_core.data.images import find_images, open_image
+from lsn_core.data.images import open_image
 from lsn_core.jobs import Jobs
 from lsn_core.jobs.job import ACTIVE
 from lsn_core.jobs.limits import LIMITS_FILE
@@ -90,7 +90,9 @@ def check_metrics(jobs: Jobs, job_id: str, examples: Path, embedded: Backbone) -
     """The reported figures against scikit-learn's on scores of the saved detector."""
     job, detector = jobs.get(job_id), Detector.load(jobs.result(job_id), embedded)
     assert detector.calibration is not None
-    other = detector.score_features(embedded.encode_images([open_image(path) for path in find_images([examples])]))
+    other = detector.score_features(
+        embedded.encode_images([open_image(path) for path in sorted(examples.glob("*.jpg"))])
+    )
     scores = [*detector.calibration.scores.tolist(), *other.tolist()]
     known = len(detector.calibration)
     wanted = roc_auc_score([1] * known + [0] * 16, scores)
