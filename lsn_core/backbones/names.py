@@ -47,6 +47,15 @@ def resolve(name: str) -> Source:
         UserError: no backbone has that name, or its file or folder cannot serve; says why, and which name would work.
     """
     name = name.strip()
+    try:
+        return _resolve(name)
+    except OSError as error:  # of a path that the system does not take: too long, or of a drive that is not ready
+        raise UserError(
+            f"No backbone is called {name[:60]!r}... ({error.strerror or error}). Use {NAME_FORMS}."
+        ) from error
+
+
+def _resolve(name: str) -> Source:
     if name == EMBEDDED:
         return _folder(name, EMBEDDED_DIR)
     if name.startswith("local-dir:"):

@@ -185,7 +185,9 @@ def _polyglots() -> Iterator[Case]:
         "a list of files": b"push graphic-context\nimage over 0,0 0,0 'ephemeral:/tmp/x'\n",
     }
     for name, data in made.items():
-        yield image_case("polyglots", name, data, Right.SENTENCE, ".jpg")
+        # The command line takes a set of photos, too, whatever its file is called.
+        right = Right.EITHER if name == "zip of a picture" else Right.SENTENCE
+        yield image_case("polyglots", name, data, right, ".jpg")
 
 
 def _others() -> Iterator[Case]:
