@@ -301,6 +301,7 @@ def test_a_link_opens_with_a_detector_and_says_what_in_it_is_wrong(browser: Brow
 
 def test_back_goes_back_a_tab(page: Page) -> None:
     page.get_by_role("tab", name="Train").click()
+    expect(page).to_have_url(re.compile("tab=train$"))
     page.get_by_role("tab", name="Evaluate").click()
     expect(page).to_have_url(re.compile("tab=evaluate$"))
     page.go_back()
