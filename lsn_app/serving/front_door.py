@@ -6,7 +6,7 @@ import logging
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, cast
 from urllib.parse import urlsplit
 
@@ -140,7 +140,7 @@ class FrontDoor:
             names = [str(function.api_name) for function in blocks.fns.values() if function.api_visibility == "public"]
             if (named := _NAMED.fullmatch(path)) and named[1] not in (*names, "predict"):
                 sentence = f"There is no endpoint {named[1][:60]!r}. There are: {', '.join(names)}."
-                return JSONResponse({"detail": sentence, "error": sentence}, 404)
+                return _refuse(sentence, 404)
             if blocks.draining:
                 return _busy("The server is being stopped.", DRAIN_SECONDS, 503)
             client = self.client(Request(scope))
@@ -168,7 +168,7 @@ async def explain_unfit(request: Request, error: Exception) -> Response:
 
 def _unfit(status: int) -> Response:
     sentence = "The request does not fit: JSON text in UTF-8 is wanted, as 'Use via API' on the page shows it."
-    return JSONResponse({"detail": sentence, "error": sentence}, status)
+    return _refuse(sentence, status)
 
 
 def _asks(scope: Scope) -> bool:
@@ -176,5 +176,8 @@ def _asks(scope: Scope) -> bool:
 
 
 def _busy(reason: str, seconds: int, status: int) -> Response:
-    sentence = f"{reason} Try again in {seconds} s."
-    return JSONResponse({"detail": sentence, "error": sentence}, status, headers={"Retry-After": str(seconds)})
+    return _refuse(f"{reason} Try again in {seconds} s.", status, {"Retry-After": str(seconds)})
+
+
+def _refuse(sentence: str, status: int, headers: Mapping[str, str] | None = None) -> Response:
+    return JSONResponse({"detail": sentence, "error": sentence}, status, headers=headers)

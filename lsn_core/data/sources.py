@@ -3,6 +3,7 @@
 import logging
 import os
 import stat
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Protocol
@@ -69,7 +70,7 @@ class FileSource(Protocol):
         """The bytes of `files[position]`. Raises UserError when they cannot be had."""
 
 
-class Rows:
+class Rows(ABC):
     """Images in rows, with their labels at hand.
 
     Attributes:
@@ -86,9 +87,9 @@ class Rows:
     split: str | None = None
     notes: tuple[str, ...] = ()
 
+    @abstractmethod
     def read(self, position: int) -> bytes:
         """The bytes of the image in this row. Raises UserError when they cannot be had."""
-        raise NotImplementedError
 
 
 class FolderSource:
