@@ -19,7 +19,8 @@ from lsn_app.serving.photos import Photo, read_file
 from lsn_core import Backbone, Detector
 from lsn_core.backbones.image_tower import View, view_image
 from lsn_core.data.collection import ImageCollection
-from lsn_core.data.features import FeatureSet, extract_features, is_feature, no_feature
+from lsn_core.data.feature_stream import is_feature, no_feature
+from lsn_core.data.features import FeatureSet, extract_features
 from lsn_core.data.images import open_image
 from lsn_core.detector.prompts import FixedPrompts
 from lsn_core.heatmaps.maps import HeatMaps, explain
@@ -55,19 +56,31 @@ class Encoder:
         self._features, self._texts = _PhotoFeatures(photos, backbone), texts
         self._views = LRU(_VIEWS)
         self._lock = threading.Lock()  # one forward pass at a time: two would only halve each other's speed
-        self._joined = JoinedPasses(self._encode_pixels, self._lock)
+        self._joined = JoinedPasses(self._encode_crops, self._lock)
         self._decoding = threading.Semaphore(_DECODING)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.backbone, name)
 
     def encode_images(self, images: Sequence[Image.Image]) -> Tensor:
-        """Features of pictures, shape (N, D), one batch at a time."""
-        with self._lock:
-            return accelerator.run(self.backbone.encode_images, images)
+        """Features of pictures, shape (N, D)."""
+        return self.encode_crops(torch.stack([self.crop(image) for image in images]))
 
-    def _encode_pixels(self, pixels: Tensor) -> Tensor:
-        return accelerator.run(self.backbone.encode_pixels, pixels)
+    def crop(self, image: Image.Image) -> Tensor:
+        """`Backbone.crop`."""
+        return self.backbone.crop(image)
+
+    def expect(self, images: int) -> None:
+        """`Backbone.expect`."""
+        self.backbone.expect(images)
+
+    def encode_crops(self, crops: Tensor) -> Tensor:
+        """Features of cropped pictures, shape (N, D)."""
+        with self._lock:
+            return self._encode_crops(crops)
+
+    def _encode_crops(self, crops: Tensor) -> Tensor:
+        return accelerator.run(self.backbone.encode_crops, crops)
 
     def __reduce__(self) -> Any:
         return accelerator.by_name(self.backbone)  # what a call on another device needs of it
@@ -92,8 +105,8 @@ class Encoder:
         row = self._features.get(key)
         if row is None:
             with self._decoding:
-                pixels = self.backbone.preprocess(open_image(read_file(photo.path, photo.name), name=photo.name))
-            row = self._joined(pixels).numpy()
+                crop = self.backbone.crop(open_image(read_file(photo.path, photo.name), name=photo.name))
+            row = self._joined(crop).numpy()
             if not is_feature(row):
                 raise no_feature(photo.name)
             self._features.put({key: row})

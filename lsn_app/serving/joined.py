@@ -14,8 +14,8 @@ MOST = 32
 
 
 class _Waiting:
-    def __init__(self, pixels: Tensor) -> None:
-        self.pixels = pixels
+    def __init__(self, crop: Tensor) -> None:
+        self.crop = crop
         self.feature: Tensor | None = None
         self.error: Exception | None = None
 
@@ -26,7 +26,7 @@ class JoinedPasses:
     While one pass runs, others queue up; whoever comes to run the next takes along all who wait.
 
     Args:
-        encode: pixels (N, 3, H, W) -> features (N, D).
+        encode: crops (N, H, W, 3) -> features (N, D).
         lock: held during a pass.
     """
 
@@ -34,9 +34,9 @@ class JoinedPasses:
         self._encode, self._lock = encode, lock
         self._line: deque[_Waiting] = deque()
 
-    def __call__(self, pixels: Tensor) -> Tensor:
-        """Feature (D,) of one picture's pixels (3, H, W). Raises what `encode` raises."""
-        mine = _Waiting(pixels)
+    def __call__(self, crop: Tensor) -> Tensor:
+        """Feature (D,) of one picture's crop (H, W, 3). Raises what `encode` raises."""
+        mine = _Waiting(crop)
         self._line.append(mine)
         while mine.feature is None and mine.error is None:
             with self._lock:
@@ -50,7 +50,7 @@ class JoinedPasses:
     def _pass(self) -> None:
         batch = [self._line.popleft() for _ in range(min(MOST, len(self._line)))]
         try:
-            features = self._encode(torch.stack([one.pixels for one in batch]))
+            features = self._encode(torch.stack([one.crop for one in batch]))
             for one, feature in zip(batch, features, strict=True):
                 one.feature = feature.clone()
         except Exception as error:

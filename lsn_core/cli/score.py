@@ -70,21 +70,19 @@ def score(
     if known is not None:
         scorer = _calibrated(scorer, known, str(calibrate))
     failed = 0
-    # Chunks keep memory bounded and let lines appear while a long run goes on.
     bar = tqdm(total=len(photos), desc="Scoring", unit="image", disable=len(photos) < 20)
     with open_writer(out) if out is not None else nullcontext() as write:
-        for start in range(0, len(photos), 64):
-            chunk = photos.subset(range(start, min(start + 64, len(photos))))
-            for index, prediction in enumerate(scorer.predict(chunk, tpr, on_image=bar.update)):
-                failed += prediction.error is not None
-                line = {"file": chunk.names[index], **prediction.as_dict()}
-                if folder is not None and prediction.verdict == "OOD":
-                    folder.put(chunk.names[index], chunk.read(index))
-                if write is not None:
-                    write(line)
-                if write is None or as_json:
-                    with tqdm.external_write_mode(file=sys.stdout):
-                        echo_json(line) if as_json else echo(describe(line))
+        for index, prediction in enumerate(scorer.stream(photos, tpr)):
+            failed += prediction.error is not None
+            line = {"file": photos.names[index], **prediction.as_dict()}
+            if folder is not None and prediction.verdict == "OOD":
+                folder.put(photos.names[index], photos.read(index))
+            if write is not None:
+                write(line)
+            if write is None or as_json:
+                with tqdm.external_write_mode(file=sys.stdout):
+                    echo_json(line) if as_json else echo(describe(line))
+            bar.update()
     bar.close()
     if not as_json and scorer.calibration is None:
         typer.echo("The threshold is uncalibrated: give --calibrate a folder of photos of these classes.", err=True)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol, runtime_checkable
 
 import numpy as np
-from PIL import Image
 
-from lsn_core.data.images import ImageSource, open_image, printable, read_image_file
+from lsn_core.data.images import open_image, printable, read_image_file
 from lsn_core.errors import UserError
 
 
@@ -73,20 +72,6 @@ def join(collections: Sequence[ImageCollection]) -> ImageList:
         return part.read(own_index)
 
     return ImageList(tuple(name for part in collections for name in part.names), read)
-
-
-def openers(images: Iterable[ImageSource] | ImageCollection) -> Iterator[Callable[[], Image.Image]]:
-    """What opens each image when it is called, and raises UserError for one that cannot be used.
-
-    Args:
-        images: paths, bytes or pictures, or a collection.
-    """
-    if isinstance(images, ImageCollection):
-        for index in range(len(images)):
-            yield lambda index=index: open_image(images.read(index), name=images.names[index])  # type: ignore[misc]
-    else:
-        for source in images:
-            yield lambda source=source: open_image(source)  # type: ignore[misc]
 
 
 def unreadable(images: ImageCollection, most: int = 200) -> list[str]:

@@ -1,14 +1,12 @@
 """Image features, computed once in batches and cached on disk by content hash."""
 
-import hashlib
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
-from typing import Literal, Protocol, TypeVar
+from typing import Literal
 
 import numpy as np
 import torch
@@ -17,30 +15,13 @@ from tqdm import tqdm
 
 from lsn_core.data.collection import ImageCollection
 from lsn_core.data.feature_cache import DiskFeatureCache, FeatureCache
-from lsn_core.data.images import ImageLimits, open_image
+from lsn_core.data.feature_stream import FeatureStream, ImageEncoder, unopened
+from lsn_core.data.images import ImageLimits
 from lsn_core.errors import UserError
 
 logger = logging.getLogger(__name__)
 
-Key = TypeVar("Key")
-
-_BATCH_PIXELS = 16_000_000  # Pillow takes 4 bytes for each, and as much as 2 for each row; one photo may have more
 _DEFAULT_LIMITS = ImageLimits()
-
-
-class ImageEncoder(Protocol):
-    """The part of a backbone that features need."""
-
-    @property
-    def fingerprint(self) -> str:
-        """Changes whenever the model, its weights or its preprocessing do."""
-
-    @property
-    def dim(self) -> int:
-        """Length D of a feature."""
-
-    def encode_images(self, images: list[Image.Image]) -> torch.Tensor:
-        """RGB pictures of any size to float32 features of shape (N, D), L2-normalised."""
 
 
 @dataclass(frozen=True)
@@ -60,29 +41,6 @@ class FeatureSet:
     errors: list[tuple[str, str]] = field(default_factory=list)
     left_out: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     warnings: list[tuple[str, str]] = field(default_factory=list)
-
-
-def picture_batches(pictures: Iterable[tuple[Key, Image.Image]], most: int) -> Iterator[list[tuple[Key, Image.Image]]]:
-    """Groups decoded pictures for a backbone, bounded by their pixels too, so that large photos do not fill the memory.
-
-    Args:
-        pictures: in any order, each with what it is told apart by; the next is taken when it is needed.
-        most: pictures in a batch, at least 1.
-
-    Returns:
-        Batches of 1 to `most` pictures, in order. A batch ends with the picture that brings it to 16 million pixels.
-    """
-    batch: list[tuple[Key, Image.Image]] = []
-    pixels = 0
-    for key, picture in pictures:
-        batch.append((key, picture))
-        pixels += (picture.width + 2) * picture.height
-        del picture
-        if len(batch) >= most or pixels >= _BATCH_PIXELS:
-            yield batch
-            batch, pixels = [], 0
-    if batch:
-        yield batch
 
 
 def extract_features(
@@ -130,116 +88,37 @@ def extract_features(
         raise UserError(f"The batch size must be at least 1, not {batch_size}.")
     if on_error not in ("raise", "skip"):
         raise UserError(f'on_error must be "raise" or "skip", not {on_error!r}.')
+    rows: list[np.ndarray] = []
+    kept: list[int] = []
+    left_out: list[int] = []
+    errors: list[tuple[str, str]] = []
+    warnings: list[tuple[str, str]] = []
+
+    def warn(name: str | None, sentence: str) -> None:
+        logger.warning("%s", sentence)
+        warnings.append((name or "", sentence))
+
     with ExitStack() as closed:
         if isinstance(cache, str | os.PathLike):
             cache = closed.enter_context(closing(DiskFeatureCache(Path(cache), backbone.fingerprint, backbone.dim)))
         bar = closed.enter_context(closing(_Progress(progress, len(data))))
-        run = _Extraction(backbone, data, cache, bar, on_error == "skip", on_picture)
-        for batch in picture_batches(run.pictures(limits), batch_size):
-            run.encode(batch)
-            batch.clear()  # before the next picture is decoded
-    kept = np.array(sorted(run.rows), dtype=np.int64)
-    rows = [run.rows[index] for index in kept.tolist()]
-    features = torch.from_numpy(np.stack(rows)) if rows else torch.zeros(0, backbone.dim)
-    left_out = np.array(sorted(run.errors), dtype=np.int64)
-    errors = [(data.names[index], run.errors[index]) for index in left_out.tolist()]
-    logger.info("%d features: %d encoded, %d images left out.", len(kept), run.encoded, len(errors))
-    if run.warnings:
-        logger.warning("%d of %d images are used with a warning.", len(run.warnings), len(data))
-    return FeatureSet(features, kept, errors, left_out, run.warnings)
-
-
-def is_feature(row: np.ndarray) -> bool:
-    """Whether a row (D,) has unit length; one of NaN has not."""
-    return abs(float(np.linalg.norm(row)) - 1) < 1e-3
-
-
-def no_feature(name: str) -> UserError:
-    """The error about an image whose row is no feature."""
-    return UserError(
-        f"{name}: the backbone gave a feature that is NaN, infinite or zero for this image. "
-        "Leave the image out, or use full precision or another backbone."
-    )
-
-
-class _Extraction:
-    def __init__(
-        self,
-        backbone: ImageEncoder,
-        data: ImageCollection,
-        cache: FeatureCache | None,
-        bar: "_Progress",
-        skip: bool,
-        on_picture: Callable[[int, Image.Image], object] | None,
-    ) -> None:
-        self.backbone, self.data, self.cache, self.bar, self.skip = backbone, data, cache, bar, skip
-        self.on_picture = on_picture
-        self.rows: dict[int, np.ndarray] = {}
-        self.errors: dict[int, str] = {}
-        self.waiting: dict[bytes, list[int]] = {}  # by content, so that equal images wait together
-        self.encoded = 0
-        self.warnings: list[tuple[str, str]] = []
-
-    def pictures(self, limits: ImageLimits) -> Iterator[tuple[bytes, Image.Image]]:
-        """Hash and picture of each image that has to be encoded."""
-        for index in range(len(self.data)):
-            name = self.data.names[index]
-            try:
-                data = self.data.read(index)
-                key = hashlib.sha256(data).digest()
-                if key in self.waiting:
-                    self.waiting[key].append(index)
-                    continue
-                row = self.cache.get(key) if self.cache is not None else None
-                if row is not None:
-                    self._keep([index], row)
-                    continue
-                image = open_image(data, name=name, limits=limits, on_warning=partial(self._warn, name))
-                del data
-                if self.on_picture is not None:
-                    self.on_picture(index, image)
-            except UserError as error:
-                self._refuse([index], error)
-                continue
-            self.waiting[key] = [index]
-            yield key, image
-            del image  # the batch has it
-
-    def encode(self, batch: list[tuple[bytes, Image.Image]]) -> None:
-        features = self.backbone.encode_images([image for _, image in batch])
-        if tuple(features.shape) != (len(batch), self.backbone.dim):
-            shape = tuple(features.shape)
-            raise RuntimeError(f"the backbone gave shape {shape}, not {(len(batch), self.backbone.dim)}")
-        features = torch.nn.functional.normalize(features.detach().float(), dim=1, eps=1e-30).cpu()
-        rows = {key: row for (key, _), row in zip(batch, features.numpy(), strict=True)}
-        fresh = {key: row for key, row in rows.items() if is_feature(row)}
-        self.encoded += len(fresh)
-        if self.cache is not None:
-            self.cache.put(fresh)  # before the progress is told, as whoever hears it may end the run
-        for key in rows:
-            indices = self.waiting.pop(key)
-            if key in fresh:
-                self._keep(indices, fresh[key])
+        stream = FeatureStream(backbone, cache, batch_size, limits, warn, on_picture)
+        for index, found in closed.enter_context(closing(stream.run(unopened(data), len(data)))):
+            if not isinstance(found, UserError):
+                rows.append(found)
+                kept.append(index)
+            elif on_error == "raise":
+                raise found
             else:
-                self._refuse(indices, None)
-
-    def _warn(self, name: str, sentence: str) -> None:
-        logger.warning("%s", sentence)
-        self.warnings.append((name, sentence))
-
-    def _keep(self, indices: list[int], row: np.ndarray) -> None:
-        self.rows.update(dict.fromkeys(indices, row))
-        self.bar.advance(len(indices))
-
-    def _refuse(self, indices: list[int], error: UserError | None) -> None:
-        for index in indices:
-            name = self.data.names[index]
-            reason = error or no_feature(name)
-            if not self.skip:
-                raise reason
-            logger.warning("Left out: %s", reason)
-            self.errors[index] = str(reason)
-        self.bar.advance(len(indices))
+                logger.warning("Left out: %s", found)
+                left_out.append(index)
+                errors.append((data.names[index], str(found)))
+            bar.advance()
+    features = torch.from_numpy(np.stack(rows)) if rows else torch.zeros(0, backbone.dim)
+    logger.info("%d features: %d encoded, %d images left out.", len(kept), stream.encoded, len(errors))
+    if warnings:
+        logger.warning("%d of %d images are used with a warning.", len(warnings), len(data))
+    return FeatureSet(features, np.array(kept, np.int64), errors, np.array(left_out, np.int64), warnings)
 
 
 class _Progress:
@@ -248,9 +127,9 @@ class _Progress:
         self._bar = tqdm(total=total, desc="image features", unit="image", disable=progress is not True)
         self._done, self._total = 0, total
 
-    def advance(self, images: int) -> None:
-        self._done += images
-        self._bar.update(images)
+    def advance(self) -> None:
+        self._done += 1
+        self._bar.update(1)
         if self._call is not None:
             self._call(self._done, self._total)
 

@@ -133,6 +133,15 @@ def open_image(
         ) from error
 
 
+def pixel_count(data: bytes) -> int:
+    """Width x height by the header of an encoded picture; 0 for what is none."""
+    try:
+        with _open_header(data, "the image", _DEFAULT_LIMITS) as image:
+            return image.width * image.height
+    except Exception:  # the same kinds as in `open_image`, which tells what they mean
+        return 0
+
+
 def is_clutter(part: str) -> bool:
     """Whether a file or folder name is housekeeping of an operating system (hidden, `__MACOSX`, `Thumbs.db`, ...)."""
     return part.startswith(".") or part.lower() in {"__macosx", "thumbs.db", "desktop.ini"}

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import replace
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from lsn_core.backbones.backbone import Backbone
 from lsn_core.backbones.loading import load_backbone
 from lsn_core.calibration import DEFAULT_TPR, Calibration, check_tpr
 from lsn_core.class_names import check_class_names
-from lsn_core.data.collection import ImageCollection, openers
-from lsn_core.data.features import picture_batches
-from lsn_core.data.images import ImageSource, open_image
+from lsn_core.data.collection import ImageCollection
+from lsn_core.data.feature_cache import FeatureCache
+from lsn_core.data.feature_stream import FeatureStream, unopened
+from lsn_core.data.images import ImageSource
 from lsn_core.detector import hub
 from lsn_core.detector.backbone_check import SETTINGS, check_backbone
 from lsn_core.detector.evidence import at_threshold, evidence
@@ -114,10 +116,12 @@ class Detector(PromptScorer):
 
     def score(self, images: Iterable[ImageSource]) -> Tensor:
         """Scores of images (paths, bytes or pictures): shape (N,). Raises ImageError for one that cannot be read."""
-        pictures = ((None, open_image(image)) for image in images)
-        batches = picture_batches(pictures, _BATCH)
-        features = [self.backbone.encode_images([picture for _, picture in batch]) for batch in batches]
-        return self.score_features(torch.cat(features) if features else torch.zeros(0, self.positive.shape[-1]))
+        rows = []
+        for _, row in FeatureStream(self.backbone, batch_size=_BATCH).run(unopened(images)):
+            if isinstance(row, UserError):
+                raise row
+            rows.append(row)
+        return self.score_features(torch.from_numpy(np.array(rows).reshape(len(rows), self.positive.shape[-1])))
 
     def predict_features(self, features: Tensor, tpr: float = DEFAULT_TPR) -> list[Prediction]:
         """Verdicts on image features (N, D) at the threshold that keeps a share `tpr` of known images."""
@@ -161,27 +165,35 @@ class Detector(PromptScorer):
             images: paths, bytes or pictures; or a collection, such as `load_data` gives.
             on_image: called once per image done, for a progress bar.
         """
-        predictions: list[Prediction] = []
-
-        def pictures() -> Iterator[tuple[int, Image.Image]]:
-            for index, opened in enumerate(openers(images)):
-                predictions.append(Prediction.failed(None, self.calibration is not None))
-                try:
-                    picture = opened()
-                except UserError as error:
-                    predictions[index] = Prediction.failed(str(error), self.calibration is not None)
-                else:
-                    yield index, picture
-                    del picture  # the batch has it
-                if on_image:
-                    on_image()
-
-        for batch in picture_batches(pictures(), batch_size):
-            features = self.backbone.encode_images([picture for _, picture in batch], batch_size)
-            for (index, _), prediction in zip(batch, self.predict_features(features, tpr), strict=True):
-                predictions[index] = prediction
-            batch.clear()  # before the next picture is decoded
+        predictions = []
+        for prediction in self.stream(images, tpr, batch_size):
+            predictions.append(prediction)
+            if on_image:
+                on_image()
         return predictions
+
+    def stream(
+        self,
+        images: Iterable[ImageSource] | ImageCollection,
+        tpr: float = DEFAULT_TPR,
+        batch_size: int = _BATCH,
+        cache: FeatureCache | None = None,
+    ) -> Iterator[Prediction]:
+        """`predict`, one by one, for any number of images: a bounded number of them is in memory at a time.
+
+        Args:
+            images: as in `predict`; taken as they are needed.
+            cache: of features of the detector's backbone, which are taken from there and put there.
+        """
+        check_tpr(tpr)
+        count = len(images) if isinstance(images, Sized) else None
+        rows = FeatureStream(self.backbone, cache, batch_size).run(unopened(images), count)
+        calibrated = self.calibration is not None
+        while batch := [row for _, row in islice(rows, batch_size)]:
+            good = [row for row in batch if not isinstance(row, UserError)]
+            verdicts = iter(self.predict_features(torch.from_numpy(np.stack(good)), tpr) if good else ())
+            for row in batch:
+                yield Prediction.failed(str(row), calibrated) if isinstance(row, UserError) else next(verdicts)
 
     def reconsider(self, prediction: Prediction, tpr: float) -> Prediction:
         """One of its own predictions at the threshold for another `tpr`, without a look at the image."""

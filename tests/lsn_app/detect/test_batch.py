@@ -34,8 +34,8 @@ def encoder(tiny_backbone: Backbone) -> Encoder:
 def calls(tiny_backbone: Backbone, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many pictures went through the image tower each time."""
     found: list[int] = []
-    encode = tiny_backbone.encode_images
-    monkeypatch.setattr(tiny_backbone, "encode_images", lambda images: found.append(len(images)) or encode(images))
+    encode = tiny_backbone.encode_crops
+    monkeypatch.setattr(tiny_backbone, "encode_crops", lambda crops: found.append(len(crops)) or encode(crops))
     return found
 
 

@@ -15,7 +15,8 @@ import torch
 from PIL import Image
 
 from lsn_core.data.feature_cache import CACHE_FILE
-from lsn_core.data.features import FeatureSet, extract_features, picture_batches
+from lsn_core.data.feature_stream import picture_batches
+from lsn_core.data.features import FeatureSet, extract_features
 from lsn_core.data.images import ImageError
 from lsn_core.data.labelled import load_data
 from lsn_core.errors import UserError
@@ -235,7 +236,7 @@ def test_progress_is_reported(tmp_path: Path, capfd: pytest.CaptureFixture) -> N
 
 
 def test_vast_pictures_are_not_all_held_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lsn_core.data.features._BATCH_PIXELS", 20_000)
+    monkeypatch.setattr("lsn_core.data.feature_stream._BATCH_PIXELS", 20_000)
     seen: list[weakref.ref[Image.Image]] = []
     most_alive = 0
 

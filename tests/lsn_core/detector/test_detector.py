@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 import os
+import time
+import weakref
 from dataclasses import replace
 from pathlib import Path
 
@@ -99,18 +101,22 @@ def test_vast_photos_are_not_all_held_at_once(
 ) -> None:
     sources = [examples / "dog.jpg", b"no image", examples / "cat.jpg", examples / "zebra.jpg"]
     expected = detector.predict(sources)
-    batches: list[int] = []
-    encode = Backbone.encode_images
+    crop = Backbone.crop
+    seen: list[weakref.ref[Image.Image]] = []
+    most = 0
 
-    def counting(backbone: Backbone, images: list[Image.Image], batch_size: int = 32) -> torch.Tensor:
-        batches.append(len(images))
-        return encode(backbone, images, batch_size)
+    def counting(backbone: Backbone, picture: Image.Image) -> torch.Tensor:
+        nonlocal most
+        seen.append(weakref.ref(picture))
+        most = max(most, sum(one() is not None for one in seen))
+        time.sleep(0.05)
+        return crop(backbone, picture)
 
-    monkeypatch.setattr(Backbone, "encode_images", counting)
-    monkeypatch.setattr("lsn_core.data.features._BATCH_PIXELS", 150_000)  # the examples have 89,401 each
+    monkeypatch.setattr(Backbone, "crop", counting)
+    monkeypatch.setattr("lsn_core.data.feature_stream._LARGE_PIXELS", 50_000)  # the examples have 89,401 each
     done: list[None] = []
     found = detector.predict(sources, on_image=lambda: done.append(None))
-    assert batches == [2, 1] and len(done) == 4
+    assert most == 1 and len(done) == 4
     assert [one.verdict for one in found] == [one.verdict for one in expected] and found[1] == expected[1]
 
 

@@ -1,0 +1,186 @@
+"""Image towers compiled for the CPU by OpenVINO: several times as fast as PyTorch, which stays the reference.
+
+A compiled tower is used only where it was seen, when it was opened, to give PyTorch's features of a probe picture to
+1e-4. Whatever goes wrong on the way to one is logged, and PyTorch does the work.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import shutil
+import tempfile
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from open_clip.transform import PreprocessCfg
+from torch import Tensor, nn
+
+from lsn_core.errors import UserError
+
+log = logging.getLogger(__name__)
+
+VARIABLE = "LSN_RUNTIME"
+RUNTIMES = ("auto", "eager", "openvino")
+LARGEST_DIFFERENCE = 1e-4
+"""Of a value of a feature, between a compiled tower in fp32 and PyTorch."""
+
+_AT_ONCE = 8  # pictures in one pass of one stream; more fall out of the caches of the CPU
+_MODEL = "tower.xml"
+
+
+def chosen_runtime() -> str:
+    """What LSN_RUNTIME asks for: auto (compiled where it pays), eager or openvino. Raises UserError for another."""
+    runtime = os.environ.get(VARIABLE, "").strip().lower() or "auto"
+    if runtime not in RUNTIMES:
+        raise UserError(f"{VARIABLE}={runtime[:40]!r} is no runtime. Set it to one of {', '.join(RUNTIMES)}.")
+    if runtime == "openvino" and not is_installed():
+        raise UserError(f"{VARIABLE}=openvino needs a package that is not installed: pip install openvino")
+    return runtime
+
+
+def is_installed() -> bool:
+    """Whether OpenVINO is there; nothing of it is loaded."""
+    return find_spec("openvino") is not None
+
+
+class Tower(nn.Module):
+    """An image tower from cropped pictures to features, as one module of tensors."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.visual = model.visual
+        settings = PreprocessCfg(**model.visual.preprocess_cfg)
+        self.mean, self.std = (torch.tensor(values).view(1, 3, 1, 1) for values in (settings.mean, settings.std))
+
+    def forward(self, crops: Tensor) -> Tensor:
+        """Crops (N, H, W, 3), uint8 -> features (N, D), fp32, unit length."""
+        pixels = crops.permute(0, 3, 1, 2).float() / 255.0
+        return F.normalize(self.visual((pixels - self.mean) / self.std).float(), dim=-1)
+
+
+class CompiledTower:
+    """A tower that OpenVINO has compiled; may be called by several threads at once.
+
+    Args:
+        path: of the model's .xml, see `compile_tower`.
+        threads: most threads at work at once, at least 1.
+    """
+
+    def __init__(self, path: Path, threads: int) -> None:
+        import openvino
+
+        self._model = openvino.Core().compile_model(
+            path,
+            "CPU",
+            {
+                "PERFORMANCE_HINT": "THROUGHPUT",
+                "INFERENCE_PRECISION_HINT": "f32",
+                "INFERENCE_NUM_THREADS": threads,
+            },
+        )
+        self._streams = int(self._model.get_property("NUM_STREAMS"))
+        self._pool = ThreadPoolExecutor(self._streams, thread_name_prefix="openvino")
+        self._own = threading.local()  # each thread's request
+
+    def __call__(self, crops: Tensor) -> Tensor:
+        """Crops (N, H, W, 3), uint8, N >= 1 -> features (N, D), fp32, unit length."""
+        size = min(_AT_ONCE, -(-len(crops) // self._streams))
+        return torch.cat(list(self._pool.map(self._infer, crops.split(size))))
+
+    def _infer(self, crops: Tensor) -> Tensor:
+        request = getattr(self._own, "request", None)
+        if request is None:
+            request = self._own.request = self._model.create_infer_request()
+        return torch.from_numpy(request.infer([crops.numpy()], share_inputs=True)[0].copy())
+
+
+def kept_at(weights_hash: str, function: str) -> Path:
+    """Folder of a backbone's compiled tower, in torch's cache folder, whether there is one or not.
+
+    Args:
+        weights_hash: of the backbone.
+        function: what decides its image features beside the weights, as a digest.
+    """
+    import openvino
+
+    made_by = f"{openvino.__version__}|{torch.__version__}|{function}"
+    name = f"tower-{weights_hash[:16]}-{hashlib.sha256(made_by.encode()).hexdigest()[:12]}"
+    return Path(torch.hub.get_dir()).parent / "lsn_core" / name
+
+
+def compile_tower(model: Any, folder: Path) -> CompiledTower | None:
+    """A model's image tower, compiled; converted first where the folder does not have it yet, which takes seconds.
+
+    Args:
+        model: an open_clip model on the CPU, in fp32 and eval mode.
+        folder: where the converted tower is kept; where that fails, it is used from a temporary one.
+
+    Returns:
+        None where this tower cannot be compiled, or would give other features than PyTorch's.
+    """
+    tower = Tower(model).eval()
+    try:
+        with tempfile.TemporaryDirectory(prefix="lsn-tower-") as temporary:
+            path = folder / _MODEL
+            if not path.is_file():
+                path = _keep(_convert(tower, Path(temporary)), folder)
+            compiled = CompiledTower(path, torch.get_num_threads())
+        crops = _probe(model)
+        with torch.no_grad():
+            difference = float((compiled(crops) - tower(crops)).abs().max())
+    except Exception as error:  # of torch.export and OpenVINO, on models of all kinds
+        log.warning(
+            "The image tower could not be compiled, and PyTorch runs it: %s", " ".join(str(error).split())[:300]
+        )
+        log.debug("compiling failed", exc_info=True)
+        return None
+    if not difference <= LARGEST_DIFFERENCE:  # NaN too
+        log.warning("The compiled image tower differs from PyTorch's by %.1e, and PyTorch runs it.", difference)
+        shutil.rmtree(folder, ignore_errors=True)
+        return None
+    return compiled
+
+
+def _probe(model: Any) -> Tensor:
+    """Two pictures of noise, (2, H, W, 3), uint8."""
+    size = model.visual.image_size
+    height, width = size if isinstance(size, tuple) else (size, size)
+    noise = torch.Generator().manual_seed(0)
+    return torch.randint(0, 256, (2, height, width, 3), dtype=torch.uint8, generator=noise)
+
+
+def _convert(tower: Tower, folder: Path) -> Path:
+    import openvino
+
+    crops = _probe(tower)
+    with torch.no_grad():
+        program = torch.export.export(
+            tower, (crops,), dynamic_shapes=({0: torch.export.Dim("images", min=1)},), strict=False
+        )
+    openvino.save_model(openvino.convert_model(program), folder / _MODEL, compress_to_fp16=False)
+    return folder
+
+
+def _keep(made: Path, folder: Path) -> Path:
+    """Moves a converted tower to its folder, all of it at once; the path to load it from."""
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        beside = Path(tempfile.mkdtemp(prefix=f"{folder.name}.", dir=folder.parent))
+        try:
+            shutil.copytree(made, beside, dirs_exist_ok=True)
+            beside.rename(folder)
+        except OSError:
+            shutil.rmtree(beside, ignore_errors=True)
+            if not (folder / _MODEL).is_file():  # another process was first
+                raise
+    except OSError as error:
+        log.info("The compiled tower is not kept: %s.", error)
+        return made / _MODEL
+    return folder / _MODEL
