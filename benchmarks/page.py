@@ -58,8 +58,9 @@ def sections(folder: Path = RESULTS) -> list[tuple[Path, str, str]]:
         (PAGE, "one-class", rows("one_class"), one_class_section),
         (PAGE, "detectors", rows("detectors"), detectors_section),
         (PAGE, "detector-examples", rows("detector_examples"), examples_section),
-        (PAGE, "presets-coop", rows("presets_coop"), presets_section),
-        (PAGE, "presets-cocoop", rows("presets_cocoop"), presets_section),
+        (PAGE, "presets-coop", rows("presets_coop_fast_reference_paper"), presets_section),
+        (PAGE, "presets-cocoop-fast", rows("presets_cocoop_fast"), presets_section),
+        (PAGE, "presets-cocoop-paper", rows("presets_cocoop_paper"), presets_section),
         (README, "headline", rows("table3"), lambda found: headline_section(found, paper["Table 3"])),
     ]
     return [(page, marker, section(found) if found else NOT_YET) for page, marker, found, section in made]

@@ -41,7 +41,7 @@ NAMES = {"coop": "CoOp", "cocoop": "CoCoOp"}
 
 
 def main() -> None:
-    """Writes benchmarks/results/presets_METHOD.json, with its tables."""
+    """Writes benchmarks/results/presets_METHOD_PRESETS.json, with its tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_options(parser)
     parser.add_argument("--method", choices=KINDS, default=KINDS[0])
@@ -72,7 +72,7 @@ def main() -> None:
     numbers, given = ",".join(map(str, options.splits)), ",".join(presets)
     arguments = bench.arguments.replace(f"--preset {presets[0]}", f"--preset {given}")
     write_table(
-        f"presets_{options.method}",
+        "_".join(["presets", options.method, *presets]),
         f"{NAMES[options.method]} by each preset, CIFAR10 split {numbers}",
         f"python -m benchmarks.presets --method {options.method} --splits {numbers} {arguments}",
         summary,
