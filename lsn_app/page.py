@@ -164,7 +164,13 @@ def _tab_of_link(request: gr.Request) -> Any:
 
 
 def _open_store(settings: Settings, jobs: Jobs | None) -> tuple[Store, str]:
-    store = Store(settings.backbone, public=settings.public, detectors_dir=settings.detectors_dir, jobs=jobs)
+    store = Store(
+        settings.backbone,
+        public=settings.public,
+        detectors_dir=settings.detectors_dir,
+        jobs=jobs,
+        compiling=settings.compiling,
+    )
     try:
         encoder = store.encoder(settings.backbone)
         # The fingerprint reads all weights once: better now than in somebody's first question.

@@ -92,6 +92,7 @@ def settings_of(start: Startup, notices: list[str]) -> Settings:
         frames=("https://huggingface.co",) if space else (),
         proxied=start.proxied,
         metrics=start.metrics,
+        compiling=True,
         # security: paths of this machine are no stranger's business; the log has the whole sentences.
         notices=("Training jobs begin anew, as their list was damaged.",) * bool(notices)
         if start.public

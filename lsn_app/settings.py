@@ -25,6 +25,7 @@ class Settings:
         frames: origins of others that may show the page in a frame.
         proxied: a proxy in front says by X-Forwarded-For whose request it is.
         metrics: whether Prometheus finds numbers at /metrics.
+        compiling: whether image towers are compiled for the CPU while the page is up.
         notices: sentences to stand above the page, such as what was set aside when it was started.
     """
 
@@ -39,4 +40,5 @@ class Settings:
     frames: tuple[str, ...] = ()
     proxied: bool = False
     metrics: bool = False
+    compiling: bool = False
     notices: tuple[str, ...] = ()

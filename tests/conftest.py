@@ -41,7 +41,8 @@ _ENDING_SECONDS = 20.0
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Marks this run's environment, which all processes that it starts inherit."""
+    """Marks this run's environment, which all processes that it starts inherit; PyTorch runs, as the reference."""
+    os.environ.setdefault("LSN_RUNTIME", "eager")
     if not hasattr(config, "workerinput"):
         os.environ[SESSION] = f"{os.getpid()}-{time.time_ns()}"
 

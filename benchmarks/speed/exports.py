@@ -22,6 +22,7 @@ import torch
 
 from benchmarks.harness.report import environment, markdown_table, write_results
 from lsn_core import Detector, load_backbone, load_data
+from lsn_core.backbones.compiled import openvino
 from lsn_core.data.images import open_image
 from lsn_core.export.runner import pixels
 from lsn_core.export.write import FORMATS, export
@@ -120,9 +121,7 @@ def open_onnx(path: Path) -> Run:
 
 def open_openvino(path: Path) -> Run:
     """A model compiled by OpenVINO, in fp32."""
-    import openvino
-
-    model = openvino.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    model = openvino().Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     return lambda batch: tuple(model(batch)[name] for name in ("score", "class_index", "known"))
 
 

@@ -12,7 +12,8 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from lsn_app.serving.accelerator import load_backbone
+from lsn_app.serving.accelerator import ZERO_GPU, load_backbone
+from lsn_app.serving.compiling import compile_beside
 from lsn_app.serving.encoder import Encoder
 from lsn_app.serving.lru import _BACKBONES, _DETECTORS, _PHOTOS, _PREPARED, _REGISTERED, _TEXTS, LRU
 from lsn_core import Backbone, Detector, UserError
@@ -36,6 +37,7 @@ class Store:
         default: the backbone that the page starts with.
         detectors: label -> file of the detectors that ship.
         jobs: the training jobs, or None where there are none.
+        compiling: whether image towers are compiled for the CPU, beside the answers.
         on_verdict: called with each verdict that is given, "ID" or "OOD".
     """
 
@@ -46,10 +48,12 @@ class Store:
         public: bool = False,
         detectors_dir: Path = DETECTORS_DIR,
         jobs: Jobs | None = None,
+        compiling: bool = False,
     ) -> None:
         self.default = default
         self.public = public
         self.jobs = jobs
+        self._compiling = compiling
         self.on_verdict: Callable[[str], object] = lambda verdict: None
         self.detectors = {path.stem: path for path in sorted(detectors_dir.glob("*.safetensors"))}
         self._photos, self._texts = LRU(_PHOTOS), LRU(_TEXTS)
@@ -164,7 +168,10 @@ class Store:
 
     def _load(self, name: str) -> Backbone:
         try:
-            return load_backbone(name)
+            backbone = load_backbone(name)
+            if self._compiling and not ZERO_GPU:
+                compile_beside(backbone)
+            return backbone
         except UserError:
             if not self.public:
                 raise

@@ -8,30 +8,28 @@ import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
 import open_clip
 import torch
 import torch.nn.functional as F
 from open_clip.hf_model import HFTextEncoder
-from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 from torch import Tensor, nn
 
 from lsn_core.backbones.compiled import CompiledTower, chosen_runtime, compile_tower, is_installed, kept_at
 from lsn_core.backbones.identity import digest, earlier_versions_agree, image_settings, text_settings
+from lsn_core.backbones.preprocessing import Preprocessing
 from lsn_core.backbones.unprojected import last_map, pooled_features, project_pooled
 from lsn_core.errors import UserError
 
 log = logging.getLogger(__name__)
 
 _HALF_PAIR = re.compile("[\ud800-\udfff]")
-_THIN = 16  # aspect ratio above which the unseen ends are cut off before resizing
 _CPU_BATCH = 8  # pictures in one pass of PyTorch on a CPU: more fall out of its caches
 _COMPILING_PAYS = 256  # pictures, where the tower has to be converted first
 _OPENING_PAYS = 32  # pictures, where it was converted before
-_LONG = 1024  # how many times the tower's side the longer side of a picture may be before it is averaged
 
 
 class Backbone:
@@ -72,7 +70,7 @@ class Backbone:
         # Convolutions run about twice as fast on a CPU with channels last.
         self.model.visual.to(memory_format=torch.channels_last)
         self.tokenizer = tokenizer
-        self._transform = image_transform_v2(PreprocessCfg(**self.model.visual.preprocess_cfg), is_train=False)
+        self._preprocessing = Preprocessing(self.model.visual.preprocess_cfg)
         # CustomTextCLIP keeps its text tower under .text, CLIP keeps the parts on the model itself.
         self._text: Any = getattr(model, "text", model)
         self.context_length = int(getattr(model, "context_length", 77))
@@ -137,19 +135,11 @@ class Backbone:
 
     def preprocess(self, image: Image.Image) -> Tensor:
         """An upright RGB picture as the image tower takes it: resized, cropped and normalised, shape (3, H, W)."""
-        return self._normalise(self.crop(image)[None])[0].contiguous()
+        return self._preprocessing.normalise(self.crop(image)[None])[0].contiguous()
 
     def crop(self, image: Image.Image) -> Tensor:
         """An upright RGB picture (see `images.open_image`), resized and cropped: shape (H, W, 3), uint8."""
-        picture = _bounded(image, self.model.visual.preprocess_cfg)
-        for step in self._transform.transforms[:-2]:  # the last two are `_normalise`
-            picture = step(picture)
-        return torch.from_numpy(np.array(picture))
-
-    def _normalise(self, crops: Tensor) -> Tensor:
-        """Crops (N, H, W, 3), uint8 -> what the image tower takes, (N, 3, H, W), on its device."""
-        normalise = self._transform.transforms[-1]
-        return normalise(crops.to(self.device).permute(0, 3, 1, 2).float().div(255))
+        return self._preprocessing.crop(image)
 
     @torch.no_grad()
     def encode_images(self, images: Sequence[Image.Image], batch_size: int = 32) -> Tensor:
@@ -174,29 +164,48 @@ class Backbone:
             return self._compiled(crops)
         with self._passing:  # two passes of PyTorch at once would only halve each other's speed
             parts = crops.split(_CPU_BATCH if self.device.type == "cpu" else len(crops))
-            return torch.cat([self.encode_pixels(self._normalise(part)) for part in parts])
+            return torch.cat(
+                [self.encode_pixels(self._preprocessing.normalise(part.to(self.device))) for part in parts]
+            )
 
     def expect(self, images: int) -> None:
         """Says that about so many images are to be encoded; compiles the image tower where that saves time.
 
-        On a CPU and with OpenVINO installed, unless LSN_RUNTIME=eager. Converting takes seconds, once for each backbone
-        and machine; the converted tower is kept in torch's cache folder (below `TORCH_HOME`). Features of a compiled
-        tower differ from PyTorch's by less than 1e-4 in each value.
+        On a CPU with OpenVINO installed, unless LSN_RUNTIME=eager. Converting takes seconds, once for each backbone and
+        machine; the converted tower is kept in torch's cache folder (below `TORCH_HOME`). Features of a compiled tower
+        differ from PyTorch's by less than 1e-4 in each value.
         """
-        if self._compiled is not None or self._runtime == "eager" or not is_installed():
+        if self._compiled is not None or not self.can_compile:
             return
+        wanted = self._runtime == "openvino"
+        if wanted or (images >= _OPENING_PAYS and (images >= _COMPILING_PAYS or self.is_converted)):
+            self.compile()
+
+    @property
+    def can_compile(self) -> bool:
+        """Whether a compiled image tower may be had: on a CPU, with OpenVINO, and unless LSN_RUNTIME=eager."""
+        return self._runtime != "eager" and is_installed()
+
+    @property
+    def is_converted(self) -> bool:
+        """Whether its image tower was converted for this CPU before, so that `compile` takes less than a second."""
+        return self._tower_folder.is_dir()
+
+    def compile(self) -> bool:
+        """Has the compiled image tower run from now on; False where there is none to be had, and PyTorch runs it."""
         with self._compiling:
-            if self._compiled is not None or self._runtime == "eager":
-                return
-            folder = kept_at(self.weights_hash, digest(self.settings["image"]))
-            wanted = self._runtime == "openvino"
-            if not wanted and images < (_OPENING_PAYS if folder.is_dir() else _COMPILING_PAYS):
-                return
-            if not folder.is_dir():
-                log.info("Compiling the image tower of %s for this CPU, once.", self.name)
-            self._compiled = compile_tower(self.model, folder)
-            if self._compiled is None:
-                self._runtime = "eager"  # not to be tried again
+            if self._compiled is None and self.can_compile:
+                folder = self._tower_folder
+                if not folder.is_dir():
+                    log.info("Compiling the image tower of %s for this CPU, once.", self.name)
+                self._compiled = compile_tower(self.model, folder)
+                if self._compiled is None:
+                    self._runtime = "eager"  # not to be tried again
+        return self._compiled is not None
+
+    @property
+    def _tower_folder(self) -> Path:
+        return kept_at(self.weights_hash, digest(self.settings["image"]))
 
     @property
     def runtime(self) -> str:
@@ -352,29 +361,6 @@ class Backbone:
     def _require_promptable(self) -> None:
         if self._refusal:
             raise UserError(f"The text tower of {self.name} cannot take learned prompts: {self._refusal}")
-
-
-def _bounded(image: Image.Image, settings: dict[str, Any]) -> Image.Image:
-    """A very long and thin picture made shorter, so that no step of its preprocessing fills the memory.
-
-    Where the shorter side is resized to the tower's and the middle cut out, 1 x 60,000 pixels would become 224 x 13
-    million first: the ends, which are not seen, are cut off before. Where the longer side is resized, the table of its
-    filter grows with it. Other pictures are left as they are.
-    """
-    short, long = sorted(image.size)
-    wide = image.width > image.height
-    size = settings.get("size", 224)
-    side = min(size) if isinstance(size, Sequence) else size
-    mode = settings.get("resize_mode") or "shortest"
-    if mode == "shortest":
-        cut = max(0, long - _THIN * short) // 2
-        return image.crop((cut, 0, long - cut, short) if wide else (0, cut, short, long - cut)) if cut else image
-    factor = long // (side * _LONG)
-    if factor > 1:
-        image = image.reduce((factor, 1) if wide else (1, factor))
-    if mode == "longest" and short * side < long:  # less than a pixel would be left of the shorter side
-        return image.resize((side, 1) if wide else (1, side), Image.Resampling.BICUBIC)
-    return image
 
 
 def _why_not_promptable(text: Any) -> str | None:

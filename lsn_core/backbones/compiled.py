@@ -7,12 +7,16 @@ A compiled tower is used only where it was seen, when it was opened, to give PyT
 from __future__ import annotations
 
 import hashlib
+import importlib
 import logging
 import os
 import shutil
+import sys
 import tempfile
 import threading
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -74,16 +78,18 @@ class CompiledTower:
     """
 
     def __init__(self, path: Path, threads: int) -> None:
-        import openvino
-
-        self._model = openvino.Core().compile_model(
-            path,
-            "CPU",
-            {
-                "PERFORMANCE_HINT": "THROUGHPUT",
-                "INFERENCE_PRECISION_HINT": "f32",
-                "INFERENCE_NUM_THREADS": threads,
-            },
+        self._model = (
+            openvino()
+            .Core()
+            .compile_model(
+                path,
+                "CPU",
+                {
+                    "PERFORMANCE_HINT": "THROUGHPUT",
+                    "INFERENCE_PRECISION_HINT": "f32",
+                    "INFERENCE_NUM_THREADS": threads,
+                },
+            )
         )
         self._streams = int(self._model.get_property("NUM_STREAMS"))
         self._pool = ThreadPoolExecutor(self._streams, thread_name_prefix="openvino")
@@ -108,9 +114,7 @@ def kept_at(weights_hash: str, function: str) -> Path:
         weights_hash: of the backbone.
         function: what decides its image features beside the weights, as a digest.
     """
-    import openvino
-
-    made_by = f"{openvino.__version__}|{torch.__version__}|{function}"
+    made_by = f"{version('openvino')}|{torch.__version__}|{function}"
     name = f"tower-{weights_hash[:16]}-{hashlib.sha256(made_by.encode()).hexdigest()[:12]}"
     return Path(torch.hub.get_dir()).parent / "lsn_core" / name
 
@@ -126,24 +130,23 @@ def compile_tower(model: Any, folder: Path) -> CompiledTower | None:
         None where this tower cannot be compiled, or would give other features than PyTorch's.
     """
     tower = Tower(model).eval()
+    kept = (folder / _MODEL).is_file()
     try:
         with tempfile.TemporaryDirectory(prefix="lsn-tower-") as temporary:
-            path = folder / _MODEL
-            if not path.is_file():
-                path = _keep(_convert(tower, Path(temporary)), folder)
+            path = folder / _MODEL if kept else _keep(_convert(tower, Path(temporary)), folder)
             compiled = CompiledTower(path, torch.get_num_threads())
         crops = _probe(model)
         with torch.no_grad():
             difference = float((compiled(crops) - tower(crops)).abs().max())
+        if not difference <= LARGEST_DIFFERENCE:  # NaN too
+            raise ValueError(f"a value of its features differs by {difference:.1e}")
     except Exception as error:  # of torch.export and OpenVINO, on models of all kinds
-        log.warning(
-            "The image tower could not be compiled, and PyTorch runs it: %s", " ".join(str(error).split())[:300]
-        )
         log.debug("compiling failed", exc_info=True)
-        return None
-    if not difference <= LARGEST_DIFFERENCE:  # NaN too
-        log.warning("The compiled image tower differs from PyTorch's by %.1e, and PyTorch runs it.", difference)
         shutil.rmtree(folder, ignore_errors=True)
+        if kept:  # it may be damaged
+            return compile_tower(model, folder)
+        reason = " ".join(str(error).split())[:300]
+        log.warning("The image tower could not be compiled, and PyTorch runs it: %s", reason)
         return None
     return compiled
 
@@ -151,21 +154,42 @@ def compile_tower(model: Any, folder: Path) -> CompiledTower | None:
 def _probe(model: Any) -> Tensor:
     """Two pictures of noise, (2, H, W, 3), uint8."""
     size = model.visual.image_size
-    height, width = size if isinstance(size, tuple) else (size, size)
+    height, width = size if isinstance(size, Sequence) else (size, size)
     noise = torch.Generator().manual_seed(0)
     return torch.randint(0, 256, (2, height, width, 3), dtype=torch.uint8, generator=noise)
 
 
 def _convert(tower: Tower, folder: Path) -> Path:
-    import openvino
-
     crops = _probe(tower)
     with torch.no_grad():
         program = torch.export.export(
             tower, (crops,), dynamic_shapes=({0: torch.export.Dim("images", min=1)},), strict=False
         )
-    openvino.save_model(openvino.convert_model(program), folder / _MODEL, compress_to_fp16=False)
+    openvino().save_model(as_openvino(program), folder / _MODEL, compress_to_fp16=False)
     return folder
+
+
+def openvino() -> Any:
+    """The package openvino, imported without what it tells a counter on the network of each import and conversion."""
+    # security: nobody was asked. Where its telemetry package cannot be imported, it goes on without.
+    if "openvino" not in sys.modules:
+        sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    return importlib.import_module("openvino")
+
+
+def as_openvino(program: torch.export.ExportedProgram) -> Any:
+    """A torch.export program as an `openvino.Model`."""
+    root = logging.getLogger()
+    root.addFilter(_is_no_decomposition)
+    try:
+        return openvino().convert_model(program)
+    finally:
+        root.removeFilter(_is_no_decomposition)
+
+
+def _is_no_decomposition(record: logging.LogRecord) -> bool:
+    """False for OpenVINO's warnings, with tracebacks, about operations that a newer torch has not."""
+    return "not found in decomp table" not in str(record.msg)
 
 
 def _keep(made: Path, folder: Path) -> Path:

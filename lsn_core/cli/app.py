@@ -10,7 +10,7 @@ from typing import Annotated, ParamSpec, TypeVar
 import typer
 
 from lsn_core import __version__
-from lsn_core.cli import doctor, evaluate, export, heatmap, hub, jobs, probe, score, train
+from lsn_core.cli import compile, doctor, evaluate, export, heatmap, hub, jobs, probe, score, train
 from lsn_core.cli.output import echo
 from lsn_core.errors import UserError
 
@@ -27,6 +27,7 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     hub.push,
     hub.pull,
     jobs.worker,
+    compile.compile,
     doctor.doctor,
 )
 """`python -m lsn_core NAME`, by the names of the functions."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import shutil
 import sys
-from contextlib import nullcontext
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +15,7 @@ from tqdm import tqdm
 from lsn_core.cli.options import (
     PHOTOS_HELP,
     BackboneOption,
+    CacheOption,
     ClassesFileOption,
     ClassesOption,
     DeviceOption,
@@ -50,6 +52,10 @@ def score(
     copy_unknown: Annotated[
         Path | None, typer.Option(help="New folder for copies of the images that are none of the classes.")
     ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on where an earlier run with this --out was cut short, by content.")
+    ] = False,
+    cache: CacheOption = None,
     backbone: BackboneOption = None,
     device: DeviceOption = "auto",
     as_json: JsonOption = False,
@@ -58,9 +64,12 @@ def score(
 
     A file that cannot be read gets its own line with an error, the others go on, and the exit code is 1.
     """
+    from lsn_core.data.feature_cache import DiskFeatureCache
     from lsn_core.data.photos import load_photos, open_photos
     from lsn_core.verdicts import Folder, open_writer
 
+    if resume and out is None:
+        raise UserError("--resume goes on with the file of --out: give that, too.")
     photos = open_photos(images)
     known = load_photos(calibrate) if calibrate is not None else None
     folder = Folder(copy_unknown, photos.names) if copy_unknown is not None else None
@@ -71,8 +80,14 @@ def score(
         scorer = _calibrated(scorer, known, str(calibrate))
     failed = 0
     bar = tqdm(total=len(photos), desc="Scoring", unit="image", disable=len(photos) < 20)
-    with open_writer(out) if out is not None else nullcontext() as write:
-        for index, prediction in enumerate(scorer.stream(photos, tpr)):
+    so_far = out.with_name(f"{out.name}.resume") if resume and out is not None else None
+    with ExitStack() as closed:
+        write = closed.enter_context(open_writer(out)) if out is not None else None
+        kept = None
+        if where := cache or so_far:
+            encoder = scorer.backbone
+            kept = closed.enter_context(closing(DiskFeatureCache(where, encoder.fingerprint, encoder.dim)))
+        for index, prediction in enumerate(scorer.stream(photos, tpr, cache=kept)):
             failed += prediction.error is not None
             line = {"file": photos.names[index], **prediction.as_dict()}
             if folder is not None and prediction.verdict == "OOD":
@@ -84,6 +99,8 @@ def score(
                     echo_json(line) if as_json else echo(describe(line))
             bar.update()
     bar.close()
+    if so_far is not None:
+        shutil.rmtree(so_far, ignore_errors=True)
     if not as_json and scorer.calibration is None:
         typer.echo("The threshold is uncalibrated: give --calibrate a folder of photos of these classes.", err=True)
     if failed:

@@ -16,6 +16,7 @@ from open_clip.transform import PreprocessCfg
 from torch.export import Dim, ExportedProgram
 
 from lsn_core import __version__
+from lsn_core.backbones.compiled import as_openvino, openvino
 from lsn_core.calibration import DEFAULT_TPR, check_tpr
 from lsn_core.detector.detector import Detector
 from lsn_core.errors import UserError
@@ -120,12 +121,10 @@ def _write_onnx(program: ExportedProgram, path: Path) -> None:
 
 
 def _write_openvino(program: ExportedProgram, path: Path) -> None:
-    import openvino
-
-    model = openvino.convert_model(program)
+    model = as_openvino(program)
     for output, name in zip(model.outputs, ("score", "class_index", "known"), strict=True):
         output.set_names({name})
-    openvino.save_model(model, path, compress_to_fp16=False)
+    openvino().save_model(model, path, compress_to_fp16=False)
 
 
 def _write_torch(program: ExportedProgram, path: Path) -> None:

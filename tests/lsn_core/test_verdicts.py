@@ -6,13 +6,16 @@ import csv
 import json
 import shutil
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from support import run_inside
 
-from lsn_core import UserError
+from lsn_core import Backbone, UserError
+from lsn_core.data.feature_cache import DiskFeatureCache
 from lsn_core.verdicts import COLUMNS, Folder, open_writer
 
 
@@ -93,3 +96,27 @@ def test_what_was_there_stays_when_it_fails_in_the_middle(tmp_path: Path) -> Non
         write({"file": "a"})
         raise RuntimeError
     assert (tmp_path / "x.jsonl").read_text() == "old" and len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_run_that_was_cut_short_goes_on_by_content(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "v.csv"
+    arguments = ["score", "--classes", "dog,cat", "--out", out, "--resume", photos]
+    takes = DiskFeatureCache.put
+
+    def then_end(self: DiskFeatureCache, rows: Mapping[bytes, np.ndarray]) -> None:
+        takes(self, rows)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as cut:
+        cut.setattr(DiskFeatureCache, "put", then_end)
+        assert run_inside(*arguments).returncode != 0
+    assert not out.exists() and (tmp_path / "v.csv.resume").is_dir()
+    with monkeypatch.context() as nothing:
+        nothing.setattr(Backbone, "encode_crops", lambda *_: pytest.fail("all was encoded before"))
+        assert run_inside(*arguments).returncode == 1  # for the photo that is broken
+    assert not (tmp_path / "v.csv.resume").exists()
+    assert len(out.read_text().splitlines()) == 1 + len(list(photos.rglob("*.jpg")))
+    refused = run_inside("score", "--classes", "dog,cat", "--resume", photos)
+    assert refused.returncode == 2 and "--out" in refused.stderr
