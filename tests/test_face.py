@@ -43,6 +43,7 @@ def test_all_commands_are_listed() -> None:
 
     assert [command.__name__ for command in COMMANDS] == [
         "score",
+        "watch",
         "probe",
         "heatmap",
         "train",

@@ -10,7 +10,7 @@ from typing import Annotated, ParamSpec, TypeVar
 import typer
 
 from lsn_core import __version__
-from lsn_core.cli import compile, doctor, evaluate, export, heatmap, hub, jobs, probe, score, train
+from lsn_core.cli import compile, doctor, evaluate, export, heatmap, hub, jobs, probe, score, train, watch
 from lsn_core.cli.output import echo
 from lsn_core.errors import UserError
 
@@ -19,6 +19,7 @@ R = TypeVar("R")
 
 COMMANDS: tuple[Callable[..., None], ...] = (
     score.score,
+    watch.watch,
     probe.probe,
     heatmap.heatmap,
     train.train,

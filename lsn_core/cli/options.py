@@ -77,3 +77,19 @@ def open_detector(detector: Path | None, classes: list[str] | None, backbone: st
         detector = find_detector(detector)
         return Detector.load(detector, load_backbone(backbone, device) if backbone else None)
     return Detector.zero_shot(load_backbone(backbone or EMBEDDED, device), classes or [])
+
+
+def calibrated(detector: Detector, photos: Path) -> Detector:
+    """The detector, calibrated with photos of its classes: a folder, zip or Parquet file. Raises UserError for none."""
+    from lsn_core.data.features import extract_features
+    from lsn_core.data.photos import load_photos
+
+    known = load_photos(photos)
+    encoded = extract_features(detector.backbone, known, progress=len(known) >= 20, on_error="skip")
+    if not len(encoded.features):
+        raise UserError(
+            f"{photos}: none of the {len(known)} photos to calibrate with can be read. {encoded.errors[0][1]}"
+        )
+    if encoded.errors:
+        typer.echo(f"{len(encoded.features)} of {len(known)} photos are used for calibration.", err=True)
+    return detector.calibrate(encoded.features)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 import sys
-from contextlib import ExitStack, closing
+from contextlib import AbstractContextManager, ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,15 +20,17 @@ from lsn_core.cli.options import (
     ClassesOption,
     DeviceOption,
     JsonOption,
+    calibrated,
     class_list,
     open_detector,
 )
 from lsn_core.cli.output import echo, echo_json
 from lsn_core.errors import UserError
+from lsn_core.handoff.files import Format, check_target, common_folder, open_handoff
+from lsn_core.handoff.verdict import Origin
 
 if TYPE_CHECKING:
-    from lsn_core.data.collection import ImageCollection
-    from lsn_core.detector.detector import Detector
+    from lsn_core.verdicts import Writer
 
 
 def score(
@@ -47,7 +49,23 @@ def score(
     ] = None,
     tpr: Annotated[float, typer.Option(help="Share of known images to keep.")] = 0.95,
     out: Annotated[
-        Path | None, typer.Option(help="File of all verdicts to write: .csv, .jsonl or .parquet, by its ending.")
+        Path | None,
+        typer.Option(help="File of all verdicts to write: .csv, .jsonl or .parquet, by its ending; or see --format."),
+    ] = None,
+    form: Annotated[
+        Format | None,
+        typer.Option(
+            "--format",
+            help="Write --out for a labelling tool: Label Studio's tasks (.json, and the labelling interface beside it "
+            "as .xml), a FiftyOne dataset (a new folder) or COCO (.json).",
+        ),
+    ] = None,
+    image_prefix: Annotated[
+        str | None,
+        typer.Option(
+            help="With --format label-studio or coco: the address of the photos' folder, such as "
+            "https://example.org/photos/ or s3://bucket/photos/. Default: Label Studio's local files; paths in COCO.",
+        ),
     ] = None,
     copy_unknown: Annotated[
         Path | None, typer.Option(help="New folder for copies of the images that are none of the classes.")
@@ -65,24 +83,36 @@ def score(
     A file that cannot be read gets its own line with an error, the others go on, and the exit code is 1.
     """
     from lsn_core.data.feature_cache import DiskFeatureCache
-    from lsn_core.data.photos import load_photos, open_photos
+    from lsn_core.data.photos import open_photos
     from lsn_core.verdicts import Folder, open_writer
 
     if resume and out is None:
         raise UserError("--resume goes on with the file of --out: give that, too.")
+    if form is not None:
+        check_target(form, out, image_prefix)
+    elif image_prefix is not None:
+        raise UserError("--image-prefix serves --format label-studio and coco only. Name one of them, or leave it out.")
     photos = open_photos(images)
-    known = load_photos(calibrate) if calibrate is not None else None
+    place = common_folder(photos.names, images) if form is not None else None
     folder = Folder(copy_unknown, photos.names) if copy_unknown is not None else None
     scorer = open_detector(detector, class_list(classes, classes_file), backbone, device)
     if score is not None and score != scorer.score_name:
         scorer = scorer.with_score(score)
-    if known is not None:
-        scorer = _calibrated(scorer, known, str(calibrate))
+    if calibrate is not None:
+        scorer = calibrated(scorer, calibrate)
     failed = 0
     bar = tqdm(total=len(photos), desc="Scoring", unit="image", disable=len(photos) < 20)
+    writing: AbstractContextManager[Writer] | None = None
+    if out is not None:
+        if form is not None and place is not None:
+            model = detector.stem if detector is not None else "zero-shot"
+            origin = Origin(f"{model} ({scorer.score_name})", scorer.class_names, place, image_prefix)
+            writing = open_handoff(form, out, origin)
+        else:
+            writing = open_writer(out)
     so_far = out.with_name(f"{out.name}.resume") if resume and out is not None else None
     with ExitStack() as closed:
-        write = closed.enter_context(open_writer(out)) if out is not None else None
+        write = closed.enter_context(writing) if writing is not None else None
         kept = None
         if where := cache or so_far:
             encoder = scorer.backbone
@@ -105,19 +135,6 @@ def score(
         typer.echo("The threshold is uncalibrated: give --calibrate a folder of photos of these classes.", err=True)
     if failed:
         raise typer.Exit(1)
-
-
-def _calibrated(scorer: Detector, known: ImageCollection, where: str) -> Detector:
-    from lsn_core.data.features import extract_features
-
-    encoded = extract_features(scorer.backbone, known, progress=len(known) >= 20, on_error="skip")
-    if not len(encoded.features):
-        raise UserError(
-            f"{where}: none of the {len(known)} photos to calibrate with can be read. {encoded.errors[0][1]}"
-        )
-    if encoded.errors:
-        typer.echo(f"{len(encoded.features)} of {len(known)} photos are used for calibration.", err=True)
-    return scorer.calibrate(encoded.features)
 
 
 def describe(line: dict[str, Any]) -> str:

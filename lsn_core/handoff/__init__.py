@@ -1,0 +1,1 @@
+"""Verdicts in the form that labelling tools import, one file a tool."""
