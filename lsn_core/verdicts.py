@@ -43,7 +43,10 @@ def open_writer(path: Path) -> Iterator[Writer]:
     """
     kind = path.suffix.lower()
     if kind not in _WRITERS:
-        raise UserError(f"{path}: verdicts are written as {', '.join(_WRITERS)}, by the ending of the file's name.")
+        raise UserError(
+            f"{path}: verdicts are written as {', '.join(_WRITERS)}, by the ending of the file's name; "
+            "for labelling tools see --format."
+        )
     if not path.parent.is_dir():
         raise UserError(f"{path}: there is no folder {path.parent}. Make it first.")
     temporary = path.with_name(f".{path.name}.part")

@@ -205,9 +205,8 @@ class _Report:
         """Prints the last window."""
         self._close(len(self._monitor.windows), live=False)
         self._draw(live=False)
-        if not self._as_json:
-            nothing = "No alarm." if self._monitor.windows else "No photo came."
-            echo(f"ALARM {_alarm(self._monitor)}" if self._monitor.alarm else nothing, err=True)
+        if not self._as_json and self._monitor.alarm is None:
+            echo("No alarm." if self._monitor.windows else "No photo came.", err=True)
 
     def _close(self, count: int, live: bool) -> None:
         for window in self._monitor.windows[self._printed : count]:

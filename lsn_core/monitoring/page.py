@@ -48,7 +48,7 @@ def write_page(
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">{reload}
 <title>{html.escape(title)}</title>
 <style>body {{ font: 16px system-ui, sans-serif; margin: 1.5rem auto; max-width: 70rem; padding: 0 1rem; color: #222 }}
-.alarm {{ color: {_RED}; font-weight: 600 }}</style></head>
+h1 {{ font-size: 1.3rem }} .alarm {{ color: {_RED}; font-weight: 600 }}</style></head>
 <body><h1>{html.escape(title)}</h1>
 <p{' class="alarm"' if alarm else ""}>{html.escape(verdict(windows, level, alarm))}</p>
 {curves}
