@@ -199,6 +199,7 @@ class _Report:
             self._close(len(monitor.windows) - 1, live)
         now = window_start(datetime.now().astimezone(), monitor.period)
         if live and not batch and monitor.windows and now > monitor.windows[-1].start:
+            monitor.close()
             self._close(len(monitor.windows), live)
 
     def end(self) -> None:

@@ -72,7 +72,7 @@ def verdict(windows: Sequence[Window], level: float, alarm: datetime | None) -> 
     else:
         state = (
             f"ALARM at {alarm:%Y-%m-%d %H:%M}: new photos are not like the reference. While they are, this happens "
-            f"with a chance of {1 / level:.2g}, however long one watches."
+            f"with a chance of at most {1 / level:.2g}, however long one watches."
         )
     return f"{photos} photos{share}. {state}"
 

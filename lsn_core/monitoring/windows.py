@@ -58,7 +58,7 @@ class Monitor:
         usual: scores to compare with instead, of photos of a usual time.
 
     Attributes:
-        windows: those with a photo, in order; the last one is still open.
+        windows: those with a photo, in order.
         alarm: the time of the photo that raised the alarm; None before.
 
     Raises:
@@ -81,6 +81,7 @@ class Monitor:
         self.level = 1.0 / false_alarm
         self.windows: list[Window] = []
         self.alarm: datetime | None = None
+        self._open = False
         self._calibration = calibration
         self._score_name = score_name
         self._evidence = Evidence(calibration.scores.tolist() if usual is None else usual)
@@ -88,7 +89,7 @@ class Monitor:
     def add(self, when: datetime, line: Mapping[str, Any]) -> bool:
         """Takes one verdict; says whether it raised the alarm, which it does at most once.
 
-        A photo that comes late is counted in the window that is open.
+        A photo that comes late is counted in the window that is open, or in a second part of one that was closed.
 
         Args:
             when: the time of the photo, with the time zone.
@@ -99,8 +100,10 @@ class Monitor:
         """
         score = self._check(line)
         start = window_start(when, self.period)
-        if not self.windows or start > self.windows[-1].start:
-            self.windows.append(Window(start, evidence=self._evidence.capital))
+        if not self._open or start > self.windows[-1].start:
+            last = self.windows[-1].start if self.windows else start
+            self.windows.append(Window(max(start, last), evidence=self._evidence.capital))
+            self._open = True
         window = self.windows[-1]
         if score is None:
             window.unreadable += 1
@@ -114,6 +117,10 @@ class Monitor:
             return False
         self.alarm = window.alarm = when
         return True
+
+    def close(self) -> None:
+        """Ends the last window."""
+        self._open = False
 
     def _check(self, line: Mapping[str, Any]) -> float | None:
         if line.get("error") is not None:
