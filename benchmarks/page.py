@@ -1,4 +1,5 @@
-"""Puts results beside the paper's figures: the Markdown tables of benchmarks/README.md and the headline in README.md.
+"""Puts results beside the paper's figures: the Markdown tables of benchmarks/README.md, the headline in
+README.md, and the tables of docs/labelling-and-monitoring.md.
 
 python -m benchmarks.page          # writes them anew from benchmarks/results/
 """
@@ -14,6 +15,7 @@ from benchmarks.detectors import detectors_section, examples_section
 from benchmarks.few_photos import few_photos_section, one_class_section
 from benchmarks.harness.protocols import FILES
 from benchmarks.harness.report import PAGE, RESULTS, replace_section
+from benchmarks.monitoring import changes_section, monitoring_section
 from benchmarks.presets import presets_section
 from benchmarks.tables.figure7 import figure7_section
 from benchmarks.tables.figures9_12 import figures9_12_section
@@ -24,6 +26,7 @@ from benchmarks.tables.table7 import table7_section
 from benchmarks.tables.table11 import table11_section
 
 README = PAGE.parents[1] / "README.md"
+WATCH = PAGE.parents[1] / "docs" / "labelling-and-monitoring.md"
 NOT_YET = "Not measured yet with this version."
 
 
@@ -61,6 +64,8 @@ def sections(folder: Path = RESULTS) -> list[tuple[Path, str, str]]:
         (PAGE, "presets-coop", rows("presets_coop_fast_reference_paper"), presets_section),
         (PAGE, "presets-cocoop-fast", rows("presets_cocoop_fast"), presets_section),
         (PAGE, "presets-cocoop-paper", rows("presets_cocoop_paper"), presets_section),
+        (WATCH, "false-alarms", rows("monitoring"), monitoring_section),
+        (WATCH, "changes", rows("monitoring", "changes"), changes_section),
         (README, "headline", rows("table3"), lambda found: headline_section(found, paper["Table 3"])),
     ]
     return [(page, marker, section(found) if found else NOT_YET) for page, marker, found, section in made]

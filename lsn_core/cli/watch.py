@@ -101,9 +101,10 @@ def watch(
     reference = None if usual is None else _usual(usual, scorer.score_name)
     monitor = Monitor(scorer.calibration, scorer.score_name, per.value, false_alarm, reference)
     folder = source.is_dir()
-    report = _Report(monitor, page, f"{source}, {detector or 'zero-shot'}", as_json)
+    where = "standard input" if str(source) == "-" else source.name
+    report = _Report(monitor, page, f"{where}, watched with {detector.stem if detector else 'names'}", as_json)
     try:
-        for batch in _folder(source, scorer, tpr, per, None if once else poll) if folder else _verdicts(source, per):
+        for batch in _folder(source, scorer, tpr, None if once else poll) if folder else _verdicts(source):
             report.take(batch, live=str(source) == "-" or (folder and not once))
     except KeyboardInterrupt:
         pass
@@ -112,14 +113,14 @@ def watch(
         raise typer.Exit(_ALARM)
 
 
-def _folder(folder: Path, scorer: Detector, tpr: float, per: Per, poll: float | None) -> Iterator[list[Arrival]]:
+def _folder(folder: Path, scorer: Detector, tpr: float, poll: float | None) -> Iterator[list[Arrival]]:
     """Verdicts on new photos for ever, and an empty list after each look; or once, where `poll` is None."""
     from lsn_core.data.collection import list_files
-    from lsn_core.monitoring.arrivals import Inbox, in_windows
+    from lsn_core.monitoring.arrivals import Inbox, by_hours
 
     inbox = Inbox(folder)
     while True:
-        arrivals = in_windows(inbox.new(settled=poll is None), per.value)
+        arrivals = by_hours(inbox.new(settled=poll is None))
         for start in range(0, len(arrivals), _BATCH):
             times, paths = zip(*arrivals[start : start + _BATCH], strict=True)
             predictions = scorer.predict(list_files(paths), tpr)
@@ -131,9 +132,9 @@ def _folder(folder: Path, scorer: Detector, tpr: float, per: Per, poll: float | 
         time.sleep(poll)
 
 
-def _verdicts(source: Path, per: Per) -> Iterator[list[Arrival]]:
+def _verdicts(source: Path) -> Iterator[list[Arrival]]:
     """Those of a file at once and by their times, or of standard input as they come."""
-    from lsn_core.monitoring.arrivals import in_windows, read_verdicts, time_of
+    from lsn_core.monitoring.arrivals import by_hours, read_verdicts, time_of
 
     if str(source) == "-":
         for _, line in read_verdicts(sys.stdin, "standard input"):
@@ -148,7 +149,7 @@ def _verdicts(source: Path, per: Per) -> Iterator[list[Arrival]]:
                 'is not there. Add "time": "2026-05-01T09:30:00" to each line.'
             )
         arrivals.append((when, line))
-    yield in_windows(arrivals, per.value)
+    yield by_hours(arrivals)
 
 
 def _lines(path: Path) -> Iterable[str]:

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from lsn_core.data.formats import is_picture
 from lsn_core.errors import UserError
-from lsn_core.monitoring.windows import Period, window_start
+from lsn_core.monitoring.windows import window_start
 
 Line = dict[str, Any]
 Thing = TypeVar("Thing")
@@ -58,13 +58,11 @@ class Inbox:
         return found
 
 
-def in_windows(
-    arrivals: Iterable[tuple[datetime, Thing]], period: Period, seed: int = 0
-) -> list[tuple[datetime, Thing]]:
-    """By hours or days, and in random order inside: files often lie sorted by what they show, and that is no change."""
+def by_hours(arrivals: Iterable[tuple[datetime, Thing]], seed: int = 0) -> list[tuple[datetime, Thing]]:
+    """Hour by hour, and in random order inside: files often lie sorted by what they show, and that is no change."""
     mixed = list(arrivals)
     random.Random(seed).shuffle(mixed)
-    return sorted(mixed, key=lambda arrival: window_start(arrival[0], period))
+    return sorted(mixed, key=lambda arrival: window_start(arrival[0], "hour"))
 
 
 def read_verdicts(lines: Iterable[str], where: str) -> Iterator[tuple[int, Line]]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from lsn_core import UserError
-from lsn_core.monitoring.arrivals import Inbox, in_windows, read_verdicts, time_of
+from lsn_core.monitoring.arrivals import Inbox, by_hours, read_verdicts, time_of
 
 
 def test_a_photo_is_told_once_and_when_it_is_whole(tmp_path: Path) -> None:
@@ -42,9 +42,9 @@ def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
 def test_hours_are_in_order_and_their_photos_are_mixed() -> None:
     start = datetime(2026, 5, 1, 8, tzinfo=timezone.utc)
     arrivals = [(start + timedelta(minutes=n), n) for n in range(119, -1, -1)]
-    mixed = [n for _, n in in_windows(arrivals, "hour")]
+    mixed = [n for _, n in by_hours(arrivals)]
     assert sorted(mixed[:60]) == list(range(60)) and mixed[:60] != sorted(mixed[:60])
-    assert mixed == [n for _, n in in_windows(arrivals, "hour")]  # the same each time
+    assert mixed == [n for _, n in by_hours(arrivals)]  # the same each time
 
 
 def test_a_time_is_told_in_three_ways(tmp_path: Path) -> None:
