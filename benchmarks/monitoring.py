@@ -88,7 +88,7 @@ def bet(places: Scores) -> float:
     """The most that the same bet has on these p-values."""
     waiting, placed, most = 1.0, np.zeros(3), 1.0
     for n, u in enumerate(places.tolist(), 1):
-        placed = (placed + waiting / (n + 1) / 3) * np.array([1.5 - u, 0.5 / u**0.5, 0.5 + u])
+        placed = np.minimum((placed + waiting / (n + 1) / 3) * np.array([1.5 - u, 0.5 / u**0.5, 0.5 + u]), 1e300)
         waiting *= n / (n + 1)
         most = max(most, waiting + float(placed.sum()))
     return most
