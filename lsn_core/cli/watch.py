@@ -79,7 +79,8 @@ def watch(
     """Watch what comes in: the share of unknown photos, their p-values, and an alarm when they change.
 
     A photo's time is the `time` of its line, or else the last change of its file. Photos that are in the folder already
-    come first. Ctrl-C ends it with the last hour or day. The exit code is 3 after an alarm.
+    come first. Ctrl-C ends it with the last hour or day. The exit code is 3 after an alarm. What the alarm promises, and
+    what it does not, stands in docs/labelling-and-monitoring.md.
     """
     from lsn_core.monitoring.page import check_page
     from lsn_core.monitoring.windows import Monitor
@@ -226,14 +227,14 @@ class _Report:
 
     def _print(self, window: Window, closed: bool) -> None:
         if self._as_json:
-            echo_json(as_json(window, closed))
+            echo_json(as_line(window, closed))
         elif closed:
             if not self._printed:
                 echo(f"{'from':16} {'photos':>7} {'unknown':>8} {'share':>7}  {'p-values 0..1':13} {'evidence':>9}")
             echo(describe(window))
 
 
-def as_json(window: Window, closed: bool) -> dict[str, Any]:
+def as_line(window: Window, closed: bool) -> dict[str, Any]:
     """A line for programs."""
     return {
         "from": window.start.isoformat(),
