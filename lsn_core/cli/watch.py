@@ -79,8 +79,8 @@ def watch(
     """Watch what comes in: the share of unknown photos, their p-values, and an alarm when they change.
 
     A photo's time is the `time` of its line, or else the last change of its file. Photos that are in the folder already
-    come first. Ctrl-C ends it with the last hour or day. The exit code is 3 after an alarm. What the alarm promises, and
-    what it does not, stands in docs/labelling-and-monitoring.md.
+    come first. Ctrl-C ends it with the last hour or day. The exit code is 3 after an alarm. What the alarm promises and
+    what not stands in docs/labelling-and-monitoring.md.
     """
     from lsn_core.monitoring.page import check_page
     from lsn_core.monitoring.windows import Monitor
