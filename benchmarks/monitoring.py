@@ -143,13 +143,20 @@ def monitoring_section(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def changes_section(rows: Sequence[Mapping[str, Any]]) -> str:
-    """The table of changes that are found."""
-    lines = []
-    for row in rows:
-        median = "" if row["median"] is None else f"{row['median']:.0f}"
-        what = "none" if row["set"] == "known" else f"{row['share']:.0%} {row['set']}"
-        lines.append([what, str(row["before"]), f"{row['after']} of {row['draws'] - row['before']}", median])
-    return markdown_table(("change", "rang before it", "rang after it", "photos until then, median"), lines)
+    """The table of changes that are found: a line for each set, a column for each share."""
+    found = {(row["set"], row["share"]): row for row in rows}
+    shares = [share for share in SHARES if share]
+    lines = [
+        [name, *(_cell(found[name, share]) for share in shares)]
+        for name in dict.fromkeys(name for name, share in found if share)
+    ]
+    calm = found["known", 0.0]
+    table = markdown_table(("photos from", *(f"{share:.0%}" for share in shares)), lines)
+    return f"{table}\n\nWhere nothing changes it rings in {calm['before'] + calm['after']} of {calm['draws']}."
+
+
+def _cell(row: Mapping[str, Any]) -> str:
+    return f"{row['after']}" + ("" if row["median"] is None else f", after {row['median']:.0f}")
 
 
 if __name__ == "__main__":
