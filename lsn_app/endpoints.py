@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, get_args, get_origin, get_type_hints
 from urllib.parse import unquote, urlsplit
 
@@ -15,6 +15,7 @@ from lsn_core import UserError
 _UPLOADED = "/gradio_api/file="
 _META = {"_type": "gradio.FileData"}
 _WANTED = {str: "a text", float: "a number", int: "a whole number", list: "a list of texts"}
+_DATA_FILE = "a photo as a data URL (data:image/jpeg;base64,...), or the address that an upload here got"
 _FILE = 'a file that was uploaded, as {"path": ADDRESS OF THE UPLOAD}'
 
 
@@ -69,6 +70,34 @@ def complete(function: Callable[..., Any], inputs: Sequence[Any]) -> list[Any]:
             given = type(value).__name__ if value is not None else "nothing"
             raise UserError(f"The parameter {parameter.name} must be {_wanted(kind)}, not {given}.")
     return values
+
+
+def check_named(function: Callable[..., Any], arguments: Mapping[str, Any]) -> None:
+    """Raises UserError for arguments of an MCP tool that are too few, unknown, or of a wrong type.
+
+    Args:
+        function: of the endpoint, with type hints.
+        arguments: by name. A file is a text here.
+    """
+    parameters, hints = inspect.signature(function).parameters, get_type_hints(function)
+    unknown = [name for name in arguments if name not in parameters]
+    if unknown:
+        raise UserError(f"There is no parameter {unknown[0][:60]!r}. There are: {', '.join(parameters)}.")
+    for name, parameter in parameters.items():
+        kind = hints[name]
+        file = _wanted(kind) is _FILE
+        wanted = _DATA_FILE if file else _wanted(kind)
+        if name not in arguments:
+            if parameter.default is parameter.empty:
+                raise UserError(f"The parameter {name} is missing. Send {wanted}.")
+            continue
+        value = arguments[name]
+        if file and isinstance(value, str):
+            if not value.startswith(("data:", "http://", "https://")):
+                raise UserError(f"The parameter {name} must be {wanted}.")
+        elif file or not _fits(value, kind):
+            given = type(value).__name__ if value is not None else "nothing"
+            raise UserError(f"The parameter {name} must be {wanted}, not {given}.")
 
 
 def _wanted(kind: Any) -> str:

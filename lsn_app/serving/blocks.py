@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import secrets
 import time
 from typing import Any
 
@@ -12,6 +13,7 @@ from gradio.exceptions import Error
 from gradio.state_holder import StateHolder
 
 from lsn_app.endpoints import complete, uploads_only
+from lsn_app.serving.mcp_tools import guard_tools
 from lsn_app.serving.metrics import Metrics
 from lsn_app.serving.sessions import Sessions
 from lsn_core import UserError
@@ -28,6 +30,7 @@ class GuardedBlocks(gr.Blocks):
         address: where the page is served, as far as that is known.
         draining: the server is being stopped; nothing new is begun.
         metrics: numbers for operators, where they are kept.
+        inside: a secret by which requests are known that the MCP server sends to its own app for a caller.
     """
 
     about = ""
@@ -35,6 +38,10 @@ class GuardedBlocks(gr.Blocks):
     address = ""
     draining = False
     metrics: Metrics | None = None
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.inside = secrets.token_hex(16)
+        super().__init__(*args, **kwargs)
 
     @property
     def state_holder(self) -> StateHolder:
@@ -45,6 +52,17 @@ class GuardedBlocks(gr.Blocks):
     def state_holder(self, holder: StateHolder) -> None:  # Gradio sets it when it begins to serve
         Sessions.take_over(holder)
         self._holder = holder
+
+    @property
+    def mcp_server_obj(self) -> Any:
+        """Gradio's MCP server, or None."""
+        return self._mcp_server
+
+    @mcp_server_obj.setter
+    def mcp_server_obj(self, server: Any) -> None:  # Gradio sets it when it begins to serve
+        if server is not None:
+            guard_tools(server, self.inside)
+        self._mcp_server = server
 
     def get_config_file(self) -> Any:
         """What the browser gets; with it, what a preview of a link says."""

@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import math
 import re
+import secrets
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any, cast
 from urllib.parse import urlsplit
 
@@ -17,13 +19,14 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from lsn_app.serving.bodies import BodyRefused, bounded, calls_endpoint, calls_tool
+from lsn_app.serving.mcp_tools import FOR, INSIDE
 from lsn_app.serving.sessions import Sessions
 from lsn_app.settings import LOCAL_HOSTS
 
 log = logging.getLogger("lsn_app.requests")
 
 SHARE = 16  # requests of one client that may wait or run at once, of the 64 that the queue holds
-_ASKING = re.compile(r"/gradio_api/(?:queue/join|call/.+|run/.+|api/.+)/?")
 _NAMED = re.compile(r"/gradio_api/(?:call|run|api)/(?:v2/)?([^/]+)/?")
 _HEARTBEAT = re.compile(r"/gradio_api/heartbeat/([^/]+)")
 DRAIN_SECONDS = 10  # that requests at work get when the server is stopped
@@ -80,7 +83,9 @@ class FrontDoor:
         if ancestors == "'self'":
             self.headers["X-Frame-Options"] = "SAMEORIGIN"
         self.forwarded, self.share = forwarded, share
+        self.app_secret = ""  # of the app that is behind, by which its own requests are known
         self._entering: Counter[str] = Counter()  # requests on their way into the queue, by client
+        self._tools: Counter[str] = Counter()  # calls over MCP that are not answered yet, by client
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers a request itself, or passes it on."""
@@ -101,10 +106,16 @@ class FrontDoor:
             await answer(scope, receive, dressed)
             return
         client = self.client(Request(scope)) if _asks(scope) else None
+        count = self._tools if calls_tool(scope["path"]) else self._entering
         if client is not None:
-            self._entering[client] += 1
+            scope[FOR] = client
+            count[client] += 1
         try:
-            await self.app(scope, receive, dressed)
+            length, folder = Headers(scope=scope).get("content-length"), Path(scope["app"].uploaded_file_dir)
+            await self.app(scope, await bounded(scope["path"], length, receive, folder), dressed)
+        except BodyRefused as refused:
+            # What was not read would be the beginning of the next request.
+            await _refuse(refused.sentence, refused.status, {"Connection": "close"})(scope, receive, dressed)
         except (
             ValueError,
             LookupError,
@@ -117,12 +128,14 @@ class FrontDoor:
             await _unfit(400)(scope, receive, dressed)
         finally:
             if client is not None:
-                self._entering[client] -= 1
-                self._entering += Counter()  # forgets those at 0
+                count[client] -= 1
+                if not count[client]:
+                    del count[client]
 
     def answer(self, scope: Scope) -> Response | None:
         """What is answered here; None for what goes on to the page."""
         path, blocks = scope["path"], scope["app"].get_blocks()
+        self.app_secret = blocks.inside
         if path == "/healthz":  # asked by address, whatever the host
             stopping = blocks.draining
             return JSONResponse({"status": "stopping" if stopping else "ok"}, 503 if stopping else 200)
@@ -143,16 +156,27 @@ class FrontDoor:
                 return _refuse(sentence, 404)
             if blocks.draining:
                 return _busy("The server is being stopped.", DRAIN_SECONDS, 503)
-            client = self.client(Request(scope))
-            waiting = self._entering[client] + sum(self.client(event.request) == client for event in blocks.at_work())
-            if waiting >= self.share:
+            request = Request(scope)
+            client = self.client(request)
+            events = [event.request for event in blocks.at_work() if self.client(event.request) == client]
+            tools = sum(self._inside(one) for one in events)
+            # A call over MCP becomes an event when the MCP server sends it on, and is one still if its caller hangs up.
+            waiting = self._entering[client] + len(events) - tools + max(tools, self._tools[client])
+            if waiting >= self.share and not self._inside(request):
                 if blocks.metrics is not None:
                     blocks.metrics.refused()
                 return _busy(f"{waiting} of your requests are at work or wait.", math.ceil(waiting / _PACE), 429)
         return None
 
+    def _inside(self, request: Any) -> bool:
+        """Whether the MCP server sent it to its own app, for a caller who was at the door before."""
+        told = request.headers.get(INSIDE, "")
+        return bool(told) and secrets.compare_digest(told.encode(), self.app_secret.encode())
+
     def client(self, request: Any) -> str:
         """Whose request it is: an address."""
+        if self._inside(request):
+            return str(request.headers.get(FOR, ""))
         if self.forwarded and (told := request.headers.get("x-forwarded-for")):
             return str(told).split(",")[0].strip()
         return request.client.host if request.client else ""
@@ -172,7 +196,7 @@ def _unfit(status: int) -> Response:
 
 
 def _asks(scope: Scope) -> bool:
-    return scope["method"] == "POST" and _ASKING.fullmatch(scope["path"]) is not None
+    return scope["method"] == "POST" and (calls_endpoint(scope["path"]) or calls_tool(scope["path"]))
 
 
 def _busy(reason: str, seconds: int, status: int) -> Response:
