@@ -20,6 +20,13 @@ from lsn_core import UserError
 
 log = logging.getLogger("lsn_app.requests")
 
+_LONGEST = 300  # letters of a message that holds what was sent
+_UNFIT = (
+    "What was sent does not fit what this page asks for. Reload the page; a program finds what each endpoint takes "
+    "under 'Use via API'."
+)
+_FAILED = "The server could not do this. Reload the page and try again; if it stays so, its log says more."
+
 
 class GuardedBlocks(gr.Blocks):
     """Blocks that take arguments that fit and uploaded files only.
@@ -84,16 +91,12 @@ class GuardedBlocks(gr.Blocks):
             return await super().preprocess_data(block_fn, uploads_only(inputs), *args, **kwargs)
         except UserError as error:
             raise gr.Error(str(error), print_exception=False) from error
-        except Error as error:
-            error.print_exception = False
-            raise
         except Exception as error:
-            log.info("arguments that do not fit", exc_info=True)
-            raise gr.Error(
-                "What was sent does not fit what this page asks for. Reload the page; a program finds what each "
-                "endpoint takes under 'Use via API'.",
-                print_exception=False,
-            ) from error
+            if isinstance(error, Error) and len(str(error)) < _LONGEST and "<" not in str(error):
+                error.print_exception = False
+                raise
+            log.info("arguments that do not fit: %s", repr(error)[:_LONGEST])  # one line, whatever was sent
+            raise gr.Error(_UNFIT, print_exception=False) from error
 
     async def process_api(self, block_fn: Any, *args: Any, **kwargs: Any) -> Any:
         """Works on a request, and counts it."""
@@ -105,6 +108,9 @@ class GuardedBlocks(gr.Blocks):
         except Error:
             outcome = "refused"
             raise
+        except Exception as error:  # what the page itself does not send ends here, too
+            log.exception("a function of the page failed")
+            raise gr.Error(_FAILED, print_exception=False) from error
         finally:
             seconds = time.monotonic() - begun
             asked = str((self.fns[block_fn] if isinstance(block_fn, int) else block_fn).api_name)

@@ -121,10 +121,10 @@ class FrontDoor:
             LookupError,
             TypeError,
             RecursionError,
-        ):  # no UTF-8, nested too deeply, of no known function
+        ) as error:  # no UTF-8, nested too deeply, of no known function
             if begun or client is None:
                 raise
-            log.info("a request that does not fit", exc_info=True)
+            log.info("a request that does not fit: %s", repr(error)[:300])
             await _unfit(400)(scope, receive, dressed)
         finally:
             if client is not None:

@@ -28,13 +28,16 @@ MAX_READS = 200_000
 
 _OPENING_READS = 10_000  # while it is opened: each chunk of a PNG and each block of a GIF's comment takes a few
 _MAX_STRIPS = 200_000  # or tiles, of a TIFF
+_MAX_PACKED = 200  # compressed texts and profiles of a PNG, each of which may unpack to a megabyte; most have one
+_PACKED = (b"iCCP", b"zTXt", b"iTXt")
+_FAX, _MAX_FAX_ROWS = (2, 3, 4, 32771), 20_000  # the decoder writes a line to the terminal for each row that is wrong
 _MAX_SEGMENTS, _MAX_EXIF, _MAX_PHOTOSHOP = 5000, 64, 32  # of a JPEG; full ones have 64 KiB
 _BYTES_OF_MODE = {"1": 1, "L": 1, "P": 1}  # of a pixel in Pillow's memory; 4 where nothing else is said
 _ROW_BYTES = 8  # Pillow keeps a pointer to each row
 _HEIF_BYTES = {"HEIF": 4, "AVIF": 6}  # of a coded pixel: planes of brightness and colour, and RGB made of them
 _MOST_CODED = 6  # the picture, its tiles, and both for its alpha, rounded up to whole tiles
 _STAND_ALONE = {0x01, *range(0xD0, 0xDA)}  # JPEG markers without a length
-_EXIF = b"Exif\0\0"
+_EXIF, _PNG = b"Exif\0\0", b"\x89PNG\r\n\x1a\n"
 _NEXT_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 
 
@@ -67,7 +70,7 @@ class TooManyPieces(Exception):
 
 
 def check_pieces(data: bytes, name: str) -> None:
-    """Raises ImageError for a JPEG or TIFF of too many pieces, which would take long even to open.
+    """Raises ImageError for a JPEG, PNG or TIFF of too many pieces, which would take long even to open.
 
     Args:
         data: the encoded bytes.
@@ -83,6 +86,8 @@ def check_pieces(data: bytes, name: str) -> None:
             )
         if not fine:
             raise too_many_pieces(name)
+    if data[:8] == _PNG and sum(data.count(kind) for kind in _PACKED) > _MAX_PACKED:
+        raise too_many_pieces(name)
     tags = read_tags(exif)
     strips = max((tag.values for tag in tags if tag.number in (STRIP_OFFSETS, TILE_OFFSETS)), default=0)
     if strips > _MAX_STRIPS or sum(tag.size for tag in tags) > 2 * len(exif) + 2**16:
@@ -113,14 +118,16 @@ def check_cost(image: ImageFile.ImageFile, data: bytes, name: str, max_memory: i
         decoder = 12 * pixels  # two canvases and the frame's bytes
     elif image.format == "TIFF":
         decoder = _strip_bytes(image)
+        _check_coded(_tiled_pixels(image), pixels, "TIFF", name)
+        if _tag(image, 259) in _FAX and image.height > _MAX_FAX_ROWS:
+            raise too_many_pieces(name)
+    elif image.format in ("BMP", "DIB"):
+        # Run lengths are unpacked in Python, and a step goes up to 255 rows beyond what is needed; then it is copied.
+        decoder = 2 * (pixels + 256 * (image.width + 1)) if image.tile and image.tile[0][0] == "bmp_rle" else 0
     elif image.format in _HEIF_BYTES:
         coded = max(pixels, coded_pixels(data))
         decoder = _HEIF_BYTES[image.format] * coded
-        if coded > _MOST_CODED * pixels + 2**20:
-            raise ImageError(
-                f"{name}: this {image.format} file is put together of {coded:,} pixels for a picture of {pixels:,}, "
-                "which would take very long to decode. Save it again in an image editor."
-            )
+        _check_coded(coded, pixels, image.format, name)
     rows = image.height * _ROW_BYTES
     decoded = pixels * _BYTES_OF_MODE.get(image.mode, 4) + rows
     needed = len(data) + decoded + max(decoder, pixels * 4 + max(rows, image.width * _ROW_BYTES))
@@ -129,6 +136,14 @@ def check_cost(image: ImageFile.ImageFile, data: bytes, name: str, max_memory: i
             f"{name}: decoding this {image.format} of {image.width} x {image.height} pixels would take about "
             f"{needed >> 20:,} MiB of memory, more than the limit of {max_memory >> 20:,} MiB. Reduce it, or save it "
             "as a baseline JPEG."
+        )
+
+
+def _check_coded(coded: int, pixels: int, kind: str, name: str) -> None:
+    if coded > _MOST_CODED * pixels + 2**20:
+        raise ImageError(
+            f"{name}: this {kind} file is put together of {coded:,} pixels for a picture of {pixels:,}, which would "
+            "take very long to decode. Save it again in an image editor."
         )
 
 
@@ -180,13 +195,23 @@ def _coefficient_bytes(image: ImageFile.ImageFile) -> int:
     return sum(2 * image.width * image.height * h * v // widest for _, h, v, _ in layers)
 
 
+def _tag(image: Image.Image, number: int, default: int = 0) -> int:
+    value: Any = getattr(image, "tag_v2", {}).get(number) or default
+    return int(max(value) if isinstance(value, tuple) else value)
+
+
+def _tiled_pixels(image: Image.Image) -> int:
+    """What is decoded of a TIFF in tiles: each as a whole, though little of it may lie within the picture."""
+    width, height = _tag(image, 322), _tag(image, 323)
+    if not width or not height:
+        return 0
+    return -(-image.width // width) * -(-image.height // height) * width * height
+
+
 def _strip_bytes(image: Image.Image) -> int:
     """The largest strip or tile of a TIFF, which compressed ones are unpacked to as a whole."""
-    tags: Any = getattr(image, "tag_v2", {})
-    if tags.get(259, 1) == 1:
+    if _tag(image, 259, 1) == 1:
         return 0
-    bits = tags.get(258, 8)
-    bits = max(bits) if isinstance(bits, tuple) else int(bits)
-    width = int(tags.get(322) or image.width)
-    rows = int(tags.get(323) or min(int(tags.get(278) or image.height), image.height))
-    return width * rows * int(tags.get(277, 1)) * bits // 8
+    width = _tag(image, 322, image.width)
+    rows = _tag(image, 323, min(_tag(image, 278, image.height), image.height))
+    return width * rows * _tag(image, 277, 1) * _tag(image, 258, 8) // 8

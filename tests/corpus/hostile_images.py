@@ -17,13 +17,26 @@ from PIL import Image, PngImagePlugin
 
 from tests.corpus import pictures
 from tests.corpus.case import Case, Right
+from tests.corpus.costly_images import costly_cases
 from tests.corpus.images import FORMATS, LOSSY, SUFFIX, Pixels, honest_cases, image_case
 from tests.corpus.pictures import chunk, encoded, noise, png, smooth
 
 
 def image_cases() -> list[Case]:
     """All cases of pictures, honest ones first."""
-    hostile = (_truncated, _flipped, _thin, _vast, _bombs, _slow, _metadata, _polyglots, _others, _rubbish)
+    hostile = (
+        _truncated,
+        _flipped,
+        _thin,
+        _vast,
+        _bombs,
+        _slow,
+        costly_cases,
+        _metadata,
+        _polyglots,
+        _others,
+        _rubbish,
+    )
     return [*honest_cases(), *(case for maker in hostile for case in maker())]
 
 

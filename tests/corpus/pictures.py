@@ -53,8 +53,14 @@ def png(width: int, height: int, depth: int, colour: int, *between: bytes, pixel
 
 def bomb(megabytes: int) -> bytes:
     """Zeros, packed a thousandfold."""
+    return zeros(megabytes * 2**20)
+
+
+def zeros(size: int) -> bytes:
+    """So many zeros, packed."""
     deflate = zlib.compressobj(9)
-    return b"".join(deflate.compress(bytes(2**20)) for _ in range(megabytes)) + deflate.flush()
+    whole = b"".join(deflate.compress(bytes(2**20)) for _ in range(size >> 20))
+    return whole + deflate.compress(bytes(size % 2**20)) + deflate.flush()
 
 
 def tiff(tags: list[tuple[int, int, int, int]], data: bytes = b"", order: str = "<") -> bytes:

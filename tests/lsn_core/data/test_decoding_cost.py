@@ -19,6 +19,7 @@ from PIL import Image, ImageOps, PngImagePlugin
 from lsn_core.data.decoding_cost import MAX_SCANS, check_cost
 from lsn_core.data.heif import coded_pixels
 from lsn_core.data.images import ImageError, ImageLimits, open_image
+from tests.corpus.costly_images import refused
 
 PIECES = 2_000_000
 
@@ -295,3 +296,30 @@ def test_a_small_picture_of_many_large_tiles_is_refused(kind: str) -> None:
     assert coded_pixels(heif_of_tiles(4096, 4096, 60_000)) > 2**60
     for cut in range(len(honest)):
         coded_pixels(honest[:cut])  # whatever is missing, no error
+
+
+@pytest.mark.parametrize("case", refused())
+def test_what_unpacks_to_far_more_than_it_shows_is_refused_at_once(case: str) -> None:
+    data = refused()[case]()
+    begun = time.process_time()
+    with pytest.raises(ImageError, match=r"very long|of memory") as caught:
+        open_image(data, name="x")
+    assert time.process_time() - begun < 2
+    assert any(way_out in str(caught.value) for way_out in ("Save it again", "Reduce it"))
+
+
+def test_texts_tiles_and_run_lengths_of_honest_files_are_read() -> None:
+    values = np.random.default_rng(0).integers(0, 256, (100, 90), dtype=np.uint8)
+    info = PngImagePlugin.PngInfo()
+    for number in range(150):
+        info.add_text(f"key {number}", "x" * 500, zip=True)
+    assert np.array_equal(open_image(encoded(Image.fromarray(values), "PNG", pnginfo=info)).convert("L"), values)
+    options = {"compression": "tiff_lzw", "tiffinfo": {322: 512, 323: 512}}
+    assert np.array_equal(open_image(encoded(Image.fromarray(values), "TIFF", **options)).convert("L"), values)
+    # Four rows of 6, the lowest first: a run of 6, six absolute values, a step up by two rows and four to the right.
+    steps = b"\6\1\0\0" + b"\0\6\1\2\3\4\5\6\0\0" + b"\0\2\4\1\2\7\0\1"
+    about = struct.pack("<IiiHHIIiiII", 40, 6, 4, 1, 8, 1, len(steps), 0, 0, 256, 0)
+    palette = b"".join(bytes([level, level, level, 0]) for level in range(256))
+    data = b"BM" + struct.pack("<IHHI", 1078 + len(steps), 0, 0, 1078) + about + palette + steps
+    right = [[0, 0, 0, 0, 7, 7], [0] * 6, [1, 2, 3, 4, 5, 6], [1] * 6]
+    assert np.asarray(open_image(data).convert("L")).tolist() == right
