@@ -1,6 +1,9 @@
-"""Tries every input of the corpus through the library, the command line and a running app, under a memory limit.
+"""Tries every input of the corpus by each of its ways in, under a memory limit.
 
-    python -m benchmarks.reliability [--ways library,command,app] [--only WORD]
+    python -m benchmarks.reliability [--ways WAY,WAY] [--only WORD]
+
+The ways are the library, the command line, a running app, one that strangers use (LSN_PUBLIC=1, with a host name of its
+own), and the tools that such a one gives MCP clients.
 
 For each input (`tests/corpus`): the right value or one clear sentence comes out, no traceback, nothing but UserError
 leaves the library, within bounds of time and memory. Library and command line run in a process of their own, the app as
@@ -17,6 +20,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +34,15 @@ from tests.corpus.case import Case
 from tests.corpus.every import every_case
 from tests.corpus.memory import SPARE, limit_memory
 from tests.corpus.outcome import MOST_BYTES, MOST_SECONDS, Result
+from tests.corpus.over_mcp import Mcp
 from tests.corpus.ways import App, CommandLine, Library
 
-WAYS = ("library", "command line", "app")
+APPS: dict[str, dict[str, str]] = {
+    "app": {},
+    "public app": {"LSN_PUBLIC": "1", "LSN_HOSTS": "lsn.example"},
+    "MCP": {"LSN_PUBLIC": "1", "LSN_MCP": "1"},
+}
+WAYS = ("library", "command line", *APPS)
 _SHARE_SECONDS = 0.02  # an app that answers one client at a time need not hurry
 Row = dict[str, Any]
 
@@ -40,12 +50,12 @@ Row = dict[str, Any]
 def main() -> None:
     """Tries all, and writes results/reliability.json and .md."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--ways", default=",".join(WAYS), help="some of: library, command line, app")
+    parser.add_argument("--ways", default=",".join(WAYS), help=f"some of: {', '.join(WAYS)}")
     parser.add_argument("--only", default="", help="a word in the family and name of the inputs to try")
     options = parser.parse_args()
     begun, rows = time.monotonic(), []
     for way in options.ways.split(","):
-        rows += in_app(options.only) if way == "app" else in_process(way, options.only)
+        rows += in_app(way, options.only) if way in APPS else in_process(way, options.only)
     for row in rows:
         if row["problem"]:
             print(ascii(f"{row['way']}: {row['family']}: {row['name']}: {row['problem']}"))
@@ -108,21 +118,21 @@ def _work(way: str, only: str, told: Any) -> None:
         told.send(None)
 
 
-def in_app(only: str) -> list[Row]:
-    """Rows of a running app."""
+def in_app(way: str, only: str) -> list[Row]:
+    """Rows of a running app, set up in one of the ways of `APPS`."""
     backbone = load_backbone("embedded", "cpu")
     torch.set_num_threads(1)  # and in the app: each would wait for the other's threads
     rows = []
     with tempfile.TemporaryDirectory() as made, tempfile.TemporaryDirectory() as data:
         cases = _chosen(every_case(backbone, Path(made)), only)
-        with running(Path(data), OMP_NUM_THREADS="1") as (address, process):
-            app = App(address, process, backbone)
+        with running(Path(data), OMP_NUM_THREADS="1", **APPS[way]) as (address, process):
+            app = (Mcp if way == "MCP" else App)(address, process, backbone)
             for case in [case for case in cases if case.kind in ("image", "text")][:3]:
                 app.run(case)
             limit_memory(process)
-            for case in tqdm(cases, desc="app", unit="input"):
+            for case in tqdm(cases, desc=way, unit="input"):
                 if (result := app.run(case)) is not None:
-                    rows.append(_row(result))
+                    rows.append(_row(replace(result, way=way)))
                     time.sleep(_SHARE_SECONDS)
     return rows
 
@@ -177,7 +187,7 @@ def page(inputs: int, families: Sequence[Row], failed: Sequence[Row]) -> str:
             "# Reliability",
             "",
             "Made by `python -m benchmarks.reliability`, see its docstring and `SECURITY.md`. "
-            f"{inputs:,} inputs, each through every one of library, command line and running app that takes it.",
+            f"{inputs:,} inputs, each through every one of these ways that takes it: {', '.join(WAYS)}.",
             "",
             table(families),
             "",

@@ -25,6 +25,7 @@ MAX_VALUES = 500_000
 """Values in a body. `[],` takes three bytes as text and two hundred once it was read, checked and copied."""
 
 MAX_SECONDS = 60.0  # that a body may be on its way
+_MAX_DROPPED, _DROP_SECONDS = 64 * 2**20, 10.0  # of a refused body that are read to its end
 _FREE = 256 * 2**20  # bytes of disk that are left to others
 _VALUES = (b",", b"[", b"{")
 _UPLOAD, _TOOLS = re.compile(r"/gradio_api/upload/?"), re.compile(r"/gradio_api/mcp(?:/.*)?")
@@ -37,7 +38,10 @@ class BodyRefused(Exception):
     Attributes:
         sentence: why, and what to do.
         status: of HTTP.
+        rest: whether more of it is on its way.
     """
+
+    rest = True
 
     def __init__(self, sentence: str, status: int) -> None:
         super().__init__(sentence)
@@ -79,6 +83,7 @@ async def bounded(path: str, length: str | None, receive: Receive, folder: Path)
         return _counted(receive, limit)
     parts: list[bytes] = []
     size = values = 0
+    more = True
     try:
         with anyio.fail_after(MAX_SECONDS):
             while True:
@@ -86,6 +91,7 @@ async def bounded(path: str, length: str | None, receive: Receive, folder: Path)
                 if message["type"] != "http.request":
                     return _again(message, receive)
                 part: bytes = message.get("body", b"")
+                more = message.get("more_body", False)
                 size += len(part)
                 values += sum(part.count(sign) for sign in _VALUES)
                 if size > limit:
@@ -93,14 +99,27 @@ async def bounded(path: str, length: str | None, receive: Receive, folder: Path)
                 if values > MAX_VALUES:
                     raise BodyRefused(f"The request has more than {MAX_VALUES:,} values. Send fewer at a time.", 413)
                 parts.append(part)
-                if not message.get("more_body", False):
+                if not more:
                     break
+        body = b"".join(parts)
+        if calls_tool(path) and body:
+            check_json(body)
+    except BodyRefused as refused:
+        refused.rest = more
+        raise
     except TimeoutError as error:
         raise BodyRefused(f"The request did not come within {MAX_SECONDS:.0f} s. Try again.", 408) from error
-    body = b"".join(parts)
-    if calls_tool(path) and body:
-        check_json(body)
     return _again({"type": "http.request", "body": body, "more_body": False}, receive)
+
+
+async def drop_rest(receive: Receive) -> None:
+    """Reads what is left of a refused body, and keeps nothing: many clients look for an answer when all is sent."""
+    size, more = 0, True
+    with anyio.move_on_after(_DROP_SECONDS):
+        while more and size < _MAX_DROPPED:
+            message = await receive()
+            more = message["type"] == "http.request" and message.get("more_body", False)
+            size += len(message.get("body", b""))
 
 
 def check_json(body: bytes) -> None:

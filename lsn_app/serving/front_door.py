@@ -19,7 +19,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from lsn_app.serving.bodies import BodyRefused, bounded, calls_endpoint, calls_tool
+from lsn_app.serving.bodies import BodyRefused, bounded, calls_endpoint, calls_tool, drop_rest
 from lsn_app.serving.mcp_tools import FOR, INSIDE
 from lsn_app.serving.sessions import Sessions
 from lsn_app.settings import LOCAL_HOSTS
@@ -114,6 +114,8 @@ class FrontDoor:
             length, folder = Headers(scope=scope).get("content-length"), Path(scope["app"].uploaded_file_dir)
             await self.app(scope, await bounded(scope["path"], length, receive, folder), dressed)
         except BodyRefused as refused:
+            if refused.rest:
+                await drop_rest(receive)
             # What was not read would be the beginning of the next request.
             await _refuse(refused.sentence, refused.status, {"Connection": "close"})(scope, receive, dressed)
         except (

@@ -11,6 +11,7 @@ from tests.corpus.detectors import Maker, detector_cases
 from tests.corpus.hostile_images import image_cases
 from tests.corpus.requests import request_cases
 from tests.corpus.texts import text_cases
+from tests.corpus.tools import tool_cases
 from tests.corpus.transport import transport_cases
 
 
@@ -23,4 +24,4 @@ def every_case(backbone: Backbone, folder: Path) -> list[Case]:
     """
     maker = Maker(backbone.name, backbone.weights_hash, backbone.dim)
     files = [*image_cases(), *text_cases(), *detector_cases(maker)]
-    return [*files, *request_cases(), *transport_cases(), *call_cases(folder)]
+    return [*files, *request_cases(), *transport_cases(), *call_cases(folder), *tool_cases()]

@@ -19,9 +19,10 @@ from tests.corpus.every import every_case
 from tests.corpus.hostile_images import image_cases
 from tests.corpus.images import Pixels
 from tests.corpus.outcome import Refused, problem_of, unclear
+from tests.corpus.over_mcp import Mcp
 from tests.corpus.ways import App, CommandLine, Library
 
-SLOW = ("images, vast", "texts, sizes", "detector files, names")
+SLOW = ("images, vast", "images, costly", "texts, sizes", "detector files, names")
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +42,18 @@ def app(embedded: Backbone) -> Iterator[App]:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(REPO)
         yield App(address.rstrip("/"), "self", embedded)
+    page.close()
+
+
+@pytest.fixture(scope="module")
+def public(embedded: Backbone) -> Iterator[str]:
+    """The address of an app that strangers use, with MCP."""
+    settings = Settings(public=True)
+    page = build_app(settings)
+    _, address, _ = page.launch(
+        server_name="127.0.0.1", prevent_thread_lock=True, quiet=True, **launch_options(settings, mcp=True)
+    )
+    yield address.rstrip("/")
     page.close()
 
 
@@ -72,6 +85,22 @@ def test_a_running_app_does_right_by_one_of_every_family(cases: list[Case], app:
     chosen = [case for case in sample(cases, 1) if not case.family.startswith(SLOW)]
     chosen += [case for case in sample(cases, 3) if case.kind == "request"]
     assert failed(app, chosen) == []
+
+
+def test_an_app_for_strangers_does_right_by_one_of_every_family(
+    cases: list[Case], public: str, embedded: Backbone
+) -> None:
+    chosen = [case for case in sample(cases, 1) if not case.family.startswith(SLOW)]
+    chosen += [case for case in sample(cases, 2) if case.kind == "request"]
+    assert failed(App(public, "self", embedded), chosen) == []
+
+
+def test_the_tools_over_mcp_do_right_by_a_few_of_every_family(
+    cases: list[Case], public: str, embedded: Backbone
+) -> None:
+    chosen = [case for case in sample(cases, 1) if not case.family.startswith(SLOW)]
+    chosen += [case for case in sample(cases, 12) if case.kind == "tool"]
+    assert failed(Mcp(public, "self", embedded), chosen) == []
 
 
 def test_good_files_get_their_lines_beside_hostile_ones_under_a_memory_limit(tmp_path: Path, examples: Path) -> None:
