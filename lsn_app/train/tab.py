@@ -251,9 +251,9 @@ class _TrainTab:
         """The jobs and the chosen one, where anything has changed since they were drawn."""
         mine = self.jobs.list(_token(owner)) if owner else []
         job = next((job for job in mine if job.id == chosen), mine[0] if mine else None)
-        working = self.jobs.working() if job and job.state == "queued" else True
+        hindrance = self.jobs.hindrance() if job and job.state == "queued" else ""
         positions = {other.id: self.jobs.position(other.id) for other in mine if other.state == "queued"}
-        now = repr([[(other.id, other.state, other.name, positions.get(other.id)) for other in mine], job, working])
+        now = repr([[(other.id, other.state, other.name, positions.get(other.id)) for other in mine], job, hindrance])
         if now == seen:
             return gr.skip()
         choices = [(job_cards.job_label(other, positions.get(other.id)), other.id) for other in mine]
@@ -274,7 +274,7 @@ class _TrainTab:
         points = self.jobs.progress(job.id)
         curves = training_curves(points, job.total)
         return updates | {
-            self.card: job_cards.job_card(job, positions.get(job.id), self.jobs.seconds_left(job), working),
+            self.card: job_cards.job_card(job, positions.get(job.id), self.jobs.seconds_left(job), hindrance),
             self.curves: gr.update(value=curves, visible=True) if len(points) > 1 else gr.update(visible=False),
         }
 

@@ -93,19 +93,19 @@ def job_label(job: Job, position: int | None) -> str:
     return f"{job.name}: {job.state}{f', place {position} in the queue' if position else ''}"
 
 
-def job_card(job: Job, position: int | None, seconds_left: float | None, working: bool) -> str:
+def job_card(job: Job, position: int | None, seconds_left: float | None, hindrance: str = "") -> str:
     """One job as an HTML card.
 
     Args:
         position: place in the queue, from 1; None where it does not wait there.
         seconds_left: about how long training still takes; None while that is not known.
-        working: whether there is a worker.
+        hindrance: why jobs that wait are not begun; empty where nothing is in their way.
     """
     icon, title = _HEADLINES[job.state]
     kind = {"failed": "unknown"}.get(job.state, "empty")
     if job.state == "done":
         kind, icon, _ = comparison(_lead(job))
-    parts = [f"<p>{escape(sentence)}</p>" for sentence in _sentences(job, position, seconds_left, working)]
+    parts = [f"<p>{escape(sentence)}</p>" for sentence in _sentences(job, position, seconds_left, hindrance)]
     done, total = (job.step, job.total) if job.total else (job.prepared, job.images)
     if job.active and total:
         parts.append(f'<progress value="{done}" max="{total}" aria-label="progress">{done} of {total}</progress>')
@@ -146,14 +146,13 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 3600 else f"{seconds / 3600:.1f} h"
 
 
-def _sentences(job: Job, position: int | None, seconds_left: float | None, working: bool) -> list[str]:
+def _sentences(job: Job, position: int | None, seconds_left: float | None, hindrance: str) -> list[str]:
     sentences = []
     if job.error:
         sentences.append(job.error)
     if job.state == "queued":
         sentences.append(f"Place {position} in the queue." if position else "Its turn is about to come.")
-        if not working:
-            sentences.append("No worker is running just now; it will begin as soon as there is one.")
+        sentences += [hindrance] * bool(hindrance)
     if job.state == "preparing" and job.images:
         sentences.append(f"{job.prepared:,} of {job.images:,} photos are encoded.")
     if job.state == "training" and job.total:

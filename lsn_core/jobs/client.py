@@ -187,6 +187,14 @@ class Jobs:
         """Whether there is a worker."""
         return self.slots.any_held()
 
+    def hindrance(self) -> str:
+        """Why jobs that wait are not begun, as a sentence; empty where nothing is in their way but other jobs."""
+        if not self.working():
+            return "No worker is running just now; it will begin as soon as there is one."
+        if not self.queue.reachable():
+            return "The server that hands out jobs cannot be reached just now; it will begin when that is back."
+        return ""
+
     # -- what can be done with them -----------------------------------------------------------------------------------
 
     def stop(self, job_id: str, owner: str | None = None) -> Job:

@@ -33,12 +33,16 @@ def recover(
                 log.debug("job %s ended just now", job.id)
 
 
-def tidy(registry: Registry, files: JobFiles, limits: JobLimits) -> None:
-    """Deletes finished jobs that are too old, the oldest above the disk space for jobs, and files that are nobody's."""
+def tidy(registry: Registry, files: JobFiles, limits: JobLimits, *, aged: bool = True) -> None:
+    """Deletes finished jobs that are too old, the oldest above the disk space for jobs, and files that are nobody's.
+
+    Args:
+        aged: whether anything is deleted for its age; not where the clock cannot be trusted.
+    """
     registry.keep_reserve()
     size = files.size()
     for job in sorted(registry.jobs(states=FINISHED), key=lambda job: job.finished or 0.0):
-        old = time.time() - (job.finished or 0.0) > limits.kept_days * 86_400
+        old = aged and time.time() - (job.finished or 0.0) > limits.kept_days * 86_400
         if old or size > limits.kept_bytes:
             log.info("Job %s is deleted: %s.", job.id, "it is old" if old else "the disk space for jobs is used up")
             forget(registry, files, job.id)
@@ -51,7 +55,7 @@ def tidy(registry: Registry, files: JobFiles, limits: JobLimits) -> None:
     def drop_strays() -> None:
         jobs = registry.jobs()
         for path in files.strays(
-            {job.id for job in jobs}, {name or "" for job in jobs for name in (job.dataset, job.ood)}
+            {job.id for job in jobs}, {name or "" for job in jobs for name in (job.dataset, job.ood)}, aged=aged
         ):
             files.drop(path)
 

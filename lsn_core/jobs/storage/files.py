@@ -168,12 +168,16 @@ class JobFiles:
         else:
             path.unlink(missing_ok=True)
 
-    def strays(self, job_ids: Collection[str], datasets: Collection[str]) -> list[Path]:
-        """Files and folders that belong to no job: left by a kill at a bad moment."""
+    def strays(self, job_ids: Collection[str], datasets: Collection[str], *, aged: bool = True) -> list[Path]:
+        """Files and folders that belong to no job: left by a kill at a bad moment.
+
+        Args:
+            aged: whether data sets count that were on their way in an hour ago, by the clock.
+        """
         strays = [path for path in self.jobs.iterdir() if path.name not in job_ids]
         for path in self.datasets.iterdir():
             if path.name.startswith("."):
-                if time.time() - _modified(path) > _ABANDONED_SECONDS:  # younger ones may be on their way in
+                if aged and time.time() - _modified(path) > _ABANDONED_SECONDS:  # younger ones may be on their way in
                     strays.append(path)
             elif path.name not in datasets:
                 strays.append(path)

@@ -7,6 +7,7 @@ import logging
 import sqlite3
 import time
 from collections.abc import Callable, Collection, Iterable
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from lsn_core.errors import UserError
@@ -37,7 +38,7 @@ class Registry(Database):
 
     def jobs(self, owner: str | None = None, states: Collection[str] = STATES) -> list[Job]:
         """Jobs in these states, newest first; of one owner, or of all."""
-        rows = self.read(f"SELECT {COLUMNS} FROM jobs ORDER BY created DESC, id")
+        rows = self.read(f"SELECT {COLUMNS} FROM jobs ORDER BY rowid DESC")
         return [from_row(row) for row in rows if row["state"] in states and owner in (None, row["owner"])]
 
     def queue(self) -> list[str]:
@@ -76,7 +77,7 @@ class Registry(Database):
         def insert(db: sqlite3.Connection) -> None:
             if job.state == states.QUEUED:
                 self._check_queue(db, job.owner, limits)
-            db.execute(INSERT, to_row(job))
+            db.execute(INSERT, to_row(replace(job, queued=_after_all(db, job.queued))))
             place()
 
         self.write(insert)
@@ -120,7 +121,7 @@ class Registry(Database):
             row = db.execute("SELECT owner, state FROM jobs WHERE id = ?", (job_id,)).fetchone()
             if row is not None and row["state"] in FINISHED:
                 self._check_queue(db, row["owner"], limits)
-            anew = {"queued": time.time(), "finished": None, "error": None, "seconds": 0.0, "losses": 0}
+            anew = {"queued": _after_all(db, time.time()), "finished": None, "error": None, "seconds": 0.0, "losses": 0}
             return _move(db, job_id, states.QUEUED, RESUMABLE, **anew, resumed=False)
 
         return self.write(requeue)
@@ -274,6 +275,12 @@ class Registry(Database):
                 raise LostClaim(job_id)
 
         self.write(move)
+
+
+def _after_all(db: sqlite3.Connection, now: float) -> float:
+    """A time behind those of all jobs that wait, for the end of the queue, though the clock was set back."""
+    (last,) = db.execute("SELECT MAX(queued) FROM jobs WHERE state = 'queued'").fetchone()
+    return now if last is None or now > last else float(last) + 1e-3
 
 
 def _move(db: sqlite3.Connection, job_id: str, to: str, froms: Iterable[str], **values: Any) -> bool:

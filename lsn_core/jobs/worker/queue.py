@@ -61,6 +61,15 @@ class JobQueue:
         answer.__module__ = _TASK_MODULE
         self._call = self._huey.task()(answer)
 
+    def reachable(self) -> bool:
+        """Whether the queue's server answers."""
+        try:
+            self.pending()
+        except Exception as error:
+            log.info("The queue cannot be reached (%s).", error)
+            return False
+        return True
+
     def pending(self) -> int:
         """Calls that no worker has taken yet."""
         return int(self._huey.pending_count())

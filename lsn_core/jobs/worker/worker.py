@@ -16,6 +16,7 @@ from pathlib import Path
 from lsn_core.jobs.job import DONE, Job
 from lsn_core.jobs.limits import JobLimits
 from lsn_core.jobs.storage.cleanup import recover, tidy
+from lsn_core.jobs.storage.clock import SteadyClock
 from lsn_core.jobs.storage.files import LOG, RESULT, JobFiles
 from lsn_core.jobs.storage.locks import Slots
 from lsn_core.jobs.storage.registry import LostClaim, Registry
@@ -68,7 +69,7 @@ class Worker:
         self._at: str | None = None  # the job at hand
         self._changing = threading.Lock()
         self._slot = -1
-        self._tidied = 0.0
+        self._tidied, self._clock = 0.0, SteadyClock()
 
     def end(self) -> None:
         """Makes `run` give back its job and return, within two seconds."""
@@ -231,7 +232,7 @@ class Worker:
         self.queue.top_up(len(self.registry.queue()))
         if time.monotonic() - self._tidied > _TIDY_SECONDS or not self._tidied:
             self._tidied = time.monotonic()
-            tidy(self.registry, self.files, self.limits)
+            tidy(self.registry, self.files, self.limits, aged=self._clock.trusted())
 
 
 def _resident(process_id: int) -> int:

@@ -24,10 +24,10 @@ JOB = Job(
 
 
 def test_a_card_says_what_a_job_waits_for_and_how_long_it_takes() -> None:
-    assert "Place 3 in the queue." in job_card(JOB, 3, None, True)
-    assert "No worker is running" in job_card(JOB, 3, None, False)
+    assert "Place 3 in the queue." in job_card(JOB, 3, None)
+    assert "No worker is running" in job_card(JOB, 3, None, "No worker is running just now.")
     training = replace(JOB, state="training", step=20, total=45, phase="negative")
-    assert "Step 20 of 45 (negative prompts), about 2 min left." in job_card(training, None, 90, True)
+    assert "Step 20 of 45 (negative prompts), about 2 min left." in job_card(training, None, 90)
     assert '<progress value="20" max="45"' in job_card(training, None, None, True)
     failed = replace(JOB, state="failed", error="The disk is full.")
     assert "The disk is full." in job_card(failed, None, None, True)
