@@ -20,7 +20,8 @@ class Case:
     """One input.
 
     Attributes:
-        kind: who takes it: "image", "detector", "text", "call" (of the library), "command" or "request".
+        kind: who takes it: "image", "detector", "text", "call" (of the library), "command", "request", "page" (a value
+            for each function of the page) or "tool" (a call over MCP).
         family: what it belongs to in the report.
         name: tells it apart within the family.
         make: gives the input: the bytes of a file, a text, a function to call, arguments or a request.

@@ -52,7 +52,7 @@ REFUSED = status(400, 401, 403, 404, 405, 413, 415, 421, 422)
 
 def request_cases() -> list[Case]:
     """All requests to endpoints."""
-    return [case for maker in (_arguments, _counts, _bodies, _names) for case in maker()]
+    return [case for maker in (_arguments, _counts, _bodies, _names, _page) for case in maker()]
 
 
 def request_case(family: str, name: str, request: Request, right: Any) -> Case:
@@ -169,6 +169,30 @@ def _counts() -> Iterator[Case]:
         yield _call("counts", "a text for a list", endpoint, "abc")
         yield _call("counts", "nothing for a list", endpoint, None, Right.EITHER)
         yield _call("counts", "an object for a list", endpoint, {"0": 1})
+
+
+_MARKED = {"path": "/etc/passwd", "meta": {"_type": "gradio.FileData"}}
+VALUES: dict[str, Any] = {
+    "nothing": None,
+    "a word": "abc",
+    "a large number": 10**30,
+    "true": True,
+    "nested lists": [[["x"]]],
+    "an object": {"a": {"b": 1}},
+    "a path of the server": "/etc/passwd",
+    "a file of the server": _MARKED,
+    "files of the server": [_MARKED, _MARKED],
+    "a foreign file": {"path": "http://169.254.169.254/", "meta": {"_type": "gradio.FileData"}},
+    "markup": "<img src=x onerror=alert(1)>",
+    "100,000 letters": "x" * 100_000,
+    "somebody's detector": "private-" + "0" * 24,
+}
+
+
+def _page() -> Iterator[Case]:
+    """One value in the place of every input of every function that the page calls."""
+    for name, value in VALUES.items():
+        yield Case("page", "requests, page functions", name, lambda value=value: value, Right.EITHER)
 
 
 BODIES: dict[str, bytes] = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import secrets
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -22,7 +23,7 @@ from lsn_core.cli.app import build
 from lsn_core.data.images import open_image
 from tests.corpus.case import Case
 from tests.corpus.images import Pixels
-from tests.corpus.outcome import Refused, Result, measured
+from tests.corpus.outcome import Refused, Result, measured, unclear
 from tests.corpus.requests import API, Request, Statuses
 
 PHOTO = Path("assets/examples/zebra.jpg")
@@ -155,7 +156,8 @@ class App:
         self.photo = self._upload(PHOTO.name, PHOTO.read_bytes())
         config = self.client.get("/config").json()
         button = next(part["id"] for part in config["components"] if part["props"].get("elem_id") == _UPLOAD)
-        self.event = next(one for one in config["dependencies"] if [button, "upload"] in one["targets"])
+        self.events = [one for one in config["dependencies"] if one["backend_fn"]]
+        self.event = next(one for one in self.events if [button, "upload"] in one["targets"])
         self.states = {part["id"]: part["props"].get("value") for part in config["components"]}
 
     def run(self, case: Case) -> Result | None:
@@ -165,6 +167,7 @@ class App:
             "detector": self._detector,
             "text": self._text,
             "request": self._request,
+            "page": self._page,
         }
         if case.kind not in takes:
             return None
@@ -197,20 +200,35 @@ class App:
         path = self._upload(case.file, data)
         given = {"path": path, "orig_name": case.file, "meta": {"_type": "gradio.FileData"}}
         inputs = [given if i == 0 else self.states.get(part) for i, part in enumerate(self.event["inputs"])]
-        session = f"corpus{abs(hash(case.id))}"
-        asked = {"data": inputs, "fn_index": self.event["id"], "session_hash": session}
-        joined = self.client.post(f"{API}/queue/join", json=asked)
-        if joined.status_code != 200:
-            return joined.text
-        said = self.client.get(f"{API}/queue/data", params={"session_hash": session}).text
-        messages = [json.loads(line[6:]) for line in said.splitlines() if line.startswith("data: ")]
-        output = next(one["output"] for one in messages if one["msg"] == "process_completed")
+        output = self._event(self.event, inputs)
+        if isinstance(output, str):
+            return output
         if output.get("error"):
             return Refused(output["error"])
         sentence = re.search(r'<p[^>]*>(.*?)</p>|class="lsn-problem"[^>]*>(.*?)<', json.dumps(output["data"]))
         if "private-" in json.dumps(output["data"]):
             return case.right
         return Refused(next(filter(None, sentence.groups())) if sentence else json.dumps(output["data"]))
+
+    def _event(self, event: dict[str, Any], inputs: list[Any]) -> dict[str, Any] | str:
+        """What a function of the page gives, or what the door says."""
+        session = f"corpus{secrets.token_hex(8)}"
+        asked = {"data": inputs, "fn_index": event["id"], "session_hash": session}
+        joined = self.client.post(f"{API}/queue/join", json=asked)
+        if joined.status_code != 200:
+            return joined.text
+        said = self.client.get(f"{API}/queue/data", params={"session_hash": session}).text
+        messages = [json.loads(line[6:]) for line in said.splitlines() if line.startswith("data: ")]
+        return next(dict(one["output"]) for one in messages if one["msg"] == "process_completed")
+
+    def _page(self, case: Case, value: Any) -> str:
+        for event in self.events:
+            output = self._event(event, [value] * len(event["inputs"]))
+            told = json.dumps(output)
+            assert "root:" not in told, f"{event['api_name']} tells of a file of the server"
+            if isinstance(output, dict) and "error" in output:
+                assert not unclear(str(output["error"])), f"{event['api_name']}: {output['error']}"
+        return "every function answers"
 
     def _request(self, case: Case, request: Request) -> Any:
         request = Request(
