@@ -28,6 +28,10 @@ _UNFIT = (
 _FAILED = "The server could not do this. Reload the page and try again; if it stays so, its log says more."
 
 
+def _is_sentence(text: str) -> bool:
+    return len(text) < _LONGEST and text.endswith(".") and "<" not in text
+
+
 class GuardedBlocks(gr.Blocks):
     """Blocks that take arguments that fit and uploaded files only.
 
@@ -92,7 +96,7 @@ class GuardedBlocks(gr.Blocks):
         except UserError as error:
             raise gr.Error(str(error), print_exception=False) from error
         except Exception as error:
-            if isinstance(error, Error) and len(str(error)) < _LONGEST and "<" not in str(error):
+            if isinstance(error, Error) and _is_sentence(str(error)):
                 error.print_exception = False
                 raise
             log.info("arguments that do not fit: %s", repr(error)[:_LONGEST])  # one line, whatever was sent
