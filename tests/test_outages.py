@@ -32,7 +32,7 @@ JUMPING = """
 import os, time
 _clock = time.time
 def _ahead():
-    with open(os.environ["LSN_TEST_CLOCK"]) as file:
+    with open(os.environ["CLOCK_AHEAD"]) as file:
         return _clock() + float(file.read() or 0)
 time.time = _ahead
 """
@@ -45,7 +45,7 @@ def set_clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
     folder.mkdir()
     (folder / "sitecustomize.py").write_text(JUMPING)
     (folder / "ahead").write_text("0")
-    monkeypatch.setenv("LSN_TEST_CLOCK", str(folder / "ahead"))
+    monkeypatch.setenv("CLOCK_AHEAD", str(folder / "ahead"))
     path = os.pathsep.join(filter(None, (str(folder), os.environ.get("PYTHONPATH"))))
     monkeypatch.setenv("PYTHONPATH", path)
     yield folder / "ahead"

@@ -66,7 +66,7 @@ def running(folder: Path, **variables: str) -> Iterator[tuple[str, int]]:
         yield address, process.pid
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(60)
 
 
 def new_photos(folder: Path) -> Callable[[], Path]:
