@@ -164,6 +164,7 @@ def redis(folder: Path) -> Iterator[Redis]:
         server.kill()
 
 
+@pytest.mark.timeout(900)  # three runs of training and an app, on a machine that may be busy
 def test_redis_may_go_and_come_back_while_the_app_and_its_worker_run(tmp_path: Path) -> None:
     data = tmp_path / "data"
     data.mkdir()
@@ -175,7 +176,9 @@ def test_redis_may_go_and_come_back_while_the_app_and_its_worker_run(tmp_path: P
             during = jobs.submit(photos, "ann", short_config(60)).id
             wait_for(jobs, during, "training")
             server.kill()
+            begun = time.monotonic()
             waiting = jobs.submit(photos, "ben", short_config(3))
+            assert jobs.hindrance() and time.monotonic() - begun < 10  # nobody waits for what is not there
             assert waiting.state == "queued"
             assert "cannot be reached" in job_card(waiting, 1, None, jobs.hindrance())
             assert httpx.get(f"{address}/healthz").status_code == 200

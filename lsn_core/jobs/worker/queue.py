@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 
 QUEUE_FILE = "queue.sqlite"
 _LONGEST_SLEEP = 0.5
+_CONNECT_SECONDS = 2.0
 # Huey knows a task by module and name: calls that an earlier version queued are still answered, and vice versa.
 _TASK_MODULE = "lsn_core.jobs.queue"
 
@@ -50,7 +51,7 @@ class JobQueue:
                 raise UserError(
                     f"{url} needs the package redis: pip install redis, or leave the address out for SQLite."
                 )
-            self._huey = RedisHuey(name, url=url, **options)
+            self._huey = RedisHuey(name, connection_pool=_connections(url), **options)
         else:
             raise UserError(f"{url!r} is no address of a Redis server. Write redis://HOST:PORT/DB.")
 
@@ -109,6 +110,15 @@ class JobQueue:
     def close(self) -> None:
         """Closes the connection."""
         self._huey.storage.close()
+
+
+def _connections(url: str) -> Any:
+    """Connections that say at once when the server is gone: the package's own tries take ten seconds a call."""
+    from redis import ConnectionPool
+    from redis.backoff import NoBackoff
+    from redis.retry import Retry
+
+    return ConnectionPool.from_url(url, retry=Retry(NoBackoff(), 1), socket_connect_timeout=_CONNECT_SECONDS)
 
 
 class _Json(Serializer):
