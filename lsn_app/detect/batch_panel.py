@@ -26,6 +26,7 @@ from lsn_app.shared.components import Components, Event, EventOptions, Inputs, U
 from lsn_app.shared.examples import Example
 from lsn_app.shared.messages import Messages, heading, hidden_if_empty, message, progress_bar, tell
 from lsn_app.shared.photo_input import file_in_folder
+from lsn_app.shared.turns import Question, Turns
 from lsn_app.shared.uploads import MAX_PHOTOS, Batch, open_batch
 from lsn_core import UserError
 from lsn_core.calibration import DEFAULT_TPR
@@ -41,6 +42,7 @@ _SESSIONS = 256
 _COUNTED = gr.Progress()  # which Gradio fills in where it is a function's default
 # A slow model must not keep other visitors' single photos waiting, so batches wait for each other only.
 _SHARED: EventOptions = {"concurrency_id": "batch", "concurrency_limit": 4, "api_visibility": "private"}
+_EACH: EventOptions = {"trigger_mode": "multiple", **_SHARED}  # Gradio's default forgets what comes meanwhile
 # After a moment, as the link is drawn anew.
 _CLICK_PACKED = """() => setTimeout(() => {
     (document.querySelector("a#lsn-batch-packed, #lsn-batch-packed a") ?? document.querySelector("#lsn-batch-packed"))
@@ -86,6 +88,7 @@ class BatchPanel:
         messages: Messages,
     ) -> None:
         self.store, self.examples, self.asked, self.read, self.tpr = store, examples, asked, read, tpr
+        self.turns = Turns()
         self.running = LRU(_SESSIONS)  # session -> what stops the batch that it began last
         self.photos = gr.State(None)
         self.state = gr.State(None)
@@ -166,10 +169,10 @@ class BatchPanel:
             (self.folder.upload, self.take_folder, {self.folder}),
             (self.sample.click, self.take_examples, set[Block]()),
         ):
-            uploaded = event(fn, given | self.asked, taken, preprocess=False, show_progress_on=self.files, **_SHARED)
+            uploaded = event(fn, given | self.asked, taken, preprocess=False, show_progress_on=self.files, **_EACH)
             self.ask_after(uploaded)
         self.stop.click(self.halt, None, self.stop, queue=False, api_visibility="private")
-        self.files.clear(self.drop, None, taken, api_visibility="private")
+        self.files.clear(self.clear, None, taken, api_visibility="private")
         self.save.click(self.write, {self.photos, *self.asked}, self.link, **_SHARED).success(
             None, self.link, js=_SAVE, api_visibility="private"
         )
@@ -186,7 +189,7 @@ class BatchPanel:
         """Asks about the photos at hand after an event that changed them or the question."""
         outputs = [self.state, *self.moving, self.near, self.hand_off, self.tpr, self.stop, *self.messages.values()]
         begun = event.then(self.begin, self.photos, self.stop, queue=False, api_visibility="private")
-        return begun.then(self.ask, {self.photos, *self.asked}, outputs, show_progress_on=self.summary, **_SHARED)
+        return begun.then(self.ask, {self.photos, *self.asked}, outputs, show_progress_on=self.summary, **_EACH)
 
     def begin(self, batch: Batch | None) -> Any:
         """The stop button, which can be pressed while there are photos to ask about."""
@@ -198,6 +201,11 @@ class BatchPanel:
         if running is not None:
             running.set()
         return gr.update(interactive=False)
+
+    def clear(self, request: gr.Request) -> Updates:
+        """No photos any more."""
+        self.turns.begin(request.session_hash)
+        return self.drop()
 
     def drop(self, sentence: str = "") -> Updates:
         """No photos, and the reason where there is one."""
@@ -213,21 +221,33 @@ class BatchPanel:
             self.messages["batch"]: hidden_if_empty(sentence),
         }
 
-    def take(self, values: Values, request: gr.Request, progress: gr.Progress = _COUNTED) -> Updates:
+    def take(self, values: Values, request: gr.Request, progress: gr.Progress = _COUNTED) -> UpdatesOrSkip:
         """Reads and encodes uploaded photos."""
         return self._take([file_in_folder(item) for item in values[self.files] or ()], values, request, progress)
 
-    def take_folder(self, values: Values, request: gr.Request, progress: gr.Progress = _COUNTED) -> Updates:
+    def take_folder(self, values: Values, request: gr.Request, progress: gr.Progress = _COUNTED) -> UpdatesOrSkip:
         """The photos of a folder; other files that were uploaded before make room."""
         files = [file_in_folder(item) for item in values[self.folder] or ()]
-        return {self.files: None, **self._take(files, values, request, progress)}
+        return self._take(files, values, request, progress, {self.files: None})
 
-    def take_examples(self, values: Values, request: gr.Request, progress: gr.Progress = _COUNTED) -> Updates:
+    def take_examples(self, values: Values, request: gr.Request, progress: gr.Progress = _COUNTED) -> UpdatesOrSkip:
         """The examples as many photos."""
         files = [(str(example.path), example.path.name) for example in self.examples]
-        return {self.files: None, **self._take(files, values, request, progress)}
+        return self._take(files, values, request, progress, {self.files: None})
 
     def _take(
+        self,
+        files: list[tuple[str, str]],
+        values: Values,
+        request: gr.Request,
+        progress: gr.Progress,
+        others: Updates | None = None,
+    ) -> UpdatesOrSkip:
+        turn = self.turns.begin(request.session_hash)
+        updates = {**(others or {}), **self._read(files, values, request, progress)}
+        return gr.skip() if turn.over else updates
+
+    def _read(
         self, files: list[tuple[str, str]], values: Values, request: gr.Request, progress: gr.Progress
     ) -> Updates:
         if not files:
@@ -247,8 +267,12 @@ class BatchPanel:
             self.messages["batch"]: hidden_if_empty(""),
         }
 
-    def ask(self, values: Values, request: gr.Request, progress: gr.Progress = _COUNTED) -> Updates:
+    def ask(self, values: Values, request: gr.Request, progress: gr.Progress = _COUNTED) -> UpdatesOrSkip:
         """The verdicts on the photos at hand; without any, nothing."""
+        question = self.turns.ask(request.session_hash, "verdicts")
+        return question.unless_over(self._ask(question, values, request, progress))
+
+    def _ask(self, question: Question, values: Values, request: gr.Request, progress: gr.Progress) -> Updates:
         batch: Batch | None = values[self.photos]
         over: Updates = {self.stop: gr.update(interactive=False)}
         if batch is None:
@@ -267,21 +291,22 @@ class BatchPanel:
                 self.summary: hidden_if_empty(note),
                 **tell(self.messages, (problem.place,), problem),
             }
+        answer = question.answered(answer.without_reasons())
         calibrated = answer.detector.calibration is not None
         verdicts = self._verdicts(answer)
         if len(batch.images) < count:  # it was stopped
             verdicts[self.table] = {**verdicts[self.table], "photos": _rows(batch)}
         return over | {
-            self.state: answer.without_reasons(),
+            self.state: answer,
             **verdicts,
             self.hand_off: gr.update(visible=True),
             self.tpr: gr.update(interactive=calibrated),
             self.near: gr.update(value=answer.tpr, visible=calibrated),
         }
 
-    def move_threshold(self, answer: BatchAnswer | None, tpr: float) -> UpdatesOrSkip:
+    def move_threshold(self, answer: BatchAnswer | None, tpr: float, request: gr.Request) -> UpdatesOrSkip:
         """Table, summary and histogram at another wanted true positive rate."""
-        return gr.skip() if answer is None else self._verdicts(answer.at(float(tpr)))
+        return self.turns.now(request.session_hash).move(answer, float(tpr), self._verdicts)
 
     def _verdicts(self, answer: BatchAnswer) -> Updates:
         scores = [one.score for one in answer.predictions if one.score is not None]

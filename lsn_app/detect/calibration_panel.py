@@ -71,9 +71,7 @@ class CalibrationPanel:
         """The components that the functions below update."""
         return [self.state, self.files, self.note]
 
-    def take(
-        self, files: list[tuple[str, str]], wanted: DetectorRequest, progress: gr.Progress
-    ) -> tuple[CalibrationSet | None, Updates]:
+    def take(self, files: list[tuple[str, str]], wanted: DetectorRequest, progress: gr.Progress) -> Updates:
         """Reads and encodes the calibration photos of a detector; unusable ones are named and left out.
 
         Args:
@@ -84,7 +82,7 @@ class CalibrationPanel:
                 raise UserError(f"{len(files)} photos were given; at most {MAX_PHOTOS} are taken. Give fewer.")
             encoder = open_saved(self.store, wanted.label, wanted.backbone)[1]
         except UserError as error:
-            return None, {self.state: None, self.note: hidden_if_empty(words.problem(str(error)))}
+            return {self.state: None, self.note: hidden_if_empty(words.problem(str(error)))}
         images = ImageList(tuple(name for _, name in files), lambda index: read_file(*files[index]))
         encoded = encoder.encode_all(images, progress_bar(progress, "Reading calibration photos"))
         used = [read_photo(*files[index]) for index in encoded.kept.tolist()]
@@ -94,7 +92,7 @@ class CalibrationPanel:
             more = f" And {len(refused) - 3} more could not be read." if len(refused) > 3 else ""
             note += words.problem(" ".join(refused[:3]) + more)
         taken = CalibrationSet(tuple(used), wanted.identity) if used else None
-        return taken, {self.state: taken, self.note: hidden_if_empty(note)}
+        return {self.state: taken, self.note: hidden_if_empty(note)}
 
     def drop_unless_for(self, taken: CalibrationSet | None, wanted: DetectorRequest) -> Updates:
         """Takes a calibration away that belongs to another detector, and says so; else changes nothing."""

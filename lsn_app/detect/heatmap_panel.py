@@ -91,6 +91,7 @@ class HeatMapPanel:
             self.show,
             self.inputs,
             self.outputs,
+            trigger_mode="always_last",
             **_PRIVATE,
         )
 
@@ -110,12 +111,14 @@ class HeatMapPanel:
 
     def follow(self, event: Event) -> Event:
         """Fills the panel after an event that changed photo, classes or detector; the verdict goes first."""
-        return event.then(self.show, self.inputs, self.outputs, show_progress="hidden", **_PRIVATE)
+        return event.then(
+            self.show, self.inputs, self.outputs, show_progress="hidden", trigger_mode="always_last", **_PRIVATE
+        )
 
     def show(self, values: Values, request: gr.Request) -> UpdatesOrSkip:
         """The maps, or why there are none; without a photo, nothing."""
-        turn = self.turns.now(request.session_hash)
-        return turn.unless_over(self._show(self.read(values), values))
+        question = self.turns.ask(request.session_hash, "maps")
+        return question.unless_over(self._show(self.read(values), values))
 
     def _show(self, request: DetectRequest, values: Values) -> Updates:
         if request.photo is None:

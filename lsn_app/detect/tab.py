@@ -24,11 +24,14 @@ from lsn_app.shared.examples import Example, load_examples
 from lsn_app.shared.messages import Messages, hidden_if_empty, tell
 from lsn_app.shared.photo_input import PhotoInput, file_of
 from lsn_app.shared.shared import Shared, detector_choices
-from lsn_app.shared.turns import Turn, Turns
+from lsn_app.shared.turns import Question, Turn, Turns
 from lsn_core import UserError
 from lsn_core.calibration import DEFAULT_TPR
 
 _SHARED: EventOptions = {"concurrency_id": "verdicts", "concurrency_limit": AT_ONCE, "api_visibility": "private"}
+_NEWEST: EventOptions = {"trigger_mode": "always_last", **_SHARED}  # Gradio's default forgets what comes meanwhile
+_EACH: EventOptions = {"trigger_mode": "multiple", **_SHARED}
+_VERDICT, _CHOICE, _CALIBRATION, _MOVED = "verdict", "choice", "calibration", "moved"
 _PLACES: tuple[Place, ...] = ("photo", "classes", "model", "calibration")
 _TO_VERDICT = """() => {
     const verdict = document.querySelector("#lsn-verdict"), box = verdict.getBoundingClientRect();
@@ -134,31 +137,29 @@ class _DetectTab:
 
         # preprocess=False: Gradio's own would open the file with Pillow; open_image is to be the only one who does.
         for upload, take in ((photo.image, self.take_photo), (photo.own, self.take_own)):
-            event = upload.upload(take, {upload, *self.asked}, everything, preprocess=False, **_SHARED)
+            event = upload.upload(take, {upload, *self.asked}, everything, preprocess=False, **_EACH)
             event.then(None, js=_TO_VERDICT, api_visibility="private")
             photo_event(event)
         # The photo's own value is still the old one when it is cleared.
-        photo_event(photo.image.clear(self.drop_photo, None, everything, **_SHARED))
+        photo_event(photo.image.clear(self.drop_photo, None, everything, **_EACH))
         picked = (
-            photo.gallery.select(self.take_example, self.asked, everything, **_SHARED),
-            many.table.select(self.pick_photo, {many.photos, *self.asked}, everything, **_SHARED),
+            photo.gallery.select(self.take_example, self.asked, everything, **_EACH),
+            many.table.select(self.pick_photo, {many.photos, *self.asked}, everything, **_EACH),
         )
         for event in picked:
             event.then(None, js=_TO_VERDICT, api_visibility="private")
             photo_event(event)
 
         asking = [choice.classes.submit, choice.classes.blur, choice.ask_button.click]
-        typed = gr.on(
-            asking, self.ask_typed, question, [*results, choice.detector], trigger_mode="always_last", **_SHARED
-        )
+        typed = gr.on(asking, self.ask_typed, question, [*results, choice.detector], **_NEWEST)
         question_event(typed)
         named = choice.names_file.upload(
             choice.take_names, choice.names_file, choice.classes, preprocess=False, **_SHARED
         )
-        named = named.success(self.ask_typed, question, [*results, choice.detector], **_SHARED)
+        named = named.success(self.ask_typed, question, [*results, choice.detector], **_NEWEST)
         question_event(named)
-        chosen = choice.detector.change(choice.choose, choice.detector, choice.outputs, **_SHARED)
-        question_event(chosen.then(self.ask_again, question, results, **_SHARED))
+        chosen = choice.detector.change(self.choose_detector, choice.detector, choice.outputs, **_NEWEST)
+        question_event(chosen.then(self.ask_again, question, results, **_NEWEST))
         choice.upload.upload(
             choice.take_file,
             [choice.upload, self.shared.owner],
@@ -170,12 +171,14 @@ class _DetectTab:
             lambda name: hidden_if_empty(words.backbone_note(name)),
             choice.backbone,
             choice.backbone_note,
+            trigger_mode="always_last",
             api_visibility="private",
         )
-        question_event(chosen.then(self.ask_again, question, results, **_SHARED))
+        question_event(chosen.then(self.ask_again, question, results, **_NEWEST))
         files = (calibration.files.upload, calibration.files.delete, calibration.files.clear)
-        given = {calibration.files, *question}
-        question_event(gr.on(files, self.calibrate, given, results, preprocess=False, **_SHARED))
+        given = {calibration.files, *self.asked}
+        calibrated = gr.on(files, self.calibrate, given, calibration.outputs, preprocess=False, **_NEWEST)
+        question_event(calibrated.then(self.ask_again, question, results, **_NEWEST))
         live: EventOptions = {
             "show_progress": "hidden",
             "trigger_mode": "always_last",
@@ -201,58 +204,71 @@ class _DetectTab:
 
     def drop_photo(self, request: gr.Request) -> Updates:
         """The page without a photo."""
-        self.turns.begin(request.session_hash)
+        self.turns.begin(request.session_hash).take(None)
         return {**self._nothing(detect_words.empty_card()), **self._tell(None), **self.photo.drop()}
 
     def take_photo(self, values: Values, request: gr.Request) -> UpdatesOrSkip:
         """A photo that was dropped or pasted in its place."""
-        turn = self.turns.begin(request.session_hash)
-        return self._take_photo(turn, *self.photo.upload(values[self.photo.image]), values)
+        question = self._begin(request)
+        return self._take_photo(question, *self.photo.upload(values[self.photo.image]), values)
 
     def take_own(self, values: Values, request: gr.Request) -> UpdatesOrSkip:
         """A photo that was chosen by the button."""
-        turn = self.turns.begin(request.session_hash)
-        return self._take_photo(turn, *self.photo.take(*file_of(values[self.photo.own])), values)
+        question = self._begin(request)
+        return self._take_photo(question, *self.photo.take(*file_of(values[self.photo.own])), values)
 
     def pick_photo(self, event: gr.SelectData, values: Values, request: gr.Request) -> UpdatesOrSkip:
         """One of many photos, which was picked in their table."""
         batch = values[self.many.photos]
         if batch is None:
             return gr.skip()
-        turn = self.turns.begin(request.session_hash)
+        question = self._begin(request)
         try:
             taken = self.photo.take(*self.many.pick(batch, int(event.index)))
         except UserError as error:
             taken = None, self.photo.refuse(str(error))
-        return self._take_photo(turn, *taken, values)
+        return self._take_photo(question, *taken, values)
 
-    def _take_photo(self, turn: Turn, photo: Photo | None, updates: Updates, values: Values) -> UpdatesOrSkip:
-        turn.photo = photo
+    def _begin(self, request: gr.Request) -> Question:
+        return self.turns.begin(request.session_hash).ask(_VERDICT)
+
+    def _take_photo(self, question: Question, photo: Photo | None, updates: Updates, values: Values) -> UpdatesOrSkip:
+        question.turn.take(photo)
         if photo is None:
-            answer = {**self._nothing(detect_words.failed_card()), **self._tell(None), **updates}
-            return self._still(turn, answer)
+            answer = {**self._nothing(detect_words.failed_card()), **self._tell(None)}
+            del answer[self.photo.message]  # it says what is wrong with the photo
+            return self._still(question, answer, updates)
         try:
-            answer = {**updates, **self._answered(ask(self.store, self._request({**values, self.photo.state: photo})))}
+            answer = self._answered(question, ask(self.store, self._request({**values, self.photo.state: photo})))
         except Problem as problem:
+            answer = self._failed(problem)
             if problem.place == "photo":
-                updates = {**self.photo.drop(), self.photo.image: None}
-            answer = {**updates, **self._failed(problem)}
-        return self._still(turn, answer)
+                question.turn.take(None)
+                updates = {**self.photo.drop(), self.photo.image: None, self.photo.message: answer[self.photo.message]}
+        return self._still(question, answer, updates)
 
     def take_example(self, event: gr.SelectData, values: Values, request: gr.Request) -> UpdatesOrSkip:
         """The example that was clicked."""
-        turn = self.turns.begin(request.session_hash)
-        return self._still(turn, self._take_example(turn, self.photo.examples[int(event.index)], values))
+        question = self._begin(request)
+        photo = self._show_example(question.turn, self.photo.examples[int(event.index)])
+        return self._still(question, self._ask(question, {**values, self.photo.state: photo[self.photo.state]}), photo)
 
-    def _take_example(self, turn: Turn, example: Example, values: Values) -> Updates:
-        turn.photo, updates = self.photo.example(example)
-        return {**updates, **self._ask({**values, self.photo.state: turn.photo})}
+    def _show_example(self, turn: Turn, example: Example) -> Updates:
+        photo, updates = self.photo.example(example)
+        turn.take(photo)
+        return updates
 
-    def _still(self, turn: Turn, updates: Updates) -> UpdatesOrSkip:
-        """The updates, without those about a photo that a newer one has taken the place of."""
-        if turn.over:
-            updates = {part: update for part, update in updates.items() if part not in self.about_photo}
-        return updates or gr.skip()
+    def _still(self, question: Question, answer: Updates, photo: Updates | None = None) -> UpdatesOrSkip:
+        """The updates of a question and of its photo, without what newer ones have taken the place of."""
+        return self._newest(question, answer, photo or {}) or gr.skip()
+
+    def _newest(self, question: Question, answer: Updates, photo: Updates) -> Updates:
+        turn = question.turn
+        if not turn.is_newest(question):
+            answer = {}
+        if not turn.over:
+            return {**photo, **answer}
+        return {part: update for part, update in answer.items() if part not in self.about_photo}
 
     def open_link(self, request: gr.Request, values: Values) -> UpdatesOrSkip:
         """What a link asks for, see `read_link`; else the photo that the page opened with.
@@ -260,10 +276,11 @@ class _DetectTab:
         A photo that was given before this is answered stays.
         """
         choice, turn = self.choice, self.turns.opening(request.session_hash)
+        question = turn.ask(_VERDICT)
         choices = detector_choices(self.store, request.session_hash, values[self.shared.owner])
         updates: Updates = {choice.detector: gr.update(choices=choices)}
         if request.query_params.get("tab", "detect") != "detect":
-            return self._still(turn, {**updates, **self._ask(values)})
+            return {**updates, **self._newest(question, self._ask(question, values), {})}
         examples = {example.path.name: example for example in self.photo.examples}
         link = read_link(request.query_params, {label for _, label in choices}, self.store.choices, examples)
         parts = {choice.classes: link.classes, choice.backbone: link.backbone, self.tpr: link.tpr}
@@ -273,38 +290,41 @@ class _DetectTab:
             asked[choice.detector] = link.label
         updates |= {part: value for part, value in asked.items() if part is not choice.detector}
         values = {**values, **asked}
-        answer = self._take_example(turn, examples[link.example], values) if link.example else self._ask(values)
+        if link.example:
+            updates |= (shown := self._show_example(turn, examples[link.example]))
+            values[self.photo.state] = shown[self.photo.state]
+        answer = self._ask(question, values)
         if link.tpr is not None and self.tpr in answer:
             answer[self.tpr] = {**answer[self.tpr], "value": link.tpr}
         updates |= answer
         if link.wrong:
             updates[self.messages["model"]] = hidden_if_empty(words.problem(link.wrong))
-        return self._still(turn, updates)
+        return {choice.detector: gr.update(choices=choices), **self._newest(question, updates, {})}
 
     def ask_typed(self, values: Values, request: gr.Request) -> UpdatesOrSkip:
         """The answer with the classes as typed: by their names alone, where the chosen detector has others."""
         if not self.choice.is_edited(values[self.choice.classes], values[self.choice.detector]):
             return self.ask_again(values, request)
-        turn = self.turns.now(request.session_hash)
-        answer = self._ask(self._newest(turn, {**values, self.choice.detector: ZERO_SHOT}))
-        return self._still(turn, {**answer, self.choice.detector: ZERO_SHOT})
+        question = self.turns.ask(request.session_hash, _VERDICT)
+        answer = self._ask(question, {**values, self.choice.detector: ZERO_SHOT})
+        return self._still(question, {**answer, self.choice.detector: ZERO_SHOT})
 
     def ask_again(self, values: Values, request: gr.Request) -> UpdatesOrSkip:
         """The answer about the photo at hand; without one, nothing changes, as one may just be on its way."""
-        turn = self.turns.now(request.session_hash)
-        return self._still(turn, self._ask(self._newest(turn, values)))
+        question = self.turns.ask(request.session_hash, _VERDICT)
+        return self._still(question, self._ask(question, values))
 
-    def _newest(self, turn: Turn, values: Values) -> Values:
-        """The values with the newest photo, of which the page may not know yet."""
-        return values if turn.photo is None else {**values, self.photo.state: turn.photo}
+    def choose_detector(self, label: str, request: gr.Request) -> UpdatesOrSkip:
+        """The inputs as the chosen detector has them."""
+        return self.turns.ask(request.session_hash, _CHOICE).unless_over(self.choice.choose(label))
 
-    def _ask(self, values: Values) -> Updates:
-        request = self._request(values)
+    def _ask(self, question: Question, values: Values) -> Updates:
+        request = self._request({**values, self.photo.state: question.turn.photo(values.get(self.photo.state))})
         dropped = self.calibration.drop_unless_for(values[self.calibration.state], request.detector)
         if request.photo is None:
             return {**dropped, **self._tell(None)}
         try:
-            return {**dropped, **self._answered(ask(self.store, request))}
+            return {**dropped, **self._answered(question, ask(self.store, request))}
         except Problem as problem:
             return {**dropped, **self._failed(problem)}
 
@@ -314,18 +334,16 @@ class _DetectTab:
         request: gr.Request,
         progress: gr.Progress = gr.Progress(),  # noqa: B008
     ) -> UpdatesOrSkip:
-        """The answer with the calibration photos that were added or removed."""
-        turn = self.turns.now(request.session_hash)
+        """The calibration photos that were added or removed."""
+        question = self.turns.ask(request.session_hash, _CALIBRATION)
         files = [file_of(item) for item in values[self.calibration.files] or ()]
-        taken, updates = self.calibration.take(files, self._request(values).detector, progress)
-        answer = self._ask(self._newest(turn, {**values, self.calibration.state: taken}))
-        return self._still(turn, {**updates, **answer})
+        updates = self.calibration.take(files, self._request(values).detector, progress)
+        # Of this session: a newer photo needs the calibration as much.
+        return updates if question.turn.is_newest(question) else gr.skip()
 
-    def move_threshold(self, answer: Answer | None, tpr: float) -> UpdatesOrSkip:
+    def move_threshold(self, answer: Answer | None, tpr: float, request: gr.Request) -> UpdatesOrSkip:
         """The verdict at another wanted true positive rate; what does not depend on it stays."""
-        if answer is None:
-            return gr.skip()
-        return self._verdict(answer.at(float(tpr)))
+        return self.turns.now(request.session_hash).move(answer, float(tpr), self._verdict)
 
     def _verdict(self, answer: Answer) -> Updates:
         return {
@@ -334,7 +352,8 @@ class _DetectTab:
             self.details.scale: self.details.draw_scale(answer),
         }
 
-    def _answered(self, answer: Answer) -> Updates:
+    def _answered(self, question: Question, answer: Answer) -> Updates:
+        answer = question.answered(answer)
         return {
             self.answer: answer,
             **self.details.show(answer),

@@ -20,6 +20,7 @@ from lsn_app.shared.components import EventOptions, Updates, UpdatesOrSkip, Valu
 from lsn_app.shared.examples import load_examples
 from lsn_app.shared.messages import plot_title, tell
 from lsn_app.shared.shared import Shared, detector_choices
+from lsn_app.shared.turns import Turns
 from lsn_app.shared.uploads import open_known
 from lsn_core import UserError
 from lsn_core.class_names import join_class_names
@@ -53,6 +54,7 @@ class _EvaluateTab:
         self.shared, self.store = shared, shared.store
         self.examples = load_examples()
         self.stops: dict[str | None, threading.Event] = {}  # by session, while it measures
+        self.turns = Turns()
         self.cache = self.store.jobs.files.cache if self.store.jobs else Path(tempfile.mkdtemp(prefix="lsn-features-"))
         gr.Markdown(
             "How well does a detector tell photos of its classes from photos of other things? Give some of both, and "
@@ -107,6 +109,7 @@ class _EvaluateTab:
         inspecting: EventOptions = {
             "fn": self.inspect,
             "outputs": [steps.contents, steps.start, *messages],
+            "trigger_mode": "always_last",
             **asked,
             **_INSPECT,
         }
@@ -189,8 +192,12 @@ class _EvaluateTab:
             pass  # the inspection that follows says why
         return updates
 
-    def inspect(self, values: Values) -> Updates:
+    def inspect(self, values: Values, session: gr.Request) -> UpdatesOrSkip:
         """What the files hold, before anything starts, and whether it fits the detector."""
+        question = self.turns.ask(session.session_hash, "files")
+        return question.unless_over(self._inspect(values))
+
+    def _inspect(self, values: Values) -> Updates:
         steps, request = self.steps, self.steps.read(values)
         updates: Updates = {
             steps.contents: evaluate_words.contents(None, []),

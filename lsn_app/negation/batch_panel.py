@@ -15,11 +15,14 @@ from lsn_app.shared import words
 from lsn_app.shared.components import Event, EventOptions, Inputs, Updates, UpdatesOrSkip, UploadedFiles, Values
 from lsn_app.shared.messages import hidden_if_empty, message, plot_title, progress_bar
 from lsn_app.shared.photo_input import file_of
+from lsn_app.shared.turns import Turns
 from lsn_app.shared.uploads import open_photos
 from lsn_core.class_names import join_class_names
 from lsn_core.prompts.written import NEGATIVE_TEMPLATE
 
 SHARED: EventOptions = {"concurrency_id": "model", "concurrency_limit": 2, "api_visibility": "private"}
+NEWEST: EventOptions = {"trigger_mode": "always_last", **SHARED}  # Gradio's default forgets what comes meanwhile
+EACH: EventOptions = {"trigger_mode": "multiple", **SHARED}
 
 
 class ManyPhotos:
@@ -38,6 +41,7 @@ class ManyPhotos:
         self, store: Store, asked: Inputs, read: Callable[[Values], NegationRequest], classes: gr.Textbox
     ) -> None:
         self.store, self.asked, self.read, self.classes = store, asked, read, classes
+        self.turns = Turns()
         self.files = gr.File(
             label=f"Photos, or one zip of class folders (cat/1.jpg, dog/1.jpg, …); at most {MAX_PHOTOS:,} photos",
             file_count="multiple",
@@ -58,7 +62,7 @@ class ManyPhotos:
 
     def take_after(self, event: Callable[..., Event]) -> Event:
         """Takes the class list of uploaded files, at an event of `files`."""
-        return event(self.take_files, {self.files, *self.asked}, self.classes, preprocess=False, **SHARED)
+        return event(self.take_files, {self.files, *self.asked}, self.classes, preprocess=False, **NEWEST)
 
     def count_after(self, event: Event) -> Event:
         """Counts anew after an event that changed the files or what is asked."""
@@ -72,7 +76,7 @@ class ManyPhotos:
             self.message,
         ]
         inputs = {self.files, *self.asked}
-        return event.then(self.count, inputs, outputs, preprocess=False, show_progress_on=self.files, **SHARED)
+        return event.then(self.count, inputs, outputs, preprocess=False, show_progress_on=self.files, **NEWEST)
 
     def take_files(self, values: Values) -> str | UpdatesOrSkip:
         """The class list for uploaded files: the folders of a zip, or else the one that stands there."""
@@ -85,8 +89,17 @@ class ManyPhotos:
             return gr.skip()
         return join_class_names(names)
 
-    def count(self, values: Values, progress: gr.Progress = gr.Progress()) -> Updates:  # noqa: B008
+    def count(
+        self,
+        values: Values,
+        request: gr.Request,
+        progress: gr.Progress = gr.Progress(),  # noqa: B008
+    ) -> UpdatesOrSkip:
         """How often the photos choose "not", class by class."""
+        question = self.turns.ask(request.session_hash, "counts")
+        return question.unless_over(self._count(values, progress))
+
+    def _count(self, values: Values, progress: gr.Progress) -> Updates:
         hidden = gr.update(visible=False)
         blank = {part: hidden for part in (self.counted, self.bars, self.link, self.message)}
         files: UploadedFiles = values[self.files]

@@ -25,19 +25,19 @@ class ChoicePanel:
     """
 
     def __init__(self, detectors: bool) -> None:
-        with gr.Row():
+        with gr.Row(elem_id="not-cases"):
             self.learning = gr.Button(
-                "What learning changes: written against learned “no”",
+                "What learning changes",
                 variant="primary",
                 size="sm",
-                min_width=160,
+                min_width=0,
                 visible=detectors,
                 elem_id="not-learning",
             )
             self.maps = gr.Button(
-                "Figure 2: where learned prompts react",
+                "Figure 2: where prompts react",
                 size="sm",
-                min_width=160,
+                min_width=0,
                 visible=detectors,
                 elem_id="not-figure-2",
             )
@@ -45,7 +45,7 @@ class ChoicePanel:
                 gr.Button(
                     f"Figure {preset.figure}: {preset.title}",
                     size="sm",
-                    min_width=160,
+                    min_width=0,
                     elem_id=f"not-figure-{preset.figure}",
                 )
                 for preset in PRESETS

@@ -57,7 +57,7 @@ class Preset:
 PRESETS = (
     Preset(
         3,
-        "the right class, without and with “not”",
+        "without and with “not”",
         "In the paper CLIP chooses the elephant both times, so with “not” it is wrong.",
         "elephant.jpg",
         "elephant",
@@ -66,7 +66,7 @@ PRESETS = (
     ),
     Preset(
         4,
-        "add “not” to the text that lost",
+        "“not” before the loser",
         "Neither text is true at first. In the paper CLIP changes its mind as soon as the loser begins with “not”.",
         "zebra.jpg",
         "zebra",
@@ -75,7 +75,7 @@ PRESETS = (
     ),
     Preset(
         8,
-        "what counts, the right name or the “not”?",
+        "the name or the “not”?",
         "In the paper CLIP takes the text that names the right class, “not” or no “not”; where no text names it, the "
         "one with “not”.",
         "cat.jpg",

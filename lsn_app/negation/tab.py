@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 import gradio as gr
 
 from lsn_app.negation import words as probe_words
 from lsn_app.negation.answer import NegationRequest, ask_negated, ask_texts
-from lsn_app.negation.batch_panel import SHARED, ManyPhotos
+from lsn_app.negation.batch_panel import EACH, NEWEST, SHARED, ManyPhotos
 from lsn_app.negation.choice_panel import DEFAULT_TEXTS, ChoicePanel
 from lsn_app.negation.contrast import choose_contrast
 from lsn_app.negation.endpoint import build_endpoint
@@ -20,13 +20,14 @@ from lsn_app.negation.table_panel import DEFAULT_CLASSES, TablePanel
 from lsn_app.serving.photos import Photo
 from lsn_app.serving.requests import ZERO_SHOT, DetectorRequest, Place, Problem, problem_at
 from lsn_app.shared.address import Address
-from lsn_app.shared.components import EventOptions, Updates, UpdatesOrSkip, Values
+from lsn_app.shared.components import Components, EventOptions, Updates, UpdatesOrSkip, Values
 from lsn_app.shared.messages import Messages, heading, hidden_if_empty, tell
 from lsn_app.shared.photo_input import PhotoInput, file_of
 from lsn_app.shared.shared import Shared
-from lsn_app.shared.turns import Turn, Turns
+from lsn_app.shared.turns import Question, Turn, Turns
 from lsn_core import UserError
 
+_CHOICE, _TABLE = "choice", "table"
 _CHOICE_PLACES: tuple[Place, ...] = ("photo", "texts", "model")
 _TABLE_PLACES: tuple[Place, ...] = ("classes", "model")
 
@@ -37,6 +38,19 @@ def build(shared: Shared) -> None:
     build_endpoint(shared.store)
 
 
+@dataclass(frozen=True)
+class _Begun:
+    """What a photo is asked at once: the choice and the table."""
+
+    turn: Turn
+    choice: Question
+    table: Question
+
+    @classmethod
+    def of(cls, turn: Turn) -> _Begun:
+        return cls(turn, turn.ask(_CHOICE), turn.ask(_TABLE))
+
+
 class _NegationTab:
     """The tab's components, and the functions that its events call."""
 
@@ -44,9 +58,10 @@ class _NegationTab:
         self.shared, self.store, self.page = shared, shared.store, shared.page
         self.turns = Turns()
         gr.HTML(
-            "<h2>Does CLIP understand “not”?</h2><p>It chooses the text that fits a photo better. Put a “not” into one "
-            "of them, and see whether it still chooses right.</p>",
-            elem_classes="not-heading",
+            "<p>Does CLIP understand “not”? It chooses the text that fits a photo better: put a “not” into one of them."
+            "</p>",
+            elem_id="not-title",
+            padding=False,
         )
         self.choice = ChoicePanel(bool(self.store.detectors))
         with gr.Row():
@@ -108,39 +123,38 @@ class _NegationTab:
         # preprocess=False: Gradio's own would open the file with Pillow; open_image is to be the only one who does.
         follow = partial(self.address.follow, figure=None)
         uploaded = {self.photo.image, *self.asked}
-        follow(self.photo.image.upload(self.take_photo, uploaded, everything, preprocess=False, **SHARED))
+        follow(self.photo.image.upload(self.take_photo, uploaded, everything, preprocess=False, **EACH))
         own = {self.photo.own, *self.asked}
-        follow(self.photo.own.upload(self.take_own, own, everything, preprocess=False, **SHARED))
-        follow(self.photo.image.clear(self.drop_photo, None, everything, **SHARED))
-        follow(self.photo.gallery.select(self.take_example, self.asked, everything, **SHARED))
+        follow(self.photo.own.upload(self.take_own, own, everything, preprocess=False, **EACH))
+        follow(self.photo.image.clear(self.drop_photo, None, everything, **EACH))
+        follow(self.photo.gallery.select(self.take_example, self.asked, everything, **EACH))
         for button, preset in zip(self.choice.presets, PRESETS, strict=True):
-            pressed = button.click(self.showing(preset), self.asked, everything, **SHARED)
+            pressed = button.click(self.showing(preset), self.asked, everything, **EACH)
             self.address.follow(pressed, figure=str(preset.figure), text1=None, text2=None, shows=None, photo=None)
         linked = list(dict.fromkeys([*table.outputs, table.detector, *everything]))
         follow(self.choice.learning.click(self.show_learning, self.asked, linked, **SHARED))
         mapped = self.choice.maps.click(self.show_maps, self.asked, linked, **SHARED)
         self.address.follow(mapped, figure="2", text1=None, text2=None, shows=None, photo=None)
         asking = [self.choice.ask_button.click, *(text.submit for text in self.choice.texts)]
-        follow(gr.on(asking, self.choose, question, chosen, trigger_mode="always_last", **SHARED))
-        follow(self.choice.negate_button.click(self.negate, question, [*chosen, *self.choice.texts], **SHARED))
+        follow(gr.on(asking, self.choose, question, chosen, **NEWEST))
+        follow(self.choice.negate_button.click(self.negate, question, [*chosen, *self.choice.texts], **NEWEST))
         # Only the tables wear the progress overlay: over the links it would swallow the click that left a textbox.
         tabulating: EventOptions = {
             "fn": self.tabulate,
             "inputs": question,
             "outputs": table.filled,
             "show_progress_on": [table.written, table.learned],
-            "trigger_mode": "always_last",
-            **SHARED,
+            **NEWEST,
         }
         follow(gr.on([table.truth.submit, table.truth.blur], **tabulating))
         asked_about = gr.on([table.classes.submit, table.classes.blur], **tabulating)
         follow(asked_about)
         many.count_after(asked_about)
         for event in (table.detector.input, table.backbone.input):
-            picked = event(table.choose, [table.detector, table.backbone], table.outputs, **SHARED)
+            picked = event(self.choose_prompts, [table.detector, table.backbone], table.outputs, **NEWEST)
             follow(picked)
             many.count_after(picked.then(**tabulating))
-        table.backbone.change(self.choose_again, question, chosen, **SHARED)
+        table.backbone.change(self.choose_again, question, chosen, **NEWEST)
         many.count_after(many.take_after(many.files.change).then(**tabulating))
         self.shared.tab.select(table.offer, self.shared.owner, table.detector, **SHARED)
         self.address.begin(self.page.load(self.open_link, self.asked, linked, show_progress="hidden", **SHARED))
@@ -150,12 +164,12 @@ class _NegationTab:
 
         A photo that was given before this is answered stays, and what was asked about it.
         """
-        turn = self.turns.opening(request.session_hash)
+        begun = _Begun.of(self.turns.opening(request.session_hash))
         query = {name: str(value)[:10_000] for name, value in request.query_params.items()}
         if query.get("figure") == "2":
-            return turn.unless_over(self._show_learned(turn, values, maps=True))
+            return self._still(begun, self._show_learned(begun, values, maps=True))
         if preset := {str(preset.figure): preset for preset in PRESETS}.get(query.get("figure", "")):
-            return turn.unless_over(self._show_preset(preset, turn, values))
+            return self._still(begun, self._show_preset(preset, begun, values))
         if query.get("tab") != "not":
             return gr.skip()
         table = self.table
@@ -172,12 +186,12 @@ class _NegationTab:
         updates = wanted | table.choose(asked[table.detector], asked[table.backbone])
         updates[table.classes] = {**updates[table.classes], "value": asked[table.classes]}
         if example := self.photo.find(query.get("photo", "")):
-            updates |= self._with_photo(turn, *self.photo.example(example), self._request(asked))
-        return turn.unless_over(updates)
+            updates |= self._with_photo(begun, *self.photo.example(example), self._request(asked))
+        return self._still(begun, updates)
 
     def drop_photo(self, request: gr.Request) -> Updates:
         """The page without a photo."""
-        self.turns.begin(request.session_hash)
+        self.turns.begin(request.session_hash).take(None)
         return self._without_photo()
 
     def _without_photo(self) -> Updates:
@@ -190,36 +204,52 @@ class _NegationTab:
 
     def take_photo(self, values: Values, request: gr.Request) -> UpdatesOrSkip:
         """An uploaded photo; what it shows is not known."""
-        turn = self.turns.begin(request.session_hash)
-        return self._take_photo(turn, *self.photo.upload(values[self.photo.image]), values)
+        begun = self._begin(request)
+        return self._take_photo(begun, *self.photo.upload(values[self.photo.image]), values)
 
     def take_own(self, values: Values, request: gr.Request) -> UpdatesOrSkip:
         """A photo that was chosen by the button; what it shows is not known."""
-        turn = self.turns.begin(request.session_hash)
-        return self._take_photo(turn, *self.photo.take(*file_of(values[self.photo.own])), values)
+        begun = self._begin(request)
+        return self._take_photo(begun, *self.photo.take(*file_of(values[self.photo.own])), values)
 
-    def _take_photo(self, turn: Turn, photo: Photo | None, updates: Updates, values: Values) -> UpdatesOrSkip:
+    def _begin(self, request: gr.Request) -> _Begun:
+        return _Begun.of(self.turns.begin(request.session_hash))
+
+    def _still(self, begun: _Begun, updates: Updates) -> UpdatesOrSkip:
+        """The updates of a photo, without what a newer photo or question has taken the place of."""
+        if begun.turn.over:
+            return gr.skip()
+        newer: Components = []
+        if begun.choice.over:
+            newer += [self.choice.card, *self.choice.texts, self.messages["texts"]]
+        if begun.table.over:
+            newer += [self.table.truth, *self.table.filled]
+        return {part: update for part, update in updates.items() if part not in newer}
+
+    def _take_photo(self, begun: _Begun, photo: Photo | None, updates: Updates, values: Values) -> UpdatesOrSkip:
+        begun.turn.take(photo)
         if photo is None:
-            return turn.unless_over({**self._without_photo(), **updates})
+            return self._still(begun, {**self._without_photo(), **updates})
         request = self._request({**values, self.table.truth: ""})
         try:
             request.open_encoder(self.store).encode_photo(photo)
         except UserError as error:
-            return turn.unless_over({**self._without_photo(), **self.photo.refuse(str(error))})
+            begun.turn.take(None)
+            return self._still(begun, {**self._without_photo(), **self.photo.refuse(str(error))})
         except Problem:
             pass  # the model cannot be had, which the answers below say
-        return turn.unless_over({self.table.truth: "", **self._with_photo(turn, photo, updates, request)})
+        return self._still(begun, {self.table.truth: "", **self._with_photo(begun, photo, updates, request)})
 
     def take_example(self, event: gr.SelectData, values: Values, request: gr.Request) -> UpdatesOrSkip:
         """The example that was clicked."""
-        turn = self.turns.begin(request.session_hash)
+        begun = self._begin(request)
         example = self.photo.examples[int(event.index)]
         asked = self._request({**values, self.table.truth: example.label})
-        updates = self._with_photo(turn, *self.photo.example(example), asked)
-        return turn.unless_over({self.table.truth: example.label, **updates})
+        updates = self._with_photo(begun, *self.photo.example(example), asked)
+        return self._still(begun, {self.table.truth: example.label, **updates})
 
-    def _with_photo(self, turn: Turn, photo: Photo, updates: Updates, request: NegationRequest) -> Updates:
-        turn.photo = photo
+    def _with_photo(self, begun: _Begun, photo: Photo, updates: Updates, request: NegationRequest) -> Updates:
+        begun.turn.take(photo)
         request = replace(request, photo=photo)
         return {**self.table.fill(request), **updates, **self._chosen(request)}
 
@@ -227,18 +257,19 @@ class _NegationTab:
         """Of an event: shows a figure of the paper, with its photo, its texts, and what this model chooses."""
 
         def show(values: Values, request: gr.Request) -> UpdatesOrSkip:
-            turn = self.turns.begin(request.session_hash)
-            return turn.unless_over(self._show_preset(preset, turn, values))
+            begun = self._begin(request)
+            return self._still(begun, self._show_preset(preset, begun, values))
 
         return show
 
-    def _show_preset(self, preset: Preset, turn: Turn, values: Values) -> Updates:
+    def _show_preset(self, preset: Preset, begun: _Begun, values: Values) -> Updates:
         example = self.photo.find(preset.photo)
         if example is None:
+            begun.turn.keep()
             missing = Problem("photo", f"The example photo {preset.photo} is missing here.")
             return tell(self.messages, _CHOICE_PLACES, missing)
         photo, updates = self.photo.example(example)
-        turn.photo = photo
+        begun.turn.take(photo)
         request = replace(self._request({**values, self.table.truth: preset.truth}), photo=photo)
         updates = {self.table.truth: preset.truth, **self.table.fill(request), **updates}
         try:
@@ -257,45 +288,51 @@ class _NegationTab:
 
     def show_learning(self, values: Values, request: gr.Request) -> UpdatesOrSkip:
         """The photo and the detector on which learning changes most."""
-        turn = self.turns.begin(request.session_hash)
-        return turn.unless_over(self._show_learned(turn, values))
+        begun = self._begin(request)
+        return self._still(begun, self._show_learned(begun, values))
 
     def show_maps(self, values: Values, request: gr.Request) -> UpdatesOrSkip:
         """The same, and where the learned prompts react."""
-        turn = self.turns.begin(request.session_hash)
-        return turn.unless_over(self._show_learned(turn, values, maps=True))
+        begun = self._begin(request)
+        return self._still(begun, self._show_learned(begun, values, maps=True))
 
-    def _show_learned(self, turn: Turn, values: Values, maps: bool = False) -> Updates:
+    def _show_learned(self, begun: _Begun, values: Values, maps: bool = False) -> Updates:
         try:
             with problem_at("photo"):
                 drawn = map_prompts(self.store, self.photo.examples) if maps else None
         except Problem as problem:
+            begun.turn.keep()
             return tell(self.messages, _CHOICE_PLACES, problem)
         contrast = drawn.contrast if drawn else choose_contrast(self.store, self.photo.examples)
         if contrast is None:
+            begun.turn.keep()
             missing = Problem("photo", "There is no shipped detector here that knows one of the examples.")
             return tell(self.messages, _CHOICE_PLACES, missing)
         table = self.table
         asked: Updates = {table.detector: contrast.label, table.truth: contrast.truth}
         updates = asked | table.choose(contrast.label, values[table.backbone])
-        updates |= self._with_photo(turn, *self.photo.example(contrast.example), self._request({**values, **asked}))
+        updates |= self._with_photo(begun, *self.photo.example(contrast.example), self._request({**values, **asked}))
         card = probe_words.maps_card(drawn) if drawn else probe_words.contrast_card(contrast)
         return {**updates, self.choice.card: card}
 
     def choose(self, values: Values, request: gr.Request) -> UpdatesOrSkip:
         """The model's choice between the two texts."""
-        turn, asked = self._asked(values, request)
-        return turn.unless_over(self._chosen(asked))
+        question, asked = self._asked(_CHOICE, values, request)
+        return question.unless_over(self._chosen(asked))
 
     def choose_again(self, values: Values, request: gr.Request) -> UpdatesOrSkip:
         """The choice of another model; without a photo, nothing changes."""
-        turn, asked = self._asked(values, request)
-        return gr.skip() if asked.photo is None else turn.unless_over(self._chosen(asked))
+        question, asked = self._asked(_CHOICE, values, request)
+        return gr.skip() if asked.photo is None else question.unless_over(self._chosen(asked))
 
-    def _asked(self, values: Values, request: gr.Request) -> tuple[Turn, NegationRequest]:
-        """The turn, and what is asked of its photo, of which the page may not know yet."""
-        turn, asked = self.turns.now(request.session_hash), self._request(values)
-        return turn, asked if turn.photo is None else replace(asked, photo=turn.photo)
+    def choose_prompts(self, label: str, backbone: str, request: gr.Request) -> UpdatesOrSkip:
+        """The inputs that the chosen detector has a use for."""
+        return self.turns.ask(request.session_hash, "prompts").unless_over(self.table.choose(label, backbone))
+
+    def _asked(self, topic: str, values: Values, request: gr.Request) -> tuple[Question, NegationRequest]:
+        """The question, and what is asked of the newest photo, of which the page may not know yet."""
+        question, asked = self.turns.ask(request.session_hash, topic), self._request(values)
+        return question, replace(asked, photo=question.turn.photo(asked.photo))
 
     def _chosen(self, request: NegationRequest) -> Updates:
         def card(photo: Photo) -> str:
@@ -306,7 +343,7 @@ class _NegationTab:
 
     def negate(self, values: Values, request: gr.Request) -> UpdatesOrSkip:
         """The choice before and after "not" was put before the text that lost."""
-        turn, asked = self._asked(values, request)
+        question, asked = self._asked(_CHOICE, values, request)
         updates: Updates = {}
 
         def compare(photo: Photo) -> str:
@@ -314,7 +351,7 @@ class _NegationTab:
             updates.update(zip(self.choice.texts, after.texts, strict=True))
             return probe_words.compare_choices(before, after)
 
-        return turn.unless_over(self._choice(asked.photo, compare) | updates)
+        return question.unless_over(self._choice(asked.photo, compare) | updates)
 
     def _choice(self, photo: Photo | None, card: Callable[[Photo], str]) -> Updates:
         try:
@@ -326,5 +363,5 @@ class _NegationTab:
 
     def tabulate(self, values: Values, request: gr.Request) -> UpdatesOrSkip:
         """The table of classes and wordings about a photo, beside that of the chosen detector."""
-        turn, asked = self._asked(values, request)
-        return turn.unless_over(self.table.fill(asked))
+        question, asked = self._asked(_TABLE, values, request)
+        return question.unless_over(self.table.fill(asked))

@@ -17,7 +17,7 @@ from lsn_core.class_names import check_class_names, split_class_names
 from lsn_core.scores.registry import BASELINE, SCORES
 
 ZERO_SHOT = "names"  # in the place of a detector's label
-ZERO_SHOT_TITLE = "The class names alone, nothing learned"
+ZERO_SHOT_TITLE = "The class names alone"
 MAX_CLASSES = 1000
 _LONGEST_LIST = 40_000
 Place = Literal["photo", "texts", "classes", "model", "calibration", "files", "known", "others", "batch"]

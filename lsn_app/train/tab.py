@@ -20,6 +20,7 @@ from lsn_app.shared import words
 from lsn_app.shared.components import EventOptions, Updates, UpdatesOrSkip, Values
 from lsn_app.shared.messages import hidden_if_empty
 from lsn_app.shared.shared import Shared, detector_choices
+from lsn_app.shared.turns import Turns
 from lsn_app.shared.uploads import open_others
 from lsn_app.train import words as job_cards
 from lsn_app.train.answer import OOD_OWN, submit, together
@@ -38,6 +39,8 @@ _DOUBLE_CLICK_SECONDS = 3.0
 _OWNERS = 1024
 _QUICK: EventOptions = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 _SLOW: EventOptions = {"concurrency_id": "jobs", "concurrency_limit": 2, "api_visibility": "private"}
+
+_NEWEST: EventOptions = {"trigger_mode": "always_last", **_SLOW}  # Gradio's default forgets what comes meanwhile
 
 
 def build(shared: Shared) -> None:
@@ -70,6 +73,7 @@ class _TrainTab:
         self.downloads = Path(tempfile.mkdtemp(prefix="lsn-detectors-"))  # the data directory itself is never served
         self.submitted = LRU(_OWNERS)  # owner -> the last request, and when it was taken
         self.submitting = threading.Lock()  # the second click of two waits for what becomes of the first
+        self.turns = Turns()
         self.seen = gr.State(None)  # what the list and the card were last drawn from
         with gr.Row():
             with gr.Column(scale=2, min_width=300):
@@ -124,9 +128,9 @@ class _TrainTab:
         self.shared.tab.select(self.name_recipes, None, steps.preset, **_QUICK)
         self.mine.input(self.refresh, asked, view, **_QUICK)
         found = [steps.contents, steps.split, steps.data_message, steps.start]
-        steps.data.change(self.inspect_data, [steps.data, steps.shots], found, **_SLOW)
+        steps.data.change(self.inspect_data, [steps.data, steps.shots], found, **_NEWEST)
         again = [steps.shots.release, steps.split.input]
-        gr.on(again, self.inspect_data, [steps.data, steps.shots, steps.split], found, **_SLOW)
+        gr.on(again, self.inspect_data, [steps.data, steps.shots, steps.split], found, **_NEWEST)
         steps.take.click(
             self.take_sample,
             steps.sample,
@@ -188,8 +192,18 @@ class _TrainTab:
             return {self.steps.data_message: hidden_if_empty(words.problem(str(error)))}
         return {self.steps.data: str(copy), self.steps.data_message: hidden_if_empty("")}
 
-    def inspect_data(self, path: str | None, shots: int, split: str | None = None) -> Updates:
+    def inspect_data(
+        self,
+        path: str | None,
+        shots: int,
+        split: str | None = None,
+        request: gr.Request = None,  # type: ignore[assignment]  # Gradio fills it in
+    ) -> UpdatesOrSkip:
         """What an uploaded data set holds; of several splits, the one that is asked for, or else that for training."""
+        question = self.turns.ask(request.session_hash, "data")
+        return question.unless_over(self._inspect_data(path, shots, split))
+
+    def _inspect_data(self, path: str | None, shots: int, split: str | None) -> Updates:
         nothing = {
             self.steps.contents: words.note("Upload the photos first."),
             self.steps.split: gr.update(choices=[], value=None, visible=False),
