@@ -26,6 +26,7 @@ from lsn_app.serving.metrics import Metrics
 from lsn_app.serving.requests import ZERO_SHOT
 from lsn_app.serving.store import Store
 from lsn_app.settings import Settings
+from lsn_app.shared.components import EventOptions
 from lsn_app.shared.shared import Shared, detector_choices
 from lsn_app.shared.theme import CSS_FILE, build_theme
 from lsn_app.shared.words import problem
@@ -38,7 +39,7 @@ from lsn_core.shipped import ASSETS_DIR, EXAMPLES_DIR
 log = logging.getLogger(__name__)
 
 TITLE = "Learn to say no"
-ABOUT = "CLIP names your classes. With a learned “no” it also tells when a photo shows none of them."
+ABOUT = "CLIP, taught to answer “none of these”."
 PAPER = "https://openreview.net/forum?id=nanyAujl6e"
 _PREVIEW_PATH = "/preview.png"
 # Title, id (which a link names: ?tab=detect), function of what tabs share that fills the tab.
@@ -48,6 +49,7 @@ TABS = (
     ("Train", "train", train.build),
     ("Evaluate", "evaluate", evaluate.build),
 )
+_PRIVATE: EventOptions = {"api_visibility": "private"}
 _NO_STATISTICS = {"GRADIO_ANALYTICS_MAX_EVENTS": "1", "GRADIO_ANALYTICS_CACHE_FREQUENCY": str(10**9)}
 MAX_FILE_SIZE = "512mb"  # of a data set; photos have a lower limit of their own
 # So that a copied address opens the same tab, and Back goes back a tab. The first tab is also "selected" while the page
@@ -89,7 +91,7 @@ def build_app(settings: Settings | None = None) -> GuardedBlocks:
         )
         classes = gr.Textbox(
             label="Known classes",
-            info="Type your own, separated by commas.",
+            placeholder="Separated by commas",
             lines=1,
             max_lines=3,
             elem_id="lsn-classes",
@@ -100,6 +102,7 @@ def build_app(settings: Settings | None = None) -> GuardedBlocks:
                 with gr.Tab(title, id=name) as tab:
                     build(Shared(store, page, tabs, tab, detector, classes, owner))
                 tab.select(None, js=_SHOW_IN_ADDRESS % (name, name), api_visibility="private")
+        page.load(None, js=(ASSETS_DIR / "names.js").read_text(encoding="utf-8").partition("\n")[2], **_PRIVATE)
         page.load(_tab_of_link, None, tabs, show_progress="hidden", api_visibility="private").then(
             None, js=_LINK_IS_READ, api_visibility="private"
         )
@@ -152,7 +155,7 @@ async def _preview(request: Request) -> FileResponse:
 
 
 def _header(settings: Settings) -> str:
-    links = [f'<a href="{PAPER}" target="_blank" rel="noopener">Paper (ICLR 2024)</a>']
+    links = [f'<a href="{PAPER}" target="_blank" rel="noopener">Paper</a>']
     if settings.source:
         links.append(f'<a href="{escape(settings.source)}" target="_blank" rel="noopener">Code</a>')
     return f'<header class="lsn-header"><h1>{TITLE}</h1><p>{ABOUT} <span>{" · ".join(links)}</span></p></header>'

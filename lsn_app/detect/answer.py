@@ -15,10 +15,10 @@ from lsn_app.serving.requests import DetectorRequest, Problem, open_baseline, op
 from lsn_app.serving.store import Store
 from lsn_core import Detector, Prediction, UserError
 from lsn_core.calibration import DEFAULT_TPR
-from lsn_core.prompts.nouns import noun_features, nouns, unlike
+from lsn_core.prompts.nouns import Noun, noun_features, nouns, unlike
 from lsn_core.scores.registry import WORLD
 
-_RESEMBLED = 3
+_RESEMBLED, _LOOKED_AT = 3, 30
 
 
 @dataclass(frozen=True)
@@ -87,8 +87,13 @@ def _resembles(encoder: Encoder, detector: Detector, feature: Tensor) -> tuple[s
     candidates = _candidates(detector.class_names)
     cosines = (feature @ noun_features(encoder.backbone)[candidates].T)[0]
     classes = (feature @ detector.written.T).amax()
-    best = cosines.topk(min(_RESEMBLED, len(candidates)))
-    return tuple(nouns()[candidates[i]].name for i in best.indices.tolist() if cosines[i] > classes)
+    best = cosines.topk(min(_LOOKED_AT, len(candidates))).indices.tolist()
+    found: list[Noun] = []
+    for noun in (nouns()[candidates[i]] for i in best if cosines[i] > classes):
+        # Another name of what was found, or a kind of it, says nothing new.
+        if not any(noun.name in other.kinds or other.name in noun.kinds for other in found):
+            found.append(noun)
+    return tuple(noun.name for noun in found[:_RESEMBLED])
 
 
 def score_line(store: Store, path: str, name: str, classes: str, tpr: float) -> dict[str, Any]:

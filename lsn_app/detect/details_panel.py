@@ -22,7 +22,7 @@ class DetailsPanel:
     """
 
     def __init__(self) -> None:
-        with gr.Accordion("Details: score, threshold and prompts", open=False, elem_id="lsn-details") as self.box:
+        with gr.Accordion("Details", open=False, elem_id="lsn-details") as self.box:
             self.about = gr.HTML(elem_id="lsn-score-name")
             self.scale = gr.Plot(show_label=False, elem_id="lsn-scale")
             with gr.Row():
@@ -51,7 +51,7 @@ class DetailsPanel:
         name, hears_negatives = answer.detector.score_name, NEGATIVES in score.needs
         return {
             self.box: gr.update(visible=True),
-            self.about: hidden_if_empty(note(f"Score “{name}”: {score.about} ({score.source}).")),
+            self.about: hidden_if_empty(note(f"Score “{name}”: {score.about} ({score.source}). {_threshold(answer)}")),
             self.positive: positive_bars(prediction.positive, answer.temperature),
             self.negative: negative_bars(prediction.positive, prediction.negative, answer.temperature)
             if hears_negatives
@@ -73,3 +73,10 @@ class DetailsPanel:
             known=prediction.verdict == "ID",
             calibration=calibration.scores.tolist() if calibration and prediction.calibrated else None,
         )
+
+
+def _threshold(answer: Answer) -> str:
+    calibration = answer.detector.calibration
+    if calibration is None or not answer.prediction.calibrated:
+        return ""
+    return f"Its threshold is set by {len(calibration):,} photos of known classes that were held out from training."

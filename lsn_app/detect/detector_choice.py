@@ -40,9 +40,13 @@ class DetectorChoice:
             "classes": message("lsn-message-classes"),
             "model": message("lsn-message-model"),
         }
-        self.ask_button = gr.Button("Ask with these classes", size="sm", elem_id="lsn-ask")
+        with gr.Row():
+            self._build_buttons()
+
+    def _build_buttons(self) -> None:
+        self.ask_button = gr.Button("Ask", size="sm", min_width=100, elem_id="lsn-ask")
         self.names_file = gr.UploadButton(
-            "Class names from a file, one a line", file_types=["text", ".json"], size="sm", elem_id="lsn-names-file"
+            "From a file", file_types=["text", ".json"], size="sm", min_width=100, elem_id="lsn-names-file"
         )
 
     def build_model(self) -> None:

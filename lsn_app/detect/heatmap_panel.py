@@ -40,10 +40,20 @@ class HeatMapPanel:
     def __init__(self, store: Store, asked: Inputs, read: Callable[[Values], DetectRequest], turns: Turns) -> None:
         self.store, self.read, self.turns = store, read, turns
         with gr.Column(visible=False, elem_id="lsn-heatmaps") as self.box:
-            plot_title(
-                "Where the answer comes from",
-                "All maps have one scale. A map shows what the model reacts to, which need not be where the thing is.",
+            plot_title("Heat maps")
+            self.message = gr.HTML(visible=False, elem_id="lsn-message-heat")
+            self.gallery = gr.Gallery(
+                label="Heat maps",
+                show_label=False,
+                columns=4,
+                height="auto",
+                object_fit="contain",
+                interactive=False,
+                buttons=["fullscreen"],
+                format="png",
+                elem_id="lsn-heat-maps",
             )
+            self.legend = gr.HTML(elem_id="lsn-heat-legend")
             with gr.Row():
                 self.class_name = gr.Dropdown(
                     [("the one that fits best", PREDICTED)],
@@ -71,19 +81,6 @@ class HeatMapPanel:
                     min_width=140,
                     elem_id="lsn-heat-opacity",
                 )
-            self.message = gr.HTML(visible=False, elem_id="lsn-message-heat")
-            self.gallery = gr.Gallery(
-                label="Heat maps",
-                show_label=False,
-                columns=4,
-                height="auto",
-                object_fit="contain",
-                interactive=False,
-                buttons=["fullscreen"],
-                format="png",
-                elem_id="lsn-heat-maps",
-            )
-            self.legend = gr.HTML(elem_id="lsn-heat-legend")
             self.download = gr.DownloadButton("Download as PNG", size="sm", elem_id="lsn-heat-download")
         self.inputs: Inputs = {*asked, self.class_name, self.kind, self.method, self.opacity}
         gr.on(
@@ -180,7 +177,8 @@ def legend(maps: HeatMaps) -> str:
     """The common scale and what the method does, as HTML."""
     method = METHODS[maps.method]
     alike = "" if method.sees_text else " All maps are the same: this method does not look at the text."
-    about = words.note(f"{colour_words(maps)} {method.name}: {method.about}.{alike}")
+    all_maps = "All maps have one scale. They show what the model reacts to, which need not be where the thing is."
+    about = words.note(f"{all_maps} {colour_words(maps)} {method.name}: {method.about}.{alike}")
     return about + (
         '<div class="lsn-legend" role="img" aria-label="'
         f'{escape(f"Colours from purple at {-maps.limit:.3g} over none at 0 to orange at {maps.limit:.3g}")}">'

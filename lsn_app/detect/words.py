@@ -44,7 +44,7 @@ def trust_words(answer: Answer) -> str:
     """How far the threshold can be trusted, as a sentence."""
     prediction, calibration = answer.prediction, answer.detector.calibration
     if calibration is not None and prediction.calibrated:
-        return f"Keeps at least {percent(answer.tpr)} of known photos (threshold from {len(calibration):,} of them)."
+        return f"Keeps at least {percent(answer.tpr)} of known photos."
     if calibration is not None:
         return (
             f"{len(calibration)} calibration photo{'' if len(calibration) == 1 else 's'} cannot promise "
@@ -92,7 +92,7 @@ def baseline_card(answer: Answer) -> str:
     kind, icon = ("known", "✓") if known else ("unknown", "✕")
     mark = f'<span class="lsn-mark lsn-mark-{kind}" aria-hidden="true">{icon}</span>'
     learned = answer.detector.config.get("method") != "zero-shot"
-    who = "Without learning, hand-written MCM says" if learned else "The usual MCM score says"
+    who = "Hand-written MCM" if learned else "The usual MCM score"
     verdict = "the same" if same else f"{mark} {escape(headline(answer.baseline))}"
     return f'<p class="lsn-baseline">{who}: <b>{verdict}</b></p>'
 
@@ -148,11 +148,12 @@ def waterfall(answer: Answer) -> str:
     side = "above" if prediction.verdict == "ID" else "below"
     steps.append((f"Together: {side} the threshold", 0.0, position, position, " lsn-total"))
     low, high = min(0.0, *(min(a, b) for _, a, b, _, _ in steps)), max(0.0, *(max(a, b) for _, a, b, _, _ in steps))
-    width = (high - low) or 1.0
+    width, amounts = (high - low) or 1.0, [value for *_, value, _ in steps]
     rows = "".join(
         f'<li class="lsn-step{kind}"><span>{escape(title)}</span><span class="lsn-track" aria-hidden="true">'
         f'<i class="{"for" if value >= 0 else "against"}" style="left:{100 * (min(a, b) - low) / width:.2f}%;'
-        f'width:{100 * abs(b - a) / width:.2f}%"></i></span><span class="lsn-amount">{signed(value)}</span></li>'
+        f'width:{100 * abs(b - a) / width:.2f}%"></i></span><span class="lsn-amount">{signed(value, amounts)}</span>'
+        "</li>"
         for title, a, b, value, kind in steps
     )
     axis = '<li class="lsn-step lsn-axis" aria-hidden="true"><span></span><span><b>threshold</b></span></li>'

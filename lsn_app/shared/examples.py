@@ -81,7 +81,8 @@ def load_examples(folder: Path = EXAMPLES_DIR) -> tuple[Example, ...]:
 def strip(examples: Sequence[Example]) -> str:
     """All examples as a row of buttons, as HTML."""
     buttons = "".join(
-        f'<button type="button" tabindex="{-1 if index else 0}"><img alt="" src="{example.thumbnail}">'
+        f'<button type="button" title="{escape(example.label)}" tabindex="{-1 if index else 0}">'
+        f'<img alt="" src="{example.thumbnail}">'
         f"<span>{escape(example.label)}</span></button>"
         for index, example in enumerate(examples)
     )

@@ -68,7 +68,7 @@ class PhotoInput:
             buttons=["fullscreen"],
         )
         self.message = gr.HTML(visible=False, elem_id=f"{prefix}-message-photo")
-        self.own = gr.UploadButton("Try your own photo", file_types=["image"], size="sm", elem_id=f"{prefix}-upload")
+        self.own = gr.UploadButton("Your own photo", file_types=["image"], size="sm", elem_id=f"{prefix}-upload")
 
     def build_credits(self) -> None:
         """The attribution of the photo, and those of all examples to be folded out."""

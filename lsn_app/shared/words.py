@@ -61,7 +61,15 @@ def _card(kind: str, icon: str, title: str, sentences: list[str], mark: str = ""
     )
 
 
-def signed(value: float) -> str:
-    """0.1234 -> '+0.12', -12.3 -> '−12': two significant digits."""
-    digits = max(0, 1 - math.floor(math.log10(abs(value)))) if value else 0
+def signed(value: float, among: Sequence[float] = ()) -> str:
+    """0.1234 -> '+0.12', -12.3 -> '−12': two significant digits.
+
+    Args:
+        among: values that stand beside it; all have as many decimals, so that they add up: enough for the largest, and
+            two for what is below ten.
+    """
+    largest = max((abs(other) for other in (*among, value)), default=0.0)
+    digits = max(0, 1 - math.floor(math.log10(largest))) if largest else 0
+    if among and largest < 100:
+        digits = max(digits, 2 if largest < 10 else 1)
     return f"{value:+.{min(digits, 9)}f}".replace("-", "−")

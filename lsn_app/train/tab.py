@@ -27,6 +27,7 @@ from lsn_app.train.answer import OOD_OWN, submit, together
 from lsn_app.train.plots import training_curves
 from lsn_app.train.sample_sets import fetch as fetch_sample
 from lsn_app.train.steps_panel import StepsPanel
+from lsn_app.train.trial import Trial
 from lsn_core import UserError
 from lsn_core.jobs import Job, Jobs
 from lsn_core.jobs.inspection import inspect
@@ -73,7 +74,7 @@ class _TrainTab:
         self.downloads = Path(tempfile.mkdtemp(prefix="lsn-detectors-"))  # the data directory itself is never served
         self.submitted = LRU(_OWNERS)  # owner -> the last request, and when it was taken
         self.submitting = threading.Lock()  # the second click of two waits for what becomes of the first
-        self.turns = Turns()
+        self.turns, self.trial = Turns(), Trial(self.store)
         self.seen = gr.State(None)  # what the list and the card were last drawn from
         with gr.Row():
             with gr.Column(scale=2, min_width=300):
@@ -125,12 +126,13 @@ class _TrainTab:
         ]
         self.page.load(self.greet, self.owner, self.owner, **_QUICK).then(self.refresh, asked, view, **_QUICK)
         self.timer.tick(self.refresh, asked, view, **_QUICK)
-        self.shared.tab.select(self.name_recipes, None, steps.preset, **_QUICK)
+        named = self.shared.tab.select(self.name_recipes, None, steps.preset, **_QUICK)
+        named.then(self.try_recipes, None, steps.preset, show_progress="hidden", **_SLOW)
         self.mine.input(self.refresh, asked, view, **_QUICK)
         found = [steps.contents, steps.split, steps.data_message, steps.start]
         steps.data.change(self.inspect_data, [steps.data, steps.shots], found, **_NEWEST)
         again = [steps.shots.release, steps.split.input]
-        gr.on(again, self.inspect_data, [steps.data, steps.shots, steps.split], found, **_NEWEST)
+        gr.on(again, self.inspect_split, [steps.data, steps.shots, steps.split], found, **_NEWEST)
         steps.take.click(
             self.take_sample,
             steps.sample,
@@ -165,7 +167,17 @@ class _TrainTab:
 
     def name_recipes(self) -> Any:
         """The recipes, with how long the last job by each took on this machine."""
-        return gr.update(choices=job_cards.recipe_choices(self.jobs.list()))
+        jobs = self.jobs.list()
+        tried = self.trial.seconds() if self.trial.done else {}
+        choices, info = job_cards.recipe_choices(jobs, tried), job_cards.recipe_note(jobs, tried)
+        return gr.update(choices=choices, info=info or None)
+
+    def try_recipes(self) -> Any:
+        """The same, with how long those may take that were not used yet: the first time, that is tried."""
+        if self.trial.done:
+            return gr.skip()
+        self.trial.seconds()
+        return self.name_recipes()
 
     def greet(self, owner: str | None) -> str:
         """The browser's token; a new one where it has none."""
@@ -192,14 +204,12 @@ class _TrainTab:
             return {self.steps.data_message: hidden_if_empty(words.problem(str(error)))}
         return {self.steps.data: str(copy), self.steps.data_message: hidden_if_empty("")}
 
-    def inspect_data(
-        self,
-        path: str | None,
-        shots: int,
-        split: str | None = None,
-        request: gr.Request = None,  # type: ignore[assignment]  # Gradio fills it in
-    ) -> UpdatesOrSkip:
-        """What an uploaded data set holds; of several splits, the one that is asked for, or else that for training."""
+    def inspect_data(self, path: str | None, shots: int, request: gr.Request) -> UpdatesOrSkip:
+        """What an uploaded data set holds; of several splits, the one for training."""
+        return self.inspect_split(path, shots, None, request)
+
+    def inspect_split(self, path: str | None, shots: int, split: str | None, request: gr.Request) -> UpdatesOrSkip:
+        """What a split of it holds."""
         question = self.turns.ask(request.session_hash, "data")
         return question.unless_over(self._inspect_data(path, shots, split))
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 
 from lsn_app.shared.words import comparison, note, percent, points, problem
+from lsn_app.train.trial import CLASSES, PHOTOS
 from lsn_core.calibration import Calibration
 from lsn_core.data.collection import ImageList, unreadable
 from lsn_core.jobs import Job
@@ -30,21 +31,30 @@ _HEADLINES = {
 }
 
 
-def recipe_choices(jobs: Sequence[Job]) -> list[tuple[str, str]]:
+def recipe_choices(jobs: Sequence[Job], tried: Mapping[str, float] | None = None) -> list[tuple[str, str]]:
     """Title and name of each recipe, with how long the last job by it took on this machine, or how long it may take.
 
     Args:
         jobs: all there are, newest first.
+        tried: seconds by recipe, from a short trial; where there was no job yet.
     """
     choices = []
     for name, title, usual in _RECIPES:
         last = next((job for job in jobs if job.state == "done" and job.config.get("preset") == name), None)
-        took = usual
+        took = f"about {duration(tried[name])}" if tried and name in tried else usual
         if last is not None:
             count = len(last.classes)
             took = f"{duration(last.seconds)} here, for the last job, of {count} class{'' if count == 1 else 'es'}"
         choices.append((f"{title} ({took})", name))
     return choices
+
+
+def recipe_note(jobs: Sequence[Job], tried: Mapping[str, float]) -> str:
+    """What the estimates in `recipe_choices` are of; empty where there are none."""
+    took = {job.config.get("preset") for job in jobs if job.state == "done"}
+    if not set(tried) - took:
+        return ""
+    return f"“About”: for {CLASSES} classes of {PHOTOS} photos, by a short trial on this machine."
 
 
 def contents_card(name: str, contents: Inspection, shots: int, calibration_share: float) -> str:

@@ -12,7 +12,17 @@ from lsn_app.shared.uploads import open_others
 from lsn_app.train.answer import together
 from lsn_app.train.plots import training_curves
 from lsn_app.train.tab import _token
-from lsn_app.train.words import contents_card, duration, is_worse, job_card, job_label, ood_note, recipe_choices
+from lsn_app.train.trial import Trial
+from lsn_app.train.words import (
+    contents_card,
+    duration,
+    is_worse,
+    job_card,
+    job_label,
+    ood_note,
+    recipe_choices,
+    recipe_note,
+)
 from lsn_core import Backbone, Detector, UserError
 from lsn_core.jobs import Job, Point
 from lsn_core.jobs.inspection import Inspection, inspect
@@ -138,4 +148,19 @@ def test_recipes_are_named_by_how_long_the_last_job_took_here() -> None:
     others = [replace(done, state="failed", seconds=1.0), done, replace(done, seconds=9.0)]
     titles = dict((name, title) for title, name in recipe_choices(others))
     assert titles["fast"] == "fast (3 min here, for the last job, of 1 class)"
-    assert titles["paper"].endswith("(hours)")
+    assert titles["paper"].endswith("(hours)") and recipe_note(others, {}) == ""
+    titles = dict((name, title) for title, name in recipe_choices(others, {"fast": 20.0, "paper": 4000.0}))
+    assert titles["fast"].startswith("fast (3 min here") and titles["paper"].endswith("(about 1.1 h)")
+    assert "10 classes of 64 photos" in recipe_note(others, {"fast": 20.0, "paper": 4000.0})
+    assert recipe_note(others, {"fast": 20.0}) == ""
+
+
+def test_recipes_are_tried_once_and_only_when_somebody_wants_to_know(
+    tiny_backbone: Backbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lsn_app.serving.store.load_backbone", lambda name: tiny_backbone)
+    trial = Trial(Store("embedded"))
+    assert not trial.done
+    seconds = trial.seconds()
+    assert set(seconds) == {"fast", "paper", "reference"} and 0 < seconds["fast"] < seconds["paper"]
+    assert trial.done and trial.seconds() is seconds
