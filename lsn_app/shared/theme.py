@@ -24,6 +24,7 @@ def build_theme() -> gr.themes.Base:
     """
     soft = gr.themes.Soft(primary_hue="blue", secondary_hue="orange", neutral_hue="slate", font=_SANS, font_mono=_MONO)
     return soft.set(
+        background_fill_primary="*neutral_50",  # Soft's own, which `set` would forget
         link_text_color="*primary_700",
         link_text_color_hover="*primary_800",
         link_text_color_visited="*primary_700",
