@@ -98,7 +98,7 @@ def test_the_page_opens_with_a_verdict_in_view(browser: Browser, app_url: str, s
     expect(card).to_have_attribute("data-calibrated", "true")
     page.wait_for_function("document.querySelector('#lsn-photo img')?.naturalWidth > 0")
     assert in_view(page, "#lsn-verdict")
-    expect(page.locator("#lsn-baseline")).to_contain_text("hand-written MCM says")
+    expect(page.locator("#lsn-baseline")).to_contain_text("Hand-written MCM")
     expect(page.locator("#lsn-why .lsn-total")).to_contain_text("the threshold")
     assert page.evaluate("document.documentElement.scrollWidth") <= size[0]
     page.close()
