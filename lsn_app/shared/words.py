@@ -65,11 +65,11 @@ def signed(value: float, among: Sequence[float] = ()) -> str:
     """0.1234 -> '+0.12', -12.3 -> '−12': two significant digits.
 
     Args:
-        among: values that stand beside it; all have as many decimals, so that they add up: enough for the largest, and
-            two for what is below ten.
+        among: values that stand beside it; all have as many decimals, so that they add up: two, or as many as the largest
+            takes.
     """
     largest = max((abs(other) for other in (*among, value)), default=0.0)
     digits = max(0, 1 - math.floor(math.log10(largest))) if largest else 0
     if among and largest < 100:
-        digits = max(digits, 2 if largest < 10 else 1)
+        digits = max(digits, 2)
     return f"{value:+.{min(digits, 9)}f}".replace("-", "−")

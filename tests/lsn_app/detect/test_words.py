@@ -26,6 +26,7 @@ from lsn_app.serving.requests import DetectorRequest
 from lsn_app.serving.store import Store
 from lsn_app.shared.examples import load_examples
 from lsn_core import Backbone, Detector, Prediction
+from lsn_core.prompts.nouns import nouns
 from lsn_core.scores.registry import MATCH, NO, WORLD
 from lsn_core.shipped import DETECTORS_DIR
 
@@ -108,6 +109,8 @@ def test_bars_go_from_the_threshold_to_the_score(detector: Detector) -> None:
 
 def test_numbers_have_two_significant_digits() -> None:
     assert [signed(value) for value in (0.1234, -0.00456, 12.3, -7.0, 0.0)] == ["+0.12", "−0.0046", "+12", "−7.0", "+0"]
+    assert [signed(value, [0.44, -1.6, 0.0037]) for value in (0.44, -1.6, 0.0037)] == ["+0.44", "−1.60", "+0.00"]
+    assert signed(0.097, [12.3]) == "+0.10" and signed(0.0012, [0.0345]) == "+0.001"
 
 
 def test_mcm_is_told_of_only_by_its_own_verdict(detector: Detector) -> None:
@@ -129,6 +132,10 @@ def test_no_reason_contradicts_a_shipped_detectors_verdict(label: str, embedded:
         assert text.startswith("It fits “") == (one.verdict == "ID" or "at first, but" in text), (example.label, text)
         assert ("Together: above" in waterfall(found)) == (one.verdict == "ID")
         assert one.verdict == "OOD" or not re.search("” too little|other things more|Far from", waterfall(found))
+        *parts, together = (float(text.replace("−", "-")) for text in re.findall(r"amount\">([^<]+)", waterfall(found)))
+        assert sum(parts) == pytest.approx(together, abs=0.021)  # as they are read
+        told = [noun for noun in nouns() if noun.name in found.resembles]
+        assert not any(one.name in other.kinds for one in told for other in told)
 
 
 def test_the_page_opens_with_the_detector_that_is_right_most_often(embedded: Backbone) -> None:
