@@ -8,6 +8,8 @@ from html import escape
 
 from lsn_core.backbones.loading import EMBEDDED, EMBEDDED_NOTE
 
+_NOTHING = 0.05  # points: what is written as 0.0
+
 
 def percent(rate: float) -> str:
     """0.95 -> '95 %'."""
@@ -30,7 +32,9 @@ def comparison(lead: Sequence[float] | None) -> tuple[str, str, str]:
         return "empty", "●", "Not compared with hand-written MCM"
     score, *ends = (100 * value for value in lead)
     interval = f" ({points(ends[0])} to {points(ends[1])})" if ends else ""
-    if score < 0:
+    if all(abs(value) < _NOTHING for value in (score, *ends)):
+        return "empty", "≈", f"No difference to hand-written MCM: 0.0 points of AUROC{interval}"
+    if score <= -_NOTHING:
         return "unknown", "!", f"Worse than hand-written MCM by {-score:.1f} points of AUROC{interval}"
     if ends and ends[0] > 0:
         return "known", "✓", f"Better than hand-written MCM by {score:.1f} points of AUROC{interval}"
@@ -38,8 +42,8 @@ def comparison(lead: Sequence[float] | None) -> tuple[str, str, str]:
 
 
 def points(value: float) -> str:
-    """-1.23 -> '−1.2': a difference with its sign."""
-    return f"{value:+.1f}".replace("-", "−")
+    """-1.23 -> '−1.2': a difference with its sign; 0.0 has none."""
+    return "0.0" if abs(value) < _NOTHING else f"{value:+.1f}".replace("-", "−")
 
 
 def note(sentence: str) -> str:
@@ -65,8 +69,8 @@ def signed(value: float, among: Sequence[float] = ()) -> str:
     """0.1234 -> '+0.12', -12.3 -> '−12': two significant digits.
 
     Args:
-        among: values that stand beside it; all have as many decimals, so that they add up: two, or as many as the largest
-            takes.
+        among: values that stand beside it; all have as many decimals, so that they add up: two, or as many as
+            the largest takes.
     """
     largest = max((abs(other) for other in (*among, value)), default=0.0)
     digits = max(0, 1 - math.floor(math.log10(largest))) if largest else 0

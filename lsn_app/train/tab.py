@@ -296,7 +296,7 @@ class _TrainTab:
         if job is None:
             return updates | {self.card: job_cards.no_job_card(), self.curves: gr.update(visible=False)}
         points = self.jobs.progress(job.id)
-        curves = training_curves(points, job.total)
+        curves = training_curves(points, job.total, job.state == "done")
         return updates | {
             self.card: job_cards.job_card(job, positions.get(job.id), self.jobs.seconds_left(job), hindrance),
             self.curves: gr.update(value=curves, visible=True) if len(points) > 1 else gr.update(visible=False),

@@ -63,6 +63,8 @@ def test_results_stand_beside_hand_written_prompts_and_small_numbers_are_called_
     [
         ([0.02, -0.01, 0.05], False, "No clear difference to hand-written MCM: +2.0 points of AUROC (−1.0 to +5.0)"),
         ([-0.001, -0.02, 0.02], True, "Worse than hand-written MCM by 0.1 points of AUROC (−2.0 to +2.0)"),
+        ([0.0, 0.0, 0.0], False, "No difference to hand-written MCM: 0.0 points of AUROC (0.0 to 0.0)."),
+        ([-0.0003, -0.01, 0.01], False, "No clear difference to hand-written MCM: 0.0 points of AUROC (−1.0 to +1.0)"),
         (None, False, "Not compared with hand-written MCM"),
     ],
 )
@@ -125,6 +127,7 @@ def test_curves_have_a_line_for_each_kind_of_prompt() -> None:
     figure = training_curves(points, 10)
     assert [list(trace.y) for trace in figure.data] == [[2.0, 1.0], [0.5, 0.6], [3.0], [0.1]]
     assert figure.layout.xaxis.range == (0, 10)
+    assert training_curves(points, 10, done=True).layout.xaxis.range == (0, 3)
 
 
 def test_a_visitors_detector_is_known_by_its_label_alone(tiny_backbone: Backbone, tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
