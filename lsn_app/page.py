@@ -39,7 +39,8 @@ from lsn_core.shipped import ASSETS_DIR, EXAMPLES_DIR
 log = logging.getLogger(__name__)
 
 TITLE = "Learn to say no"
-ABOUT = "CLIP, taught to answer “none of these”."
+ABOUT = "CLIP names your classes. With a learned “no” it also tells when a photo shows none of them."  # of a link
+TAGLINE = "CLIP, taught to answer “none of these”."
 PAPER = "https://openreview.net/forum?id=nanyAujl6e"
 _PREVIEW_PATH = "/preview.png"
 # Title, id (which a link names: ?tab=detect), function of what tabs share that fills the tab.
@@ -158,7 +159,7 @@ def _header(settings: Settings) -> str:
     links = [f'<a href="{PAPER}" target="_blank" rel="noopener">Paper</a>']
     if settings.source:
         links.append(f'<a href="{escape(settings.source)}" target="_blank" rel="noopener">Code</a>')
-    return f'<header class="lsn-header"><h1>{TITLE}</h1><p>{ABOUT} <span>{" · ".join(links)}</span></p></header>'
+    return f'<header class="lsn-header"><h1>{TITLE}</h1><p>{TAGLINE} <span>{" · ".join(links)}</span></p></header>'
 
 
 def _tab_of_link(request: gr.Request) -> Any:

@@ -93,12 +93,14 @@ class BatchPanel:
         self.photos = gr.State(None)
         self.state = gr.State(None)
         heading(
-            "Many photos at once", "Asked with the classes, the detector and the threshold above.", elem_id="lsn-many"
+            "Many photos at once",
+            f"At most {MAX_PHOTOS:,}, asked with the classes, the detector and the threshold above.",
+            elem_id="lsn-many",
         )
         with gr.Row():
             with gr.Column(scale=3, min_width=300):
                 self.files = gr.File(
-                    label=f"Photos, folder or zip (at most {MAX_PHOTOS:,})",
+                    label="Photos, folder or zip",
                     file_count="multiple",
                     height=140,
                     elem_id="lsn-batch-files",

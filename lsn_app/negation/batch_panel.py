@@ -43,7 +43,7 @@ class ManyPhotos:
         self.store, self.asked, self.read, self.classes = store, asked, read, classes
         self.turns = Turns()
         self.files = gr.File(
-            label=f"Photos, or one zip of class folders (cat/1.jpg, dog/1.jpg, …); at most {MAX_PHOTOS:,} photos",
+            label=f"Photos or a zip (at most {MAX_PHOTOS:,})",
             file_count="multiple",
             file_types=["image", ".zip"],
             height=140,
