@@ -85,7 +85,7 @@ class _NegationTab:
         heading(
             "Many photos at once",
             "Each photo chooses between “a photo of a X” and “not a photo of a X” for every class X above "
-            "(Figures 9 to 12 of the paper). A zip of class folders (cat/1.jpg, dog/1.jpg, …) brings its classes along.",
+            "(Figures 9 to 12 of the paper). A zip of class folders (cat/1.jpg, …) brings its classes along.",
         )
         self.asked = {*self.choice.texts, *self.table.inputs}
         self.many = ManyPhotos(self.store, self.asked, self._request, self.table.classes)
