@@ -187,6 +187,7 @@ def test_links_open_the_tab_and_the_address_follows(browser: Browser, app_url: s
     expect(page.locator("#not-choice h3")).to_contain_text("Figure 2", timeout=30_000)
     expect(page.locator("#not-choice figcaption").nth(1)).to_contain_text("learned no to")
     expect(page.locator("#not-choice figure img").first).to_be_visible()
+    page.wait_for_function("window.lsnLinkIsRead")  # from then on the address follows the tabs
     page.get_by_role("tab", name="Detect").click()
     page.wait_for_function("new URL(location).searchParams.get('tab') === 'detect'")
     page.get_by_role("tab", name=TITLE).click()
