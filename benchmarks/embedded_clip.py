@@ -78,8 +78,7 @@ def main() -> None:
     print(f"written to {path}")
     if options.write_card:
         card = EMBEDDED_DIR / "README.md"
-        for page in (card, card.parents[2] / "README.md"):
-            replace_section(page, "accuracy", accuracy_table(results))
+        replace_section(card, "accuracy", accuracy_table(results))
         replace_section(card, "calibration", calibration_table(results))
         replace_section(card, "not", not_table(results))
 
