@@ -1,7 +1,7 @@
 """Makes the pictures of docs/heat-maps.md, and the verdicts above them: `python -m scripts.gallery`.
 
-Each is one photo of assets/examples as one detector sees it: the map of the positive prompt of the class that it is nearest to,
-and those of the class's negative prompts, all on one scale. What is seen in them is written by hand.
+Each is one photo of assets/examples as one detector sees it: the map of the positive prompt of the class that it is
+nearest to, and those of the class's negative prompts, all on one scale. What is seen in them is written by hand.
 """
 
 from __future__ import annotations

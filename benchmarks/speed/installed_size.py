@@ -89,13 +89,13 @@ def version(place: Path, name: str) -> str:
 def row(extra: str, label: str, before: dict[str, int], after: dict[str, int]) -> dict[str, Any]:
     """What came on top of an environment: megabytes, how many distributions, and the largest of the folders."""
     more = {name: size - before.get(name, 0) for name, size in after.items() if size != before.get(name, 0)}
-    largest = sorted(more, key=lambda name: -more[name])[:5]
+    largest = sorted(more, key=lambda name: -more[name])[:4]
     return {
         "extra": extra,
         "what": label,
         "megabytes": megabytes(sum(more.values())),
         "distributions": sum(name.endswith(".dist-info") and name not in before for name in after),
-        "largest": {name: megabytes(more[name]) for name in largest},
+        "largest": {name.partition(".cpython")[0]: megabytes(more[name]) for name in largest},
     }
 
 

@@ -18,9 +18,10 @@ from lsn_app.shared.components import Components, Event, EventOptions, Inputs, U
 from lsn_app.shared.messages import plot_title
 from lsn_app.shared.turns import Turns
 from lsn_core import Detector, UserError
+from lsn_core.heatmaps import DEFAULT_OPACITY
 from lsn_core.heatmaps.maps import HeatMaps
 from lsn_core.heatmaps.methods import DEFAULT_METHOD, METHODS
-from lsn_core.heatmaps.overlay import DEFAULT_OPACITY, colour_words, overlay, panel, reduce
+from lsn_core.heatmaps.overlay import colour_words, overlay, panel, reduce
 
 PREDICTED = ""  # the class that fits best
 _KINDS = [("Each prompt", "prompts"), ("Positive minus negative", "difference"), ("The detector's score", "score")]

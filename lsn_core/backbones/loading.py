@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import socket
 import threading
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import getproxies
@@ -19,6 +19,7 @@ from huggingface_hub import hf_hub_download
 from open_clip.constants import HF_SAFE_WEIGHTS_NAME
 
 from lsn_core.backbones.backbone import Backbone
+from lsn_core.backbones.initialisation import NoRandomWeights
 from lsn_core.backbones.names import Source, resolve
 from lsn_core.errors import UserError
 from lsn_core.shipped import EMBEDDED
@@ -66,7 +67,8 @@ def load_backbone(name: str = EMBEDDED, device: str = "auto", cache_dir: str | N
     device = resolve_device(device)
     source = resolve(name)
     try:
-        with warnings.catch_warnings(), _no_retries_without_network():
+        network = nullcontext() if _is_local(source) else _no_retries_without_network()
+        with warnings.catch_warnings(), network, NoRandomWeights():
             if source.model.startswith("hf-hub:") and not _PICKLES_ARE_SAFE:
                 # security: older torch can be made to run code by a pickle, though weights_only is set; open_clip takes
                 # safetensors where there are some, and this fails where there are none.
@@ -94,7 +96,7 @@ def load_backbone(name: str = EMBEDDED, device: str = "auto", cache_dir: str | N
     return Backbone(model, name.strip(), tokenizer, device, source.assumed)
 
 
-@contextlib.contextmanager
+@contextmanager
 def _no_retries_without_network() -> Iterator[None]:
     """Where the hub's name cannot even be looked up, its client uses its cache alone, instead of minutes of retries."""
     host = urlsplit(hub.ENDPOINT).hostname or ""

@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 
 from lsn_core.cli.options import (
     BackboneOption,
@@ -23,7 +21,7 @@ from lsn_core.cli.options import (
 )
 from lsn_core.cli.output import echo, echo_json
 from lsn_core.errors import UserError
-from lsn_core.heatmaps.overlay import DEFAULT_OPACITY
+from lsn_core.heatmaps import DEFAULT_OPACITY
 
 _SOURCE = "Source"  # text in a picture: SHA-256 of the photo that it is of
 
@@ -48,6 +46,8 @@ def heatmap(
     as_json: JsonOption = False,
 ) -> None:
     """Show where a class's positive prompt and its negative prompts respond: one picture each, and a panel."""
+    from PIL.PngImagePlugin import PngInfo
+
     from lsn_core.data.images import open_image, printable, read_image_file
     from lsn_core.heatmaps.maps import explain
     from lsn_core.heatmaps.overlay import overlay, panel
@@ -94,6 +94,8 @@ def heatmap(
 
 def _free_stem(out: Path, stem: str, digest: str) -> str:
     """What the pictures' names begin with: a photo of the same stem as an earlier, other one gets a number."""
+    from PIL import Image
+
     for number in count(1):
         tried = stem if number == 1 else f"{stem}-{number}"
         try:

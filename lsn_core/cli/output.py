@@ -10,7 +10,7 @@ from typing import Any
 
 import typer
 
-from lsn_core.data.images import printable
+from lsn_core.data.printable import printable
 
 _STEERING = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 

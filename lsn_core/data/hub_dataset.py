@@ -17,13 +17,6 @@ from lsn_core.data.splits import pick_split
 _WHERE = "the data set"
 
 
-def is_dataset(data: object) -> bool:
-    """Whether this is a `datasets.Dataset`, or a `DatasetDict` of them."""
-    if isinstance(data, Mapping):
-        return bool(data) and all(map(is_dataset, data.values()))
-    return all(hasattr(data, name) for name in ("features", "column_names", "with_format", "select_columns"))
-
-
 class DatasetRows(Rows):
     """The rows of a `datasets.Dataset`; images stay in its memory-mapped files until they are read.
 

@@ -2,7 +2,6 @@
 
 import logging
 import os
-import re
 import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
@@ -16,6 +15,7 @@ from lsn_core.data.decoding_cost import CountedReads, TooManyPieces, check_cost,
 from lsn_core.data.formats import FORMATS_IN_WORDS, is_avif, is_heif, kind_of, raw_kind
 from lsn_core.data.heif import open_heif
 from lsn_core.data.jpeg_end import complete, lacks_end
+from lsn_core.data.printable import printable
 from lsn_core.data.tiff_tags import read_tags
 from lsn_core.data.upright_rgb import upright_rgb
 from lsn_core.errors import ImageError, UserError
@@ -25,11 +25,6 @@ logger = logging.getLogger(__name__)
 # security: Pillow knows some forty formats; some start other programs (EPS), others have rarely exercised parsers.
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "DIB", "GIF", "TIFF", *(["AVIF"] if features.check("avif") else []))
 _TILE_TAGS = (322, 323)  # TIFF TileWidth, TileLength
-
-# Control characters of terminals, line separators, and those that set the direction of what follows (Unicode TR 9).
-_STEERING = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
-
-_BAD_BYTE = re.compile("[\ud800-\udfff]")  # how Python has bytes of a name that are not UTF-8
 
 ImageSource = bytes | str | os.PathLike[str] | Image.Image | np.ndarray
 
@@ -145,19 +140,6 @@ def pixel_count(data: bytes) -> int:
 def is_clutter(part: str) -> bool:
     """Whether a file or folder name is housekeeping of an operating system (hidden, `__MACOSX`, `Thumbs.db`, ...)."""
     return part.startswith(".") or part.lower() in {"__macosx", "thumbs.db", "desktop.ini"}
-
-
-def printable(text: str) -> str:
-    """A file name that can be shown: what would steer a terminal or turn the order of letters becomes a mark, and bytes
-    that are not UTF-8 become `\\xe9`, so that names that differ stay different."""
-    if text.isascii() and text.isprintable():  # most names; a set may have a million of them
-        return text
-    return _STEERING.sub("\N{REPLACEMENT CHARACTER}", _BAD_BYTE.sub(_escaped, text))
-
-
-def _escaped(match: re.Match[str]) -> str:
-    number = ord(match[0])
-    return f"\\x{number - 0xDC00:02x}" if 0xDC80 <= number <= 0xDCFF else "?"
 
 
 def walk_files(folder: Path, folders_too: Callable[[str], object] | None = None) -> Iterator[str]:

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import os
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from lsn_core.data.archive import ZipSource
 from lsn_core.data.formats import is_picture, kind_of, suffix
-from lsn_core.data.hub_dataset import DatasetRows, is_dataset
 from lsn_core.data.images import printable
 from lsn_core.data.layout import LAYOUT, Wanted
-from lsn_core.data.parquet import ParquetSource
 from lsn_core.data.remote import address_of, list_remote
-from lsn_core.data.shards import ParquetShards
 from lsn_core.data.sources import DataError, DataLimits, FileSource, FolderSource, Rows
 from lsn_core.errors import UserError
+
+# What reads Parquet is imported where there is some: photos alone need no pyarrow.
 
 
 def open_source(path: Any, limits: DataLimits, wanted: Wanted, labelled: bool = True) -> FileSource | Rows:
@@ -32,8 +32,12 @@ def open_source(path: Any, limits: DataLimits, wanted: Wanted, labelled: bool = 
         UserError: there is nothing, or nothing of these kinds.
     """
     if is_dataset(path):
+        from lsn_core.data.hub_dataset import DatasetRows
+
         return DatasetRows(path, limits, wanted, labelled)
     if (address := address_of(path)) is not None:
+        from lsn_core.data.shards import ParquetShards
+
         files = [(file.address.removeprefix(address), file) for file in list_remote(address)]
         return ParquetShards(files, address, limits, wanted, labelled)
     source, where = Path(path), printable(os.fspath(path))
@@ -42,6 +46,8 @@ def open_source(path: Any, limits: DataLimits, wanted: Wanted, labelled: bool = 
             folder = FolderSource(source, limits)
             tables = [index for index, name in enumerate(folder.files) if suffix(name) == ".parquet"]
             if tables and not any(map(is_picture, folder.files)):
+                from lsn_core.data.shards import ParquetShards
+
                 shards = [(folder.files[index], folder.path(index)) for index in tables]
                 return ParquetShards(shards, where, limits, wanted, labelled)
             return folder
@@ -50,6 +56,8 @@ def open_source(path: Any, limits: DataLimits, wanted: Wanted, labelled: bool = 
         with open(source, "rb") as file:
             start = file.read(1024)
         if start.startswith(b"PAR1"):
+            from lsn_core.data.parquet import ParquetSource
+
             return ParquetSource(source, limits, wanted, labelled)
         if start[:2] == b"PK" or zipfile.is_zipfile(source):
             return ZipSource(source, limits)
@@ -60,3 +68,10 @@ def open_source(path: Any, limits: DataLimits, wanted: Wanted, labelled: bool = 
     kind = kind_of(start, source.name)
     what = f"this is {kind[0]}, and" if kind else "this is"
     raise DataError(f"{where}: {what} neither a folder of class folders, a zip of one, nor a Parquet file. {LAYOUT}")
+
+
+def is_dataset(data: object) -> bool:
+    """Whether this is a `datasets.Dataset`, or a `DatasetDict` of them."""
+    if isinstance(data, Mapping):
+        return bool(data) and all(map(is_dataset, data.values()))
+    return all(hasattr(data, name) for name in ("features", "column_names", "with_format", "select_columns"))

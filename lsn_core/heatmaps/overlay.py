@@ -10,12 +10,12 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from lsn_core.errors import UserError
+from lsn_core.heatmaps import DEFAULT_OPACITY
 from lsn_core.heatmaps.fonts import Font, drawable
 
 if TYPE_CHECKING:
     from lsn_core.heatmaps.maps import HeatMaps
 
-DEFAULT_OPACITY = 0.7
 # Both are safe for colour-blind eyes: dark to light for one sign, purple against orange for two.
 ONE_SIGN, TWO_SIGNS = "inferno", "PuOr_r"
 _CELL = 300
