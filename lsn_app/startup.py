@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from lsn_core.errors import UserError
 from lsn_core.jobs import DEFAULT_FOLDER, JobLimits
 from lsn_core.jobs.storage.damage import set_damaged_aside
+from lsn_core.jobs.worker.memory import check_watchable
 from lsn_core.jobs.worker.queue import QUEUE_FILE
 from lsn_core.shipped import EMBEDDED
 
@@ -105,6 +106,7 @@ def check_startup(start: Startup) -> list[str]:
     Raises:
         UserError: the app cannot run so; one sentence on what is in its way and what to do.
     """
+    check_watchable(start.memory_gib)
     check_port(start.host, start.port)
     check_folder(start.data)
     JobLimits.read(start.data)

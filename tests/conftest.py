@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import socket
 import subprocess
 import time
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +39,10 @@ os.environ.setdefault("TORCH_HOME", str(REPO / ".pytest_cache" / "torch"))
 
 
 SESSION = "LSN_TEST_SESSION"
+PORTABLE = "LSN_TEST_PORTABLE"
+NEEDS_POSIX = re.compile(
+    r"import (resource|fcntl)\b|os\.(fork|mkfifo|waitpid)|SIGKILL|/proc/|/dev/|\.chmod\(|symlink_to|kill\(os\.getpid"
+)
 _ENDING_SECONDS = 20.0
 
 
@@ -45,6 +51,25 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ.setdefault("LSN_RUNTIME", "eager")
     if not hasattr(config, "workerinput"):
         os.environ[SESSION] = f"{os.getpid()}-{time.time_ns()}"
+
+
+def pytest_ignore_collect(collection_path: Path) -> bool | None:
+    """With LSN_TEST_PORTABLE=1, files of tests that need POSIX are left out, and `pytest_report_header` names them."""
+    return True if collection_path in _left_out() else None
+
+
+def pytest_report_header() -> list[str]:
+    """Which files are left out, if any are."""
+    names = [path.relative_to(REPO).as_posix() for path in _left_out()]
+    return [f"left out, as they need POSIX: {', '.join(names)}"] if names else []
+
+
+@cache
+def _left_out() -> tuple[Path, ...]:
+    if os.environ.get(PORTABLE) != "1":
+        return ()
+    files = sorted((REPO / "tests").rglob("test_*.py"))
+    return tuple(path for path in files if NEEDS_POSIX.search(path.read_text(encoding="utf-8")))
 
 
 @pytest.hookimpl(trylast=True)

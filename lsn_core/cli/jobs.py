@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import signal
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -54,20 +53,22 @@ def worker(
 ) -> None:
     """Run training jobs, one at a time, until stopped (Ctrl-C). Its job is then interrupted and can go on later."""
     from lsn_core.jobs import Worker, WorkerConfig
-    from lsn_core.jobs.worker.parent import when_parent_ends
+    from lsn_core.jobs.worker.parent import end_at_once, when_parent_ends
 
     logging.getLogger("lsn_core").setLevel(logging.INFO)
     config = WorkerConfig(device, name, threads, memory_gib, resume, queue, checkpoint_seconds)
     with _plainly(data):
         running = Worker(data, config)
     if nice:
+        if not hasattr(os, "nice"):
+            raise UserError("This system has no priorities of that kind. Leave --nice out.")
         os.nice(nice)
     if with_parent:
 
         def end() -> None:
             running.end()
             time.sleep(_END_SECONDS)
-            os.kill(os.getpid(), signal.SIGKILL)
+            end_at_once()
 
         when_parent_ends(end)
     running.run()

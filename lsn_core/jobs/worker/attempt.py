@@ -28,6 +28,7 @@ class Attempt:
     device: str
     checkpoint_seconds: float
 
-    def command(self) -> list[str]:
-        """The command line that starts it."""
-        return [sys.executable, "-m", "lsn_core.jobs.worker.process", json.dumps(asdict(self))]
+    def command(self, worker: str | None = None) -> list[str]:
+        """The command line that starts it; with a worker's name, it takes a lock of its own on that one's place."""
+        names = [] if worker is None else [worker]
+        return [sys.executable, "-m", "lsn_core.jobs.worker.process", json.dumps(asdict(self)), *names]

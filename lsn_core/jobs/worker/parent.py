@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 from collections.abc import Callable
+
+
+def end_at_once() -> None:
+    """Ends this process without any last words, as if it had been killed."""
+    if hasattr(signal, "SIGKILL"):
+        os.kill(os.getpid(), signal.SIGKILL)
+    os._exit(1)  # Windows has no such signal
 
 
 def when_parent_ends(act: Callable[[], None]) -> None:

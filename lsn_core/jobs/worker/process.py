@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import json
 import logging
-import os
 import signal
 import sqlite3
 import sys
@@ -18,9 +17,10 @@ from pathlib import Path
 from lsn_core.errors import UserError
 from lsn_core.jobs.limits import JobLimits
 from lsn_core.jobs.storage.files import FEATURES, JobFiles
+from lsn_core.jobs.storage.locks import Slots
 from lsn_core.jobs.storage.registry import LostClaim, Registry
 from lsn_core.jobs.worker.attempt import Attempt, Stopped
-from lsn_core.jobs.worker.parent import when_parent_ends
+from lsn_core.jobs.worker.parent import end_at_once, when_parent_ends
 
 log = logging.getLogger(__name__)
 
@@ -97,12 +97,17 @@ def _sentence(error: Exception) -> str:
 def main() -> None:
     """Entry point of the process."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    when_parent_ends(lambda: os.kill(os.getpid(), signal.SIGKILL))
+    when_parent_ends(end_at_once)
     try:
         Path("/proc/self/oom_score_adj").write_text("800")  # if memory runs out, it had better be this process
     except OSError:
         log.debug("the system does not let a process offer itself")
-    run_attempt(Attempt(**json.loads(sys.argv[1])))
+    attempt = Attempt(**json.loads(sys.argv[1]))
+    # The lock is held until the process ends.
+    slot = Slots(Path(attempt.folder)).join(sys.argv[2]) if len(sys.argv) > 2 else None
+    run_attempt(attempt)
+    if slot is not None:
+        slot.close()
 
 
 if __name__ == "__main__":

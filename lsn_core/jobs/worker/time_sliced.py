@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import sqlite3
 import time
 from collections.abc import Callable
@@ -51,7 +50,7 @@ class SlicedWorker(Worker):
 
     def run(self) -> None:
         """Works until `end`, in any thread. Raises UserError where a worker of this name runs already."""
-        self._slot = self.slots.take(self.name)
+        self._slot = slot = self.slots.take(self.name)
         try:
             log.info("Worker %s is ready; it works in slices of %.0f s.", self.name, self._slice_seconds)
             while not self._ending.is_set():
@@ -62,7 +61,7 @@ class SlicedWorker(Worker):
                 if not self.queue.answer():
                     self._ending.wait(_IDLE_SECONDS)
         finally:
-            os.close(self._slot)
+            slot.close()
 
     def _attend(self, job: Job) -> None:
         claim = job.claim or ""

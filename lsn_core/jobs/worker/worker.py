@@ -18,9 +18,10 @@ from lsn_core.jobs.limits import JobLimits
 from lsn_core.jobs.storage.cleanup import recover, tidy
 from lsn_core.jobs.storage.clock import SteadyClock
 from lsn_core.jobs.storage.files import LOG, RESULT, JobFiles
-from lsn_core.jobs.storage.locks import Slots
+from lsn_core.jobs.storage.locks import Slot, Slots
 from lsn_core.jobs.storage.registry import LostClaim, Registry
 from lsn_core.jobs.worker.attempt import Attempt
+from lsn_core.jobs.worker.memory import check_watchable, resident
 from lsn_core.jobs.worker.queue import JobQueue
 
 log = logging.getLogger(__name__)
@@ -59,6 +60,7 @@ class Worker:
     """Runs jobs of a data directory until told to end."""
 
     def __init__(self, folder: Path, config: WorkerConfig) -> None:
+        check_watchable(config.memory_gib)
         self.folder, self.config = folder, config
         self.name = config.name or config.device
         self.threads = config.threads or max(1, (os.cpu_count() or 2) - 1)
@@ -68,7 +70,7 @@ class Worker:
         self._ending = threading.Event()
         self._at: str | None = None  # the job at hand
         self._changing = threading.Lock()
-        self._slot = -1
+        self._slot: Slot | None = None
         self._tidied, self._clock = 0.0, SteadyClock()
 
     def end(self) -> None:
@@ -77,13 +79,14 @@ class Worker:
 
     def run(self) -> None:
         """Works until `end` or a signal to terminate. Raises UserError where a worker of this name runs already."""
-        self._slot = self.slots.take(self.name)
+        self._slot = slot = self.slots.take(self.name)
         try:
             self._maintain()
             consumer = self.queue.consumer()
             consumer.start()
-            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-                signal.signal(number, lambda *_: self.end())
+            for name in ("SIGTERM", "SIGINT", "SIGHUP"):
+                if hasattr(signal, name):  # Windows has no SIGHUP
+                    signal.signal(getattr(signal, name), lambda *_: self.end())
             log.info("Worker %s is ready.", self.name)
             while True:
                 try:
@@ -95,7 +98,7 @@ class Worker:
                 consumer.check_worker_health()
             consumer.stop(graceful=True)
         finally:
-            os.close(self._slot)
+            slot.close()
 
     def work(self) -> None:
         """Does the next job, if there is one; called by the queue."""
@@ -143,12 +146,15 @@ class Worker:
         self.files.folder(job.id).mkdir(exist_ok=True)
         with open(self.files.folder(job.id) / LOG, "ab") as output:
             return subprocess.Popen(
-                attempt.command(),
+                attempt.command(self.name if self._slot and self._slot.own_lock else None),
                 stdin=subprocess.PIPE,  # its end tells the process that the worker is gone
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                pass_fds=(self._slot,),  # as long as the process lives, nobody takes the worker's place
-                start_new_session=True,  # a Ctrl-C is for the worker, which ends the job in good order
+                # As long as the process lives, nobody takes the worker's place.
+                pass_fds=self._slot.handed_on if self._slot else (),
+                # A Ctrl-C is for the worker, which ends the job in good order.
+                start_new_session=True,
+                creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
             )
 
     def _watch(self, job: Job, process: subprocess.Popen[bytes]) -> str | None:
@@ -172,7 +178,7 @@ class Worker:
             reason = self._reason_to_end(job.id, left)
             if reason is not None:
                 return reason
-            if self.config.memory_gib and _resident(process.pid) > self.config.memory_gib * 2**30:
+            if self.config.memory_gib and resident(process.pid) > self.config.memory_gib * 2**30:
                 process.kill()  # at once: it may be growing
                 return "memory"
 
@@ -233,11 +239,3 @@ class Worker:
         if time.monotonic() - self._tidied > _TIDY_SECONDS or not self._tidied:
             self._tidied = time.monotonic()
             tidy(self.registry, self.files, self.limits, aged=self._clock.trusted())
-
-
-def _resident(process_id: int) -> int:
-    try:
-        pages = int(Path(f"/proc/{process_id}/statm").read_text().split()[1])
-    except (OSError, IndexError):
-        return 0
-    return pages * os.sysconf("SC_PAGE_SIZE")

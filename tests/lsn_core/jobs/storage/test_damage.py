@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import shutil
 import sqlite3
@@ -149,12 +148,12 @@ def test_what_a_later_version_wrote_is_left_alone(data: Path) -> None:
 
 def test_a_worker_that_is_at_it_is_not_disturbed(data: Path) -> None:
     noise(data / REGISTRY_FILE)
-    descriptor = Slots(data).take("cpu")
+    slot = Slots(data).take("cpu")
     try:
         with pytest.raises(UserError, match="still at it"):
             set_damaged_aside(data, QUEUE_FILE)
     finally:
-        os.close(descriptor)
+        slot.close()
     assert not list(data.glob("*.damaged-*"))
 
 
