@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import warnings
+from inspect import signature
+from typing import Any
 
 import numpy as np
 import torch
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression, LogisticRegressionCV
 from torch import Tensor, nn
+
+# scikit-learn from 1.8 on, which Python 3.10 has not, wants to be told what was the rule before.
+_KNOWN = signature(LogisticRegressionCV).parameters
+_NEW: dict[str, Any] = {"use_legacy_attributes": False, "l1_ratios": (0,)} if "use_legacy_attributes" in _KNOWN else {}
 
 
 class Classifier:
@@ -49,8 +55,7 @@ def logistic_regression(features: Tensor, labels: Tensor, strength: float | None
             cv=3,
             scoring="accuracy",
             max_iter=1000,
-            use_legacy_attributes=False,
-            l1_ratios=(0,),
+            **_NEW,
         )
         if strength is None
         else LogisticRegression(C=strength, max_iter=1000)
