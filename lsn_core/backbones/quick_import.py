@@ -12,21 +12,35 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache, wraps
+from importlib.metadata import version
 from types import ModuleType
 from typing import Any
 
 import torch
+
+from lsn_core.errors import UserError
 
 _COMPILER = "torch._dynamo"
 _ASKED = "torch._dynamo.utils"
 
 
 def import_towers() -> None:
-    """Imports torchvision and timm; quickly, where nothing has imported the compiler yet."""
+    """Imports torchvision and timm; quickly, where nothing has imported the compiler yet.
+
+    Raises:
+        UserError: torchvision was made for another torch.
+    """
     if _COMPILER in sys.modules:
         return
     with _stand_in(), _disable_later():
-        importlib.import_module("torchvision")
+        try:
+            importlib.import_module("torchvision")
+        except RuntimeError as error:  # "operator torchvision::nms does not exist"
+            raise UserError(
+                f"torchvision {version('torchvision')} does not fit torch {torch.__version__} ({error}). Install both "
+                "from one index: pip install --force-reinstall torch torchvision, with --index-url "
+                "https://download.pytorch.org/whl/cpu for a CPU."
+            ) from error
         importlib.import_module("timm")
 
 

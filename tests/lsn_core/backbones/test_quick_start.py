@@ -97,3 +97,19 @@ def test_the_place_of_the_compiler_gives_way_to_whoever_wants_more_of_it() -> No
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=REPO, capture_output=True, text=True)
     assert done.stdout.strip() == "True", done.stderr
+
+
+def test_a_torchvision_for_another_torch_is_said() -> None:
+    script = (
+        "import sys\n"
+        "class Mismatch:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'torchvision':\n"
+        "            raise RuntimeError('operator torchvision::nms does not exist')\n"
+        "sys.meta_path.insert(0, Mismatch())\n"
+        "from lsn_app.console import run\nrun()"
+    )
+    command = [sys.executable, "-c", script, "score", "--classes", "a,b", "assets/examples/dog.jpg"]
+    done = subprocess.run(command, cwd=REPO, capture_output=True, text=True)
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert "does not fit torch" in done.stderr and "pip install" in done.stderr
