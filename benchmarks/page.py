@@ -1,5 +1,6 @@
 """Puts results beside the paper's figures: the Markdown tables of benchmarks/README.md, the headline in
 README.md, and the tables of docs/labelling-and-monitoring.md.
+"""Puts results beside the paper's figures: the Markdown tables of benchmarks/README.md, README.md and docs/install.md.
 
 python -m benchmarks.page          # writes them anew from benchmarks/results/
 """
@@ -17,6 +18,7 @@ from benchmarks.harness.protocols import FILES
 from benchmarks.harness.report import PAGE, RESULTS, replace_section
 from benchmarks.monitoring import changes_section, monitoring_section
 from benchmarks.presets import presets_section
+from benchmarks.speed import cold_start, installed_size
 from benchmarks.tables.figure7 import figure7_section
 from benchmarks.tables.figures9_12 import figures9_12_section
 from benchmarks.tables.table1 import table1_section
@@ -66,6 +68,9 @@ def sections(folder: Path = RESULTS) -> list[tuple[Path, str, str]]:
         (PAGE, "presets-cocoop-paper", rows("presets_cocoop_paper"), presets_section),
         (WATCH, "false-alarms", rows("monitoring"), monitoring_section),
         (WATCH, "changes", rows("monitoring", "changes"), changes_section),
+        (PAGE, "cold-start", rows("cold_start"), cold_start.table),
+        (installed_size.PAGE, "installed-size", rows("installed_size"), installed_size.table),
+        (README, "size", rows("installed_size"), installed_size.sentence),
         (README, "headline", rows("table3"), lambda found: headline_section(found, paper["Table 3"])),
     ]
     return [(page, marker, section(found) if found else NOT_YET) for page, marker, found, section in made]
