@@ -1,6 +1,5 @@
 """Puts results beside the paper's figures: the Markdown tables of benchmarks/README.md, the headline in
-README.md, and the tables of docs/labelling-and-monitoring.md.
-"""Puts results beside the paper's figures: the Markdown tables of benchmarks/README.md, README.md and docs/install.md.
+README.md, and the tables of docs/labelling-and-monitoring.md and docs/install.md.
 
 python -m benchmarks.page          # writes them anew from benchmarks/results/
 """
