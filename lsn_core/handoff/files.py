@@ -10,7 +10,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from lsn_core.data.images import printable
+from lsn_core.data.printable import printable
 from lsn_core.errors import UserError
 from lsn_core.handoff import coco, fiftyone, label_studio
 from lsn_core.handoff.verdict import Origin, Verdict
