@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from lsn_core.data.images import open_image
 from lsn_core.handoff.verdict import KNOWN, UNKNOWN, Origin, Verdict
 
 
@@ -24,6 +23,8 @@ def document(verdicts: Sequence[Verdict], origin: Origin) -> dict[str, Any]:
     numbers = {name: index for index, name in enumerate((*origin.class_names, unknown), 1)}
     images, annotations = [], []
     for index, verdict in enumerate(verdicts, 1):
+        from lsn_core.data.images import open_image  # with NumPy and Pillow, which the help needs not
+
         width, height = open_image(verdict.path, on_warning=lambda _: None).size
         name = (origin.prefix or "") + origin.inside(verdict)
         images.append({"id": index, "file_name": name, "width": width, "height": height})
