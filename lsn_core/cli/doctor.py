@@ -14,7 +14,7 @@ from lsn_core.cli.options import BackboneOption, DeviceOption, JsonOption
 from lsn_core.errors import UserError
 
 if TYPE_CHECKING:
-    pass
+    from lsn_core.backbones.backbone import Backbone
 
 
 def doctor(backbone: BackboneOption = None, device: DeviceOption = "auto", as_json: JsonOption = False) -> None:
@@ -27,7 +27,18 @@ def doctor(backbone: BackboneOption = None, device: DeviceOption = "auto", as_js
     from lsn_core.shipped import EMBEDDED_DIR
 
     backbone = backbone or EMBEDDED
-    names = ("lsn-core", "torch", "torchvision", "open_clip_torch", "timm", "gradio", "grad-cam", "numpy", "pillow")
+    names = (
+        "lsn-core",
+        "torch",
+        "torchvision",
+        "open_clip_torch",
+        "timm",
+        "gradio",
+        "grad-cam",
+        "numpy",
+        "pillow",
+        "openvino",
+    )
     report: dict[str, Any] = {
         "python": platform.python_version(),
         "versions": {name: _version(name) for name in names},
@@ -51,6 +62,7 @@ def doctor(backbone: BackboneOption = None, device: DeviceOption = "auto", as_js
         report["image_size"] = " x ".join(map(str, size if isinstance(size, list) else [size, size]))
         report["fingerprint"] = loaded.fingerprint
         report["assumed"] = list(loaded.assumed)
+        report["compiled_tower"] = _compiled_tower(loaded)
     except UserError as error:
         report["backbone_ok"] = False
         report["problem"] = str(error)
@@ -66,6 +78,12 @@ def doctor(backbone: BackboneOption = None, device: DeviceOption = "auto", as_js
             typer.echo(f"{'note':>20}  {EMBEDDED_NOTE}")
     if not report["backbone_ok"]:
         raise typer.Exit(1)
+
+
+def _compiled_tower(backbone: Backbone) -> str:
+    if not backbone.can_compile:
+        return "none: PyTorch runs the image tower (a GPU, LSN_RUNTIME=eager, or no openvino)"
+    return "kept" if backbone.is_converted else "not yet made; `lsn compile`, or a run of many photos, makes it"
 
 
 def _version(name: str) -> str | None:
