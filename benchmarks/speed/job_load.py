@@ -75,7 +75,7 @@ def running(folder: Path, **variables: str) -> Iterator[tuple[str, int]]:
 
 def home_of_towers() -> Path:
     """torch's folder, in which the embedded backbone's image tower is kept compiled, where it can be."""
-    load_backbone("embedded", "cpu").compile()
+    load_backbone("embedded", "cpu").runtime.compile()
     return Path(torch.hub.get_dir()).parent
 
 

@@ -54,7 +54,7 @@ def main() -> None:
     eager = Detector.load(DETECTOR, load_backbone("embedded", "cpu"))
     compiled = Detector.load(DETECTOR, load_backbone("embedded", "cpu"))
     begun = time.perf_counter()
-    if not compiled.backbone.compile():
+    if not compiled.backbone.runtime.compile():
         sys.exit("OpenVINO is not installed, or LSN_RUNTIME=eager.")
     opening = time.perf_counter() - begun
     eager.backbone.expect = lambda images: None  # type: ignore[method-assign]
@@ -187,7 +187,7 @@ def largest_memory(data: Path, count: int, kind: str) -> dict[str, Any]:
     from lsn_core.verdicts import open_writer
 
     backbone = load_backbone("embedded", "cpu")
-    backbone.compile()
+    backbone.runtime.compile()
     if kind == "10 classes":
         detector = Detector.load(DETECTOR, backbone)
     else:

@@ -21,12 +21,12 @@ def compile_beside(backbone: Backbone) -> None:
 
     Converting a tower keeps the interpreter busy for seconds, so a process of lower priority does it.
     """
-    if backbone.can_compile:
+    if backbone.runtime.can_compile:
         threading.Thread(target=_compile, args=(backbone,), name="compiling", daemon=True).start()
 
 
 def _compile(backbone: Backbone) -> None:
-    if not backbone.is_converted:
+    if not backbone.runtime.is_converted:
         time.sleep(_AFTER_SECONDS)
         command = [sys.executable, "-m", "lsn_core", "compile", "--no-measure", "--backbone", backbone.name]
         try:
@@ -40,5 +40,5 @@ def _compile(backbone: Backbone) -> None:
         except (OSError, subprocess.SubprocessError) as error:
             log.warning("The image tower of %s stays with PyTorch: %s", backbone.name, error)
             return
-    if backbone.compile():
+    if backbone.runtime.compile():
         log.info("The image tower of %s runs compiled from now on.", backbone.name)

@@ -8,7 +8,6 @@ import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import Any, cast
 
 import open_clip
@@ -18,9 +17,9 @@ from open_clip.hf_model import HFTextEncoder
 from PIL import Image
 from torch import Tensor, nn
 
-from lsn_core.backbones.compiled import CompiledTower, chosen_runtime, compile_tower, is_installed, kept_at
 from lsn_core.backbones.identity import digest, earlier_versions_agree, image_settings, text_settings
 from lsn_core.backbones.preprocessing import Preprocessing
+from lsn_core.backbones.runtime import ImageRuntime
 from lsn_core.backbones.unprojected import last_map, pooled_features, project_pooled
 from lsn_core.errors import UserError
 
@@ -28,8 +27,6 @@ log = logging.getLogger(__name__)
 
 _HALF_PAIR = re.compile("[\ud800-\udfff]")
 _CPU_BATCH = 8  # pictures in one pass of PyTorch on a CPU: more fall out of its caches
-_COMPILING_PAYS = 256  # pictures, where the tower has to be converted first
-_OPENING_PAYS = 32  # pictures, where it was converted before
 
 
 class Backbone:
@@ -44,6 +41,7 @@ class Backbone:
         width: size of a token embedding, which is also that of a learned context vector.
         context_length: the longest prompt in tokens, start and end tokens included.
         temperature: τ of the model's own softmax, 1 / exp(logit_scale).
+        runtime: what runs the image tower, PyTorch or a compiled one.
         assumed: sentences on what its name and files left open when it was loaded, such as the activation.
 
     Examples:
@@ -76,9 +74,8 @@ class Backbone:
         self.context_length = int(getattr(model, "context_length", 77))
         self.temperature = float(1.0 / self.model.logit_scale.exp().mean())
         self._refusal = _why_not_promptable(self._text)
-        self._compiled: CompiledTower | None = None
-        self._compiling, self._passing = threading.Lock(), threading.Lock()
-        self._runtime = chosen_runtime() if self.device.type == "cpu" else "eager"
+        self._passing = threading.Lock()
+        self.runtime = ImageRuntime(self)
 
     @cached_property
     def dim(self) -> int:
@@ -110,9 +107,14 @@ class Backbone:
         """What decides its features beside the weights, of "image" and of "text"; kept in detector files, as JSON."""
         return {"image": image_settings(self.model), "text": text_settings(self.model, self.tokenizer)}
 
-    @cached_property
+    @property
     def fingerprint(self) -> str:
-        """Names the weights and everything else that changes features: equal fingerprints give equal features.
+        """Names the weights and everything else that changes features: equal fingerprints give equal features."""
+        return f"{self._fingerprint}:bf16" if self.runtime.bf16 else self._fingerprint
+
+    @cached_property
+    def _fingerprint(self) -> str:
+        """Of the model in fp32.
 
         SHA-256 (hex) over weights and preprocessing, by which earlier versions kept features, then "." and 16 digits
         over the rest; where what they kept may be of another function, one SHA-256 over all of it.
@@ -160,8 +162,8 @@ class Backbone:
 
         May be called by several threads: where a compiled tower does it they run side by side, else one by one.
         """
-        if self._compiled is not None:
-            return self._compiled(crops)
+        if self.runtime.compiled is not None:
+            return self.runtime.compiled(crops)
         with self._passing:  # two passes of PyTorch at once would only halve each other's speed
             parts = crops.split(_CPU_BATCH if self.device.type == "cpu" else len(crops))
             return torch.cat(
@@ -169,48 +171,8 @@ class Backbone:
             )
 
     def expect(self, images: int) -> None:
-        """Says that about so many images are to be encoded; compiles the image tower where that saves time.
-
-        On a CPU with OpenVINO installed, unless LSN_RUNTIME=eager. Converting takes seconds, once for each backbone and
-        machine; the converted tower is kept in torch's cache folder (below `TORCH_HOME`). Features of a compiled tower
-        differ from PyTorch's by less than 1e-4 in each value.
-        """
-        if self._compiled is not None or not self.can_compile:
-            return
-        wanted = self._runtime == "openvino"
-        if wanted or (images >= _OPENING_PAYS and (images >= _COMPILING_PAYS or self.is_converted)):
-            self.compile()
-
-    @property
-    def can_compile(self) -> bool:
-        """Whether a compiled image tower may be had: on a CPU, with OpenVINO, and unless LSN_RUNTIME=eager."""
-        return self._runtime != "eager" and is_installed()
-
-    @property
-    def is_converted(self) -> bool:
-        """Whether its image tower was converted for this CPU before, so that `compile` takes less than a second."""
-        return self._tower_folder.is_dir()
-
-    def compile(self) -> bool:
-        """Has the compiled image tower run from now on; False where there is none to be had, and PyTorch runs it."""
-        with self._compiling:
-            if self._compiled is None and self.can_compile:
-                folder = self._tower_folder
-                if not folder.is_dir():
-                    log.info("Compiling the image tower of %s for this CPU, once.", self.name)
-                self._compiled = compile_tower(self.model, folder)
-                if self._compiled is None:
-                    self._runtime = "eager"  # not to be tried again
-        return self._compiled is not None
-
-    @property
-    def _tower_folder(self) -> Path:
-        return kept_at(self.weights_hash, digest(self.settings["image"]))
-
-    @property
-    def runtime(self) -> str:
-        """What runs the image tower at present: "openvino" or "eager" (PyTorch)."""
-        return "eager" if self._compiled is None else "openvino"
+        """Says that about so many images are to be encoded; the image tower is compiled where that saves time."""
+        self.runtime.expect(images)
 
     @torch.no_grad()
     def encode_pixels(self, pixels: Tensor) -> Tensor:

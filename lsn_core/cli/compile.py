@@ -35,10 +35,10 @@ def compile(
     found = load_backbone(backbone or EMBEDDED, "cpu")
     eager = _images_per_second(found) if measure else None
     begun = time.perf_counter()
-    if not found.compile():
+    if not found.runtime.compile():
         raise UserError(f"The image tower of {found.name} could not be compiled; PyTorch runs it, as before.")
     seconds = round(time.perf_counter() - begun, 2)
-    line: dict[str, Any] = {"backbone": found.name, "runtime": found.runtime, "seconds": seconds}
+    line: dict[str, Any] = {"backbone": found.name, "runtime": found.runtime.name, "seconds": seconds}
     if eager is not None:
         line |= {"images_per_second": round(_images_per_second(found), 1), "eager_images_per_second": round(eager, 1)}
     if as_json:

@@ -81,9 +81,9 @@ def doctor(backbone: BackboneOption = None, device: DeviceOption = "auto", as_js
 
 
 def _compiled_tower(backbone: Backbone) -> str:
-    if not backbone.can_compile:
+    if not backbone.runtime.can_compile:
         return "none: PyTorch runs the image tower (a GPU, LSN_RUNTIME=eager, or no openvino)"
-    return "kept" if backbone.is_converted else "not yet made; `lsn compile`, or a run of many photos, makes it"
+    return "kept" if backbone.runtime.is_converted else "not yet made; `lsn compile`, or a run of many photos, makes it"
 
 
 def _version(name: str) -> str | None:

@@ -74,6 +74,10 @@ def score(
         bool, typer.Option("--resume", help="Go on where an earlier run with this --out was cut short, by content.")
     ] = False,
     cache: CacheOption = None,
+    bf16: Annotated[
+        bool,
+        typer.Option("--bf16", help="Run the image tower in bf16 on a CPU: faster, for other scores; see --calibrate."),
+    ] = False,
     backbone: BackboneOption = None,
     device: DeviceOption = "auto",
     as_json: JsonOption = False,
@@ -98,6 +102,13 @@ def score(
     scorer = open_detector(detector, class_list(classes, classes_file), backbone, device)
     if score is not None and score != scorer.score_name:
         scorer = scorer.with_score(score)
+    if bf16:
+        if scorer.calibration is not None and calibrate is None:
+            raise UserError(
+                "The detector's threshold was calibrated in fp32 and promises nothing in bf16: give --calibrate photos "
+                "of its classes, or leave out --bf16."
+            )
+        scorer.backbone.runtime.use_bf16()
     if calibrate is not None:
         scorer = calibrated(scorer, calibrate)
     failed = 0

@@ -55,8 +55,8 @@ def test_its_features_are_those_of_pytorch(tower: str, cache: Path) -> None:
     backbone = make(TOWERS[tower])
     crops = noise(backbone, 21)
     wanted = backbone.encode_crops(crops)
-    assert not backbone.is_converted and backbone.compile() and backbone.is_converted
-    assert backbone.runtime == "openvino"
+    assert not backbone.runtime.is_converted and backbone.runtime.compile() and backbone.runtime.is_converted
+    assert backbone.runtime.name == "openvino"
     found = backbone.encode_crops(crops)
     assert found.dtype == torch.float32 and (found - wanted).abs().max() < 1e-5
     alone = torch.cat([backbone.encode_crops(one[None]) for one in crops])
@@ -70,25 +70,25 @@ def test_the_embedded_one_is_kept_for_the_next_process_and_may_be_called_by_many
     wanted = backbone.encode_crops(crops)
     backbone.expect(31)
     backbone.expect(255)
-    assert backbone.runtime == "eager"
+    assert backbone.runtime.name == "eager"
     backbone.expect(256)
-    assert backbone.runtime == "openvino"
+    assert backbone.runtime.name == "openvino"
     with ThreadPoolExecutor(4) as pool:
         parts = list(pool.map(backbone.encode_crops, crops.split(5)))
     assert (torch.cat(parts) - wanted).abs().max() < compiled.LARGEST_DIFFERENCE
     assert (torch.cat(parts) * wanted).sum(-1).min() > 1 - 1e-6
     again = load_backbone("embedded", "cpu")
     again.expect(31)
-    assert again.runtime == "eager"
+    assert again.runtime.name == "eager"
     again.expect(32)
-    assert again.runtime == "openvino" and len(list(cache.iterdir())) == 1
+    assert again.runtime.name == "openvino" and len(list(cache.iterdir())) == 1
 
 
 def test_other_weights_have_a_tower_of_their_own(cache: Path) -> None:
     first, second = make(TOWERS["vit"]), make(TOWERS["vit"])
     with torch.no_grad():
         second.model.visual.proj.mul_(-1)
-    assert first.compile() and second.compile()
+    assert first.runtime.compile() and second.runtime.compile()
     crops = noise(first, 2)
     assert (first.encode_crops(crops) + second.encode_crops(crops)).abs().max() < 1e-5
     assert len(list(cache.iterdir())) == 2
@@ -100,7 +100,7 @@ def test_a_tower_that_gives_other_features_is_not_used(
     monkeypatch.setattr(compiled, "LARGEST_DIFFERENCE", -1.0)
     backbone = make(TOWERS["vit"])
     wanted = backbone.encode_crops(noise(backbone, 3))
-    assert not backbone.compile() and backbone.runtime == "eager" and "differs by" in caplog.text
+    assert not backbone.runtime.compile() and backbone.runtime.name == "eager" and "differs by" in caplog.text
     assert torch.equal(backbone.encode_crops(noise(backbone, 3)), wanted)
 
 
@@ -108,7 +108,7 @@ def test_a_tower_that_gives_other_features_is_not_used(
 def test_a_damaged_file_costs_time_only(damage: str, cache: Path) -> None:
     first = make(TOWERS["vit"])
     wanted = first.encode_crops(noise(first, 2))
-    assert first.compile()
+    assert first.runtime.compile()
     (folder,) = cache.iterdir()
     if damage == "gone":
         (folder / "tower.bin").unlink()
@@ -118,14 +118,14 @@ def test_a_damaged_file_costs_time_only(damage: str, cache: Path) -> None:
         values = np.fromfile(folder / "tower.bin", dtype=np.float32)
         np.where(np.abs(values) > 1e-3, values * 2, values).tofile(folder / "tower.bin")
     second = make(TOWERS["vit"])
-    assert second.compile() and (second.encode_crops(noise(second, 2)) - wanted).abs().max() < 1e-5
+    assert second.runtime.compile() and (second.encode_crops(noise(second, 2)) - wanted).abs().max() < 1e-5
 
 
 def test_where_it_cannot_be_kept_it_is_used_all_the_same(cache: Path) -> None:
     cache.parent.mkdir()
     cache.write_text("a file where the folder should be")
     backbone = make(TOWERS["vit"])
-    assert backbone.compile() and backbone.runtime == "openvino"
+    assert backbone.runtime.compile() and backbone.runtime.name == "openvino"
     assert backbone.encode_crops(noise(backbone, 9)).isfinite().all()
 
 
@@ -143,8 +143,8 @@ def test_a_tower_that_cannot_be_converted_stays_with_pytorch(
 
     backbone = make(TOWERS["vit"])
     backbone.model.visual = Choosing()
-    assert not backbone.compile() and not backbone.can_compile
-    assert "could not be compiled" in caplog.text and backbone.runtime == "eager"
+    assert not backbone.runtime.compile() and not backbone.runtime.can_compile
+    assert "could not be compiled" in caplog.text and backbone.runtime.name == "eager"
     assert backbone.encode_crops(noise(backbone, 2)).shape == (2, 3)
 
 
@@ -152,11 +152,11 @@ def test_the_environment_chooses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(compiled.VARIABLE, "eager")
     backbone = make(TOWERS["vit"])
     backbone.expect(10**6)
-    assert not backbone.can_compile and not backbone.compile() and backbone.runtime == "eager"
+    assert not backbone.runtime.can_compile and not backbone.runtime.compile() and backbone.runtime.name == "eager"
     monkeypatch.setenv(compiled.VARIABLE, "openvino")
     backbone = make(TOWERS["vit"])
     backbone.expect(1)
-    assert backbone.runtime == "openvino"
+    assert backbone.runtime.name == "openvino"
     monkeypatch.setenv(compiled.VARIABLE, "tensorrt")
     with pytest.raises(UserError, match=r"LSN_RUNTIME='tensorrt'.*auto, eager, openvino"):
         make(TOWERS["vit"])
@@ -171,7 +171,7 @@ def test_converting_counts_nobody_on_the_network(tmp_path: Path) -> None:
         "import sys\n"
         f"sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
         "import test_compiled as t\n"
-        "assert t.make(t.TOWERS['vit']).compile()\n"
+        "assert t.make(t.TOWERS['vit']).runtime.compile()\n"
         "assert not [name for name, module in sys.modules.items() if 'openvino_telemetry' in name and module]\n"
     )
     done = subprocess.run(
@@ -183,3 +183,20 @@ def test_converting_counts_nobody_on_the_network(tmp_path: Path) -> None:
         env={"PATH": "/usr/bin:/bin", "PYTHONPATH": f"{REPO}:{REPO / 'tests'}", "TORCH_HOME": str(tmp_path / "t")},
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_bf16_is_another_function_that_is_near() -> None:
+    backbone = make(TOWERS["vit"])
+    crops, fingerprint = noise(backbone, 5), backbone.fingerprint
+    wanted = backbone.encode_crops(crops)
+    backbone.runtime.use_bf16()
+    assert backbone.fingerprint == f"{fingerprint}:bf16"
+    assert ((backbone.encode_crops(crops) * wanted).sum(-1) > 0.97).all()
+
+
+def test_without_a_compiled_tower_there_is_no_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(compiled.VARIABLE, "eager")
+    backbone = make(TOWERS["vit"])
+    with pytest.raises(UserError, match="LSN_RUNTIME=eager"):
+        backbone.runtime.use_bf16()
+    assert ":bf16" not in backbone.fingerprint

@@ -160,3 +160,9 @@ def test_names_of_files_neither_steer_the_terminal_nor_end_in_a_traceback(
 def test_a_folder_without_photos_calibrates_nothing(examples: Path, tmp_path: Path) -> None:
     done = run_inside("score", "--classes", "dog,cat", "--calibrate", tmp_path, examples / "dog.jpg")
     assert done.returncode == 2 and f"No images were found in {tmp_path}" in done.stderr
+
+
+def test_bf16_wants_photos_to_calibrate_with(examples: Path) -> None:
+    shipped = REPO / "checkpoints" / "detectors" / "everyday.safetensors"
+    refused = run_inside("score", "--detector", shipped, "--bf16", examples / "dog.jpg")
+    assert refused.returncode == 2 and "calibrated in fp32" in refused.stderr
