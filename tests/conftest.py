@@ -25,7 +25,10 @@ REPO = Path(__file__).resolve().parent.parent
 LONGEST_FIRST = (
     "tests/browser/",
     "tests/lsn_core/jobs/worker/test_worker.py",
+    "tests/test_outages.py",
     "tests/lsn_core/cli/",
+    "tests/lsn_core/test_faults.py",
+    "tests/lsn_core/backbones/test_compiled.py",
     "tests/lsn_app/serving/test_acc",
     "tests/test_app.py",
     "tests/lsn_core/jobs/",

@@ -52,6 +52,7 @@ def test_all_commands_are_listed() -> None:
         "push",
         "pull",
         "worker",
+        "compile",
         "doctor",
     ]
     assert len(JOB_COMMANDS) == 6

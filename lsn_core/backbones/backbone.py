@@ -165,10 +165,14 @@ class Backbone:
         if self.runtime.compiled is not None:
             return self.runtime.compiled(crops)
         with self._passing:  # two passes of PyTorch at once would only halve each other's speed
-            parts = crops.split(_CPU_BATCH if self.device.type == "cpu" else len(crops))
-            return torch.cat(
-                [self.encode_pixels(self._preprocessing.normalise(part.to(self.device))) for part in parts]
-            )
+            if self.device.type != "cpu":
+                return self.encode_pixels(self._preprocessing.normalise(crops.to(self.device)))
+            # Filled up, as sums depend on the size of a pass in their last bits; one photo alone should not wait for 8.
+            count = len(crops)
+            if count > _CPU_BATCH and count % _CPU_BATCH:
+                crops = torch.cat([crops, crops[: _CPU_BATCH - count % _CPU_BATCH]])
+            parts = [self.encode_pixels(self._preprocessing.normalise(part)) for part in crops.split(_CPU_BATCH)]
+            return torch.cat(parts)[:count]
 
     def expect(self, images: int) -> None:
         """Says that about so many images are to be encoded; the image tower is compiled where that saves time."""
