@@ -17,7 +17,7 @@ from open_clip.hf_model import HFTextEncoder
 from PIL import Image
 from torch import Tensor, nn
 
-from lsn_core.backbones.identity import digest, earlier_versions_agree, image_settings, text_settings
+from lsn_core.backbones.identity import Weights, digest, earlier_versions_agree, image_settings, text_settings
 from lsn_core.backbones.preprocessing import Preprocessing
 from lsn_core.backbones.runtime import ImageRuntime
 from lsn_core.backbones.unprojected import last_map, pooled_features, project_pooled
@@ -75,7 +75,8 @@ class Backbone:
         self.temperature = float(1.0 / self.model.logit_scale.exp().mean())
         self._refusal = _why_not_promptable(self._text)
         self._passing = threading.Lock()
-        self.runtime = ImageRuntime(self)
+        self._weights = Weights(self.model)
+        self.runtime = ImageRuntime(self.model, name, self.device, self._weights)
 
     @cached_property
     def dim(self) -> int:
@@ -93,14 +94,10 @@ class Backbone:
         self._require_promptable()
         return int(self._text.token_embedding.weight.shape[-1])
 
-    @cached_property
+    @property
     def weights_hash(self) -> str:
         """SHA-256 (hex) over the names and values of all weights; they may still run as different functions."""
-        digest = hashlib.sha256()
-        for key, tensor in sorted(self.model.state_dict().items()):
-            digest.update(key.encode())
-            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-        return digest.hexdigest()
+        return self._weights.hash
 
     @cached_property
     def settings(self) -> dict[str, dict[str, Any]]:

@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
+from functools import cached_property
 from typing import Any
 
 import open_clip
@@ -30,6 +31,22 @@ _SHAPING = (
     *("pool_type", "attn_pool_type", "text_pool_type", "global_pool", "final_ln_after_pool", "num_prefix_tokens"),
     *("eos_id", "text_eos_id", "pad_id", "num_pos", "no_embed_class", "pooler_type", "normalize", "antialias"),
 )
+
+
+class Weights:
+    """The weights of a model, which do not change."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self._model = model
+
+    @cached_property
+    def hash(self) -> str:
+        """SHA-256 (hex) over their names and values."""
+        digest = hashlib.sha256()
+        for key, tensor in sorted(self._model.state_dict().items()):
+            digest.update(key.encode())
+            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+        return digest.hexdigest()
 
 
 def image_settings(model: Any) -> Settings:

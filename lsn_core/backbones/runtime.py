@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import logging
 import threading
-import weakref
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
 
 from lsn_core.backbones.compiled import CompiledTower, chosen_runtime, compile_tower, is_installed, kept_at
-from lsn_core.backbones.identity import digest
+from lsn_core.backbones.identity import Weights, digest, image_settings
 from lsn_core.errors import UserError
-
-if TYPE_CHECKING:
-    from lsn_core.backbones.backbone import Backbone
 
 log = logging.getLogger(__name__)
 
@@ -28,17 +26,23 @@ class ImageRuntime:
     backbone and machine; the converted tower is kept in torch's cache folder (below `TORCH_HOME`). Features of a
     compiled tower differ from PyTorch's by less than 1e-4 in each value.
 
+    Args:
+        model: an open_clip model on a device.
+        name: what to call it in messages.
+        device: where it is.
+        weights: its weights.
+
     Attributes:
         compiled: the compiled tower, or None while PyTorch runs it.
         bf16: whether it computes in bf16.
     """
 
-    def __init__(self, backbone: Backbone) -> None:
+    def __init__(self, model: nn.Module, name: str, device: torch.device, weights: Weights) -> None:
         self.compiled: CompiledTower | None = None
         self.bf16 = False
-        self._backbone: Backbone = weakref.proxy(backbone)  # which holds this
+        self._model, self._name, self._weights = model, name, weights
         self._lock = threading.Lock()
-        self._wanted = chosen_runtime() if backbone.device.type == "cpu" else "eager"
+        self._wanted = chosen_runtime() if device.type == "cpu" else "eager"
 
     @property
     def name(self) -> str:
@@ -69,8 +73,8 @@ class ImageRuntime:
             if self.compiled is None and self.can_compile:
                 folder = self._folder
                 if not folder.is_dir():
-                    log.info("Compiling the image tower of %s for this CPU, once.", self._backbone.name)
-                self.compiled = compile_tower(self._backbone.model, folder, self.bf16)
+                    log.info("Compiling the image tower of %s for this CPU, once.", self._name)
+                self.compiled = compile_tower(self._model, folder, self.bf16)
                 if self.compiled is None:
                     self._wanted = "eager"  # not to be tried again
         return self.compiled is not None
@@ -93,4 +97,4 @@ class ImageRuntime:
 
     @property
     def _folder(self) -> Path:
-        return kept_at(self._backbone.weights_hash, digest(self._backbone.settings["image"]))
+        return kept_at(self._weights.hash, digest(image_settings(self._model)))
