@@ -218,7 +218,7 @@ def throughput_section(found: list[dict[str, Any]]) -> str:
     rates = results["images_per_second"]
     slow = rates["JPEG files to verdicts, one after the other, PyTorch"]
     rows = [[name, f"{rate:,.0f}", f"{rate / slow:.1f}"] for name, rate in rates.items()]
-    rows.append(["floor of the tower by its operations, at the speed of a matrix product", "", ""])
+    rows.append(["the tower's operations at the speed of PyTorch's matrix product", "", ""])
     rows[-1][1] = f"{results['floor_images_per_second']:,.0f}"
     agreement, seconds = results["agreement"], results["command_seconds"]
     parts = [
