@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 
@@ -51,8 +51,8 @@ class Prediction:
         return cls(None, None, None, calibrated, None, None, error=error)
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values for JSON; an infinite threshold becomes None, which JSON can hold."""
-        plain = asdict(self)
+        """Plain values for JSON, which are not copied; an infinite threshold becomes None, which JSON can hold."""
+        plain = dict(vars(self))
         if self.threshold is not None and math.isinf(self.threshold):
             plain["threshold"] = None
         return plain
