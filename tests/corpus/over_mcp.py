@@ -111,7 +111,7 @@ class Mcp(App):
             while parts := getattr(error, "exceptions", None):  # of the tasks that talk at the same time
                 error = parts[0]
             if not isinstance(error, McpError | httpx.HTTPStatusError):
-                raise
+                raise error from group
             return Refused(json.loads(refusals[0])["detail"] if refusals else f"{error}.")
 
 
