@@ -17,7 +17,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks.harness.options import add_options, show_progress
+from benchmarks.harness.options import add_options, show_progress, whole_numbers
 from benchmarks.harness.protocols import IMAGENET, ZOC
 from benchmarks.tables.figure7 import figure7
 from benchmarks.tables.figures9_12 import figures9to12
@@ -27,7 +27,7 @@ from benchmarks.tables.table3 import table3
 from benchmarks.tables.table4_5 import table4, table5
 from benchmarks.tables.table7 import table7
 from benchmarks.tables.table9 import table9
-from benchmarks.tables.table11 import table11
+from benchmarks.tables.table11 import COUNTS, table11
 from lsn_core import UserError
 
 
@@ -46,6 +46,9 @@ def main() -> None:
         "--methods", help="comma-separated, default: all but CoCoOp; table3 keeps what was measured of others"
     )
     parser.add_argument("--backbones", default="", help="table9: comma-separated; default: --backbone")
+    parser.add_argument(
+        "--classes", type=whole_numbers, default=COUNTS, help="table11: numbers of known classes, comma-separated"
+    )
     options = parser.parse_args()
     show_progress()
     try:

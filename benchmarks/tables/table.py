@@ -85,6 +85,8 @@ class Maker:
     @property
     def _narrowed(self) -> str:
         given = {"methods": self.options.methods, "protocols": self.options.protocols}
+        if self.name == "table11":
+            given["classes"] = ",".join(map(str, self.options.classes))
         return "".join(f' --{name} "{value}"' for name, value in given.items() if value)
 
     def picture(self) -> Path:

@@ -71,8 +71,9 @@ class Encoder:
         return self.backbone.crop(image)
 
     def expect(self, images: int) -> None:
-        """`Backbone.expect`."""
-        self.backbone.expect(images)
+        """`Backbone.expect`, but nobody waits for a tower to be converted: that is done beside the answers."""
+        if self.backbone.runtime.is_converted:
+            self.backbone.expect(images)
 
     def encode_crops(self, crops: Tensor) -> Tensor:
         """Features of cropped pictures, shape (N, D)."""

@@ -57,7 +57,7 @@ class ImageRuntime:
     @property
     def is_converted(self) -> bool:
         """Whether the image tower was converted for this CPU before, so that `compile` takes less than a second."""
-        return self._folder.is_dir()
+        return self.can_compile and self._folder.is_dir()
 
     def expect(self, images: int) -> None:
         """Says that about so many images are to be encoded; compiles the image tower where that saves time."""
