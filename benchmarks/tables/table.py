@@ -85,7 +85,7 @@ class Maker:
     @property
     def _narrowed(self) -> str:
         given = {"methods": self.options.methods, "protocols": self.options.protocols}
-        if self.name == "table11":
+        if self.name == "table11" and self.options.classes:
             given["classes"] = ",".join(map(str, self.options.classes))
         return "".join(f' --{name} "{value}"' for name, value in given.items() if value)
 

@@ -26,7 +26,7 @@ CLASS_SEED = 0  # of the order in which classes become known; the seeds of the r
 def table11(table: Maker) -> None:
     """A few methods for 10 to 200 known classes of TinyImageNet."""
     methods = table.options.methods.split(",") if table.options.methods else SHOWN
-    rows = run_methods(table.bench, class_count_splits(table, table.options.classes), methods)
+    rows = run_methods(table.bench, class_count_splits(table, table.options.classes or COUNTS), methods)
     rows = [{"classes": int(row["split"].split()[0])} | row for row in rows]
     summary = summarise(rows, ("classes", "ood", "method"))
     table.write("Table 11: number of known classes, TinyImageNet", summary, rows)
