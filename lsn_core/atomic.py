@@ -1,25 +1,33 @@
-"""Safetensors files written whole or not at all: what is there already survives a kill and a full disk."""
+"""Files written whole or not at all: what is there already survives a kill and a full disk."""
 
 from __future__ import annotations
 
 import os
 import secrets
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from safetensors.torch import save
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def write_safetensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
-    """Replaces `path`: a temporary file `.NAME.*` beside it, synced, renamed, and the folder synced.
+    """Replaces `path`, as `write_bytes` does.
 
     Args:
         tensors: by name, any shapes and devices.
         metadata: the file's header entries.
     """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    from safetensors.torch import save  # with torch, which those who write texts do without
+
     # Copies, as safetensors refuses tensors that share their memory.
-    data = save({name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}, metadata)
+    whole = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    write_bytes(path, save(whole, metadata))
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Replaces `path`: a temporary file `.NAME.*` beside it, synced, renamed, and the folder synced."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         with open(temporary, "xb") as file:
             file.write(data)

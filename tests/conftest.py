@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import socket
 import subprocess
 import time
@@ -175,12 +174,9 @@ def one_thread() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a Redis server, started for the tests. Without the program: a skip, and in CI a failure."""
-    program = shutil.which("redis-server")
-    if program is None:
-        reason = "no redis-server: `apt-get install redis-server`"
-        if os.environ.get("CI", "").lower() == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
+    from support import redis_program
+
+    program = redis_program()
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import runpy
+import shutil
 import socket
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import open_clip
+import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
@@ -176,3 +178,14 @@ def choose_option(page: Page, dropdown: str, option: str) -> None:
     field.evaluate("field => field.scrollIntoView({block: 'center'})")
     field.click()
     page.get_by_role("option", name=option, exact=True).click()
+
+
+def redis_program() -> str:
+    """The path of redis-server. Without it: a skip, and in CI a failure."""
+    program = shutil.which("redis-server")
+    if program is None:
+        reason = "no redis-server: `apt-get install redis-server`"
+        if os.environ.get("CI", "").lower() == "true":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return program

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import socket
 import sqlite3
 import subprocess
@@ -14,7 +13,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from support import until
+from support import redis_program, until
 
 from benchmarks.speed.job_kills import crops, short_config, wait_for, worker
 from benchmarks.speed.job_load import running
@@ -129,12 +128,7 @@ class Redis:
     """A Redis server that keeps nothing, which can be killed and started again on the same port."""
 
     def __init__(self, folder: Path) -> None:
-        program = shutil.which("redis-server")
-        if program is None:
-            reason = "no redis-server: `apt-get install redis-server`"
-            if os.environ.get("CI", "").lower() == "true":
-                pytest.fail(reason)
-            pytest.skip(reason)
+        program = redis_program()
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]

@@ -10,6 +10,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
+from lsn_core.atomic import write_bytes
 from lsn_core.data.printable import printable
 from lsn_core.errors import UserError
 from lsn_core.handoff import coco, fiftyone, label_studio
@@ -85,12 +86,7 @@ def open_handoff(form: Format, path: Path, origin: Origin) -> Iterator[Writer]:
     yield write
     for target, text in _FILES[form](path, verdicts, origin).items():
         target.parent.mkdir(exist_ok=True)
-        temporary = target.with_name(f".{target.name}.part")
-        try:
-            temporary.write_text(text, encoding="utf-8")
-            os.replace(temporary, target)
-        finally:
-            temporary.unlink(missing_ok=True)
+        write_bytes(target, text.encode())
 
 
 def _label_studio(path: Path, verdicts: Sequence[Verdict], origin: Origin) -> dict[Path, str]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import html
-import os
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lsn_core.atomic import write_bytes
 from lsn_core.errors import UserError
 from lsn_core.monitoring.windows import BINS, Window
 
@@ -54,12 +54,7 @@ h1 {{ font-size: 1.3rem }} .alarm {{ color: {_RED}; font-weight: 600 }}</style><
 {curves}
 </body></html>
 """
-    temporary = path.with_name(f".{path.name}.part")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_bytes(path, text.encode())
 
 
 def verdict(windows: Sequence[Window], level: float, alarm: datetime | None) -> str:
