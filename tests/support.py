@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import multiprocessing
 import os
 import runpy
@@ -18,6 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import open_clip
 import pytest
 import torch
@@ -27,6 +29,7 @@ from typer.testing import CliRunner
 
 from lsn_core.backbones.backbone import Backbone
 from lsn_core.cli.app import build
+from lsn_core.data.images import open_image
 from lsn_core.prompts.nouns import _features as noun_cache
 from lsn_core.prompts.nouns import nouns as noun_list
 from lsn_core.training.config import TrainConfig
@@ -189,3 +192,19 @@ def redis_program() -> str:
             pytest.fail(reason)
         pytest.skip(reason)
     return program
+
+
+def pixels(source: object, **options: object) -> list:
+    image = open_image(source, **options)
+    assert image.mode == "RGB"
+    return np.asarray(image).tolist()
+
+
+def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+def noise(seed: int = 0, size: tuple[int, int] = (12, 16)) -> Image.Image:
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8))
