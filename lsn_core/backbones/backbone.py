@@ -311,7 +311,7 @@ class Backbone:
             x = projection(x)
         elif projection is not None:
             x = x @ projection
-        return F.normalize(x.float(), dim=-1)
+        return F.normalize(x if x.dtype == torch.float64 else x.float(), dim=-1)
 
     @property
     def _text_pool(self) -> str:

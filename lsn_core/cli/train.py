@@ -40,6 +40,10 @@ def train(
     split: SplitOption = None,
     image_column: ImageColumnOption = None,
     label_column: LabelColumnOption = None,
+    precision: Annotated[str, typer.Option(help="fp32, or bf16: faster on a GPU, or a CPU that has it.")] = "fp32",
+    classes_per_step: Annotated[
+        int | None, typer.Option(help="Classes that a step's loss is over, for long lists; default: all.")
+    ] = None,
     checkpoints: Annotated[Path | None, typer.Option(help="Folder for the run's checkpoint; resumes from it.")] = None,
     cache: CacheOption = None,
     backbone: BackboneOption = None,
@@ -49,17 +53,21 @@ def train(
     """Learn positive and negative prompts from labelled photos and write a calibrated detector.
 
     Of data that holds several splits, the training split is taken (and this is said) unless another is named.
+    Class lists too long for one GPU are divided over several: torchrun --nproc-per-node N -m lsn_core train ...
     """
-    from lsn_core.backbones.loading import EMBEDDED, load_backbone
+    from lsn_core.backbones.loading import EMBEDDED, load_backbone, resolve_device
     from lsn_core.data.labelled import load_data
     from lsn_core.data.splits import TRAIN
     from lsn_core.scores.registry import get_score
     from lsn_core.training.from_images import encode_shots, train_from_images
     from lsn_core.training.loop import Progress
     from lsn_core.training.presets import ablate, get_preset
+    from lsn_core.training.shards import open_shards
 
     started = time.monotonic()
-    changes: dict[str, Any] = {"seed": seed} | ({"shots": shots} if shots is not None else {})
+    changes: dict[str, Any] = {"seed": seed, "precision": precision, "classes_per_step": classes_per_step}
+    if shots is not None:
+        changes["shots"] = shots
     if score is not None:
         get_score(score)
         changes["score_name"] = score
@@ -69,16 +77,22 @@ def train(
     if checkpoints is not None:
         checkpoints.mkdir(parents=True, exist_ok=True)
     images = load_data(data, split=split, guess=[TRAIN], image_column=image_column, label_column=label_column)
-    model = load_backbone(backbone or EMBEDDED, device)
-    encoded = encode_shots(images, model, config, cache=cache)
-    with tqdm(desc="Training", unit="step", mininterval=0.5) as bar:
+    with open_shards(resolve_device(device)) as (shards, own_device):
+        first = shards.rank == 0
+        model = load_backbone(backbone or EMBEDDED, own_device)
+        encoded = encode_shots(images, model, config, cache=cache, progress=first, shards=shards)
+        with tqdm(desc="Training", unit="step", mininterval=0.5, disable=not first) as bar:
 
-        def show(progress: Progress) -> None:
-            bar.total = progress.total
-            bar.set_postfix(phase=progress.phase, loss=f"{progress.loss:.3f}", refresh=False)
-            bar.update(progress.step - bar.n)
+            def show(progress: Progress) -> None:
+                bar.total = progress.total
+                bar.set_postfix(phase=progress.phase, loss=f"{progress.loss:.3f}", refresh=False)
+                bar.update(progress.step - bar.n)
 
-        detector = train_from_images(encoded, model, config, callback=show, checkpoint_dir=checkpoints)
+            detector = train_from_images(
+                encoded, model, config, callback=show, checkpoint_dir=checkpoints, shards=shards
+            )
+    if not first:
+        return
     detector.metrics["data"] = data.name
     detector.save(out)
     choice = detector.fit.choice

@@ -7,19 +7,26 @@ Against 77 tokens for each prompt, one set at a time, this leaves out, without c
 - the start token and a shared context for all classes but one: only their keys and values are needed further on, and
   those of the start token never change;
 - in the last block, everything but keys and values at positions other than the end token;
-- activations of all classes at once where they would not fit: chunks of classes are recomputed in the backward pass.
+- activations of all classes at once where they would not fit: chunks of classes are recomputed in the backward pass;
+- what stays the same from step to step, names with their positions, masks and places: it is made once and kept on the
+  device, so that a step waits for no copy from the host and can be captured as a CUDA graph.
+
+With `precision` "bf16" the products of the linear layers and of attention are in bfloat16, from weights that were
+rounded once; the residual stream, norms and the projection's result stay in fp32.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from lsn_core.backbones.backbone import Backbone
@@ -31,70 +38,83 @@ DEFAULT_MEMORY_GIB = 3.0
 _KEPT_PER_POSITION = 16
 
 KeyValues = list[tuple[Tensor, Tensor]]  # per block: keys and values, each (S or 1, heads, P, W / heads)
+_rounded: WeakKeyDictionary[Backbone, list[Any]] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
 class _Group:
-    """Classes whose prompts are run at one length.
+    """Classes whose prompts are run at one length, with all that does not change from step to step.
 
     Attributes:
         classes: indices of the classes, shape (G,).
-        name_length: M, tokens behind the context.
-        ends: place of the end token in the name tokens, shape (G,); all M - 1 unless lengths are mixed.
+        names: their name tokens with positions, shape (G, M, W).
+        length: tokens of one prompt behind the prefix.
+        ends: place of each end token among them, shape (G,).
+        mask: 0 for the keys that each position sees, -inf for others, shape (length, prefix + length).
+        end_mask: the same for the end tokens, shape (G, 1, 1, prefix + length); None where they see all.
     """
 
     classes: Tensor
-    name_length: int
-    ends: Tensor
-
-    @property
-    def mixed(self) -> bool:
-        return bool((self.ends != self.name_length - 1).any())
-
-
-@dataclass(frozen=True)
-class _Laid:
-    """A group's tokens for S prompt sets, laid end to end.
-
-    Attributes:
-        tokens: with positions, shape (S * G * length, W), set by set, then class by class.
-        sets, classes, length: S, G, and the tokens of one prompt behind the prefix.
-        ends: row of each prompt's end token in `tokens`, shape (S * G,).
-        mask: which keys each position sees, shape (length, prefix + length).
-        end_mask: which keys each end token sees, shape (S * G, 1, 1, prefix + length); None where it sees all.
-    """
-
-    tokens: Tensor
-    sets: int
-    classes: int
+    names: Tensor
     length: int
     ends: Tensor
     mask: Tensor
     end_mask: Tensor | None
 
+
+@dataclass(frozen=True)
+class _Plan:
+    """Classes in chunks of groups, and how to put the features of the groups back into the classes' order."""
+
+    chunks: list[list[_Group]]
+    order: Tensor
+
+
+@dataclass(frozen=True)
+class _Laid:
+    """A group's tokens for S prompt sets, laid end to end: (S * G * length, W), set by set, then class by class."""
+
+    group: _Group
+    sets: int
+    tokens: Tensor
+    ends: Tensor
+
     @property
     def prompts(self) -> int:
-        return self.sets * self.classes
+        return self.sets * len(self.group.classes)
 
     def attend(self, block: Any, projected: Tensor, prefix: tuple[Tensor, Tensor]) -> Tensor:
         """Attention of all positions: queries, keys and values (tokens, 3 W) -> (tokens, W)."""
-        q, k, v = split_heads(block, projected.view(self.prompts, self.length, -1), 3)
-        k, v = self._behind(prefix[0], k), self._behind(prefix[1], v)
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=self.mask)
+        q, k, v = split_heads(block, projected.view(self.prompts, self.group.length, -1), 3)
+        out = _attention(q, self._behind(prefix[0], k), self._behind(prefix[1], v), self.group.mask)
         return out.transpose(1, 2).reshape(len(projected), -1)  # from (S * G, heads, length, W / heads)
 
     def attend_at_ends(self, block: Any, query: Tensor, projected: Tensor, prefix: tuple[Tensor, Tensor]) -> Tensor:
         """Attention of the end tokens alone: queries (S * G, W), keys and values (tokens, 2 W) -> (S * G, W)."""
         (q,) = split_heads(block, query[:, None], 1)  # (S * G, heads, 1, W / heads)
-        k, v = split_heads(block, projected.view(self.prompts, self.length, -1), 2)
-        k, v = self._behind(prefix[0], k), self._behind(prefix[1], v)
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=self.end_mask)
+        k, v = split_heads(block, projected.view(self.prompts, self.group.length, -1), 2)
+        mask = self.group.end_mask
+        wide = None if mask is None else mask.repeat(self.sets, 1, 1, 1)
+        out = _attention(q, self._behind(prefix[0], k), self._behind(prefix[1], v), wide)
         return out.transpose(1, 2).reshape(len(query), -1)
 
     def _behind(self, prefix: Tensor, own: Tensor) -> Tensor:
         """Keys or values of the prefix (S or 1, heads, P, d) before those of each class (S * G, heads, n, d)."""
-        wide = prefix[:, None].expand(self.sets, self.classes, -1, -1, -1)
-        return torch.cat([wide, own.unflatten(0, (self.sets, self.classes))], dim=3).flatten(0, 1)
+        classes = len(self.group.classes)
+        wide = prefix[:, None].expand(self.sets, classes, -1, -1, -1).to(own.dtype)
+        return torch.cat([wide, own.unflatten(0, (self.sets, classes))], dim=3).flatten(0, 1)
+
+
+def _attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    """softmax(q k^T / sqrt(d) + mask) v, for (B, heads, n, d) each.
+
+    Written out on a CPU: for sequences as short as prompts PyTorch's fused kernel takes 1.3 times as long in fp32, and
+    its backward pass in bfloat16 seven times.
+    """
+    if q.device.type != "cpu":
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=None if mask is None else mask.to(q.dtype))
+    scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
+    return (scores if mask is None else scores + mask.to(scores.dtype)).softmax(dim=-1) @ v
 
 
 class TextTower:
@@ -106,6 +126,7 @@ class TextTower:
         memory_gib: how much the activations of one pass may take before classes are run in chunks.
         by_length: group classes by length (fewest operations, for a CPU) or run all at the longest one (fewest kernel
             launches, for a GPU). None chooses by device.
+        precision: "fp32", or "bf16" for the products.
     """
 
     def __init__(
@@ -114,43 +135,54 @@ class TextTower:
         names: NameTokens,
         memory_gib: float = DEFAULT_MEMORY_GIB,
         by_length: bool | None = None,
+        precision: str = "fp32",
     ) -> None:
         self.backbone = backbone
         self.names = names
+        self.half = precision == "bf16"
         text = backbone.text_tower
-        self.blocks: list[Any] = list(text.transformer.resblocks)
+        blocks = list(text.transformer.resblocks)
+        # Other block types (open_clip's custom ones) take the plain way.
+        self.plain = not all(is_standard(block) for block in blocks)
+        self.blocks: list[Any] = _rounded_blocks(backbone, blocks) if self.half and not self.plain else blocks
         self.positions: Tensor = text.positional_embedding
         self.by_length = backbone.device.type == "cpu" if by_length is None else by_length
         self._memory = memory_gib * 2**30
-        # Other block types (open_clip's custom ones) take the plain way.
-        self.plain = not all(is_standard(block) for block in self.blocks)
+        self._plans: dict[tuple[int, int], _Plan] = {}
 
-    def encode(self, contexts: Tensor) -> Tensor:
+    def encode(self, contexts: Tensor, classes: Tensor | None = None) -> Tensor:
         """Text features of the prompts [SOS, context, name, ".", EOT].
 
         Args:
             contexts: shape (S, C, L, W), or (S, 1, L, W) for a context shared by all classes.
+            classes: run only these, ascending indices of shape (C',); contexts for each class are then of these alone,
+                (S, C', L, W).
 
         Returns:
-            Shape (S, C, D), fp32, unit length.
+            Shape (S, C or C', D), fp32, unit length.
         """
-        sets, _, length, _ = contexts.shape
+        with torch.autocast(self.backbone.device.type, torch.bfloat16, enabled=self.half):
+            features = self._encode(contexts, classes)
+        return features.float() if self.half else features
+
+    def _encode(self, contexts: Tensor, classes: Tensor | None) -> Tensor:
+        sets, own_contexts, length, _ = contexts.shape
         if self.plain:
-            return self.backbone.encode_prompts(*self.names.assemble(contexts)).unflatten(0, (sets, -1))
-        shared = contexts.shape[1] == 1
+            names = self.names if classes is None else self.names.only(classes)
+            return self.backbone.encode_prompts(*names.assemble(contexts)).unflatten(0, (sets, -1))
+        shared = own_contexts == 1
         prefix = self._prefix(contexts[:, 0]) if shared else self._start
-        chunks = self._chunks(sets, 0 if shared else length)
-        recompute = len(chunks) > 1 and torch.is_grad_enabled() and contexts.requires_grad
+        plan = self._plan(sets, 0 if shared else length, 1 + length if shared else 1, classes)
+        recompute = len(plan.chunks) > 1 and torch.is_grad_enabled() and contexts.requires_grad
         parts = []
-        for groups in chunks:
+        for groups in plan.chunks:
             own = None if shared else [contexts[:, group.classes] for group in groups]
             run = partial(self._suffixes, groups, sets, 1 + length if shared else 1)
             if recompute:
                 parts.append(checkpoint(run, own, prefix, use_reentrant=False, preserve_rng_state=False))
             else:
                 parts.append(run(own, prefix))
-        order = torch.cat([group.classes for groups in chunks for group in groups])
-        return torch.cat(parts, dim=1)[:, order.argsort()]
+        return torch.cat(parts, dim=1)[:, plan.order]
 
     # -- what is run --------------------------------------------------------------------------------------------------
 
@@ -166,12 +198,12 @@ class TextTower:
     def _run_prefix(self, x: Tensor) -> KeyValues:
         """Keys and values of the positions before the classes part; x (S, P, W) without positions."""
         x = x + self.positions[: x.shape[1]]
+        mask = _causal_mask(x.shape[1], 0, x.device)
         keys_and_values: KeyValues = []
         for block in self.blocks[:-1]:
             q, k, v = split_heads(block, project(block, block.ln_1(x)), 3)
             keys_and_values.append((k, v))
-            out = F.scaled_dot_product_attention(q, k, v, is_causal=True)
-            x = finish(block, x, out.transpose(1, 2).flatten(2))
+            x = finish(block, x, _attention(q, k, v, mask).transpose(1, 2).flatten(2))
         last = self.blocks[-1]
         k, v = split_heads(last, project(last, last.ln_1(x), first=1), 2)
         return [*keys_and_values, (k, v)]
@@ -182,84 +214,114 @@ class TextTower:
         """Features (S, C', D) of the groups' classes, in the groups' order; position `offset` is their first."""
         own: Sequence[Tensor | None] = contexts or [None] * len(groups)
         laid = [self._lay(group, sets, offset, context) for group, context in zip(groups, own, strict=True)]
-        x = torch.cat([group.tokens for group in laid])  # (tokens, W), group by group, then set by set, class by class
-        sizes = [len(group.tokens) for group in laid]
+        x = torch.cat([part.tokens for part in laid])  # (tokens, W), group by group, then set by set, class by class
+        sizes = [len(part.tokens) for part in laid]
         for block, before in zip(self.blocks[:-1], prefix, strict=False):
             parts = zip(laid, project(block, block.ln_1(x)).split(sizes), strict=True)
             x = finish(block, x, torch.cat([group.attend(block, part, before) for group, part in parts]))
         x = self._last_block(x, laid, sizes, prefix[-1])
-        features = self.backbone.project_text(x).split([group.prompts for group in laid])
+        features = self.backbone.project_text(x).split([part.prompts for part in laid])
         return torch.cat([part.view(sets, -1, part.shape[-1]) for part in features], dim=1)
 
     def _lay(self, group: _Group, sets: int, offset: int, context: Tensor | None) -> _Laid:
         """A group's tokens behind the prefix; its classes' own context (S, G, L, W), if any, stand before names."""
-        x = self.names.embeddings[group.classes, : group.name_length].expand(sets, -1, -1, -1)
-        ends = group.ends
+        x = group.names.expand(sets, -1, -1, -1)
         if context is not None:
-            x = torch.cat([context, x], dim=2)  # (S, G, L + M, W)
-            ends = ends + context.shape[2]
-        classes, length = x.shape[1:3]
-        device = self.positions.device
-        return _Laid(
-            tokens=(x + self.positions[offset : offset + length]).flatten(0, 2),
-            sets=sets,
-            classes=classes,
-            length=length,
-            ends=(torch.arange(sets * classes) * length + ends.repeat(sets)).to(device),
-            mask=_causal_mask(length, offset, device),
-            end_mask=_end_mask(ends, length, offset, device).repeat(sets, 1, 1, 1) if group.mixed else None,
-        )
+            x = torch.cat([context + self.positions[offset : offset + context.shape[2]], x], dim=2)  # (S, G, L + M, W)
+        first = torch.arange(sets * len(group.classes), device=x.device) * group.length
+        return _Laid(group, sets, tokens=x.flatten(0, 2), ends=first + group.ends.repeat(sets))
 
     def _last_block(self, x: Tensor, laid: Sequence[_Laid], sizes: list[int], prefix: tuple[Tensor, Tensor]) -> Tensor:
         """Output of the last block at the end tokens only: (prompts, W)."""
         block = self.blocks[-1]
         normed = block.ln_1(x)
         starts = [sum(sizes[:index]) for index in range(len(sizes))]
-        ends = torch.cat([start + group.ends for start, group in zip(starts, laid, strict=True)])
-        queries = project(block, normed[ends], last=1).split([group.prompts for group in laid])  # (prompts, W) each
+        ends = torch.cat([start + part.ends for start, part in zip(starts, laid, strict=True)])
+        queries = project(block, normed[ends], last=1).split([part.prompts for part in laid])  # (prompts, W) each
         keys = project(block, normed, first=1).split(sizes)
         attended = [
-            group.attend_at_ends(block, query, part, prefix)
-            for group, query, part in zip(laid, queries, keys, strict=True)
+            part.attend_at_ends(block, query, key, prefix) for part, query, key in zip(laid, queries, keys, strict=True)
         ]
         return finish(block, x[ends], torch.cat(attended))
 
     # -- what is run together -----------------------------------------------------------------------------------------
 
-    def _chunks(self, sets: int, context: int) -> list[list[_Group]]:
-        """Classes in chunks whose activations fit, each sorted into groups of one length."""
-        lengths = self.names.lengths
-        width = self.positions.shape[-1]
-        per_token = 4 * width * len(self.blocks) * _KEPT_PER_POSITION
+    @torch.no_grad()
+    def _plan(self, sets: int, context: int, offset: int, classes: Tensor | None) -> _Plan:
+        """Classes in chunks whose activations fit, each sorted into groups of one length.
+
+        Args:
+            context: vectors of each class's own context, 0 for a shared one.
+            offset: positions before them.
+        """
+        key = (sets, context)
+        if classes is None and key in self._plans:
+            return self._plans[key]
+        places = torch.arange(len(self.names)) if classes is None else classes.cpu()
+        lengths = self.names.lengths[places]
+        per_token = 4 * self.positions.shape[-1] * len(self.blocks) * _KEPT_PER_POSITION
         order = lengths.argsort(stable=True)
-        sorted_lengths = lengths[order] if self.by_length else torch.full_like(lengths, int(lengths.max()))
-        costs = ((sorted_lengths + context) * sets * per_token).tolist()
+        run_at = lengths[order] if self.by_length else torch.full_like(lengths, int(lengths.max()))
         chunks: list[list[int]] = []
         filled = 0.0
-        for index, cost in zip(order.tolist(), costs, strict=True):
+        for index, cost in zip(order.tolist(), ((run_at + context) * sets * per_token).tolist(), strict=True):
             if not chunks or filled + cost > self._memory:
                 chunks.append([])
                 filled = 0.0
             chunks[-1].append(index)
             filled += cost
-        return [self._groups(torch.tensor(chunk)) for chunk in chunks]
+        parts = [self._groups(torch.tensor(chunk), lengths, places, context, offset) for chunk in chunks]
+        ran = torch.cat([group.classes for groups in parts for group in groups])
+        plan = _Plan(parts, ran.argsort())
+        if classes is None:
+            self._plans[key] = plan
+        return plan
 
-    def _groups(self, classes: Tensor) -> list[_Group]:
-        lengths = self.names.lengths[classes]
+    def _groups(self, chunk: Tensor, lengths: Tensor, places: Tensor, context: int, offset: int) -> list[_Group]:
+        """Groups of the classes at these indices into `lengths` and `places`."""
+        own = lengths[chunk]
         if not self.by_length:
-            return [_Group(classes, int(lengths.max()), lengths - 1)]
-        groups = []
-        for length in lengths.unique().tolist():
-            members = classes[lengths == length]
-            groups.append(_Group(members, length, torch.full_like(members, length - 1)))
-        return groups
+            return [self._group(chunk, own, places, context, offset)]
+        return [
+            self._group(chunk[own == length], own[own == length], places, context, offset)
+            for length in own.unique().tolist()
+        ]
+
+    def _group(self, chunk: Tensor, lengths: Tensor, places: Tensor, context: int, offset: int) -> _Group:
+        device, tokens = self.positions.device, int(lengths.max())
+        length = context + tokens
+        names = self.names.embeddings[places[chunk].to(device), :tokens]
+        ends = context + lengths - 1
+        mixed = bool((lengths != tokens).any())
+        return _Group(
+            classes=chunk.to(device),
+            names=names + self.positions[offset + context : offset + length],
+            length=length,
+            ends=ends.to(device),
+            mask=_causal_mask(length, offset, device),
+            end_mask=_end_mask(ends, length, offset, device) if mixed else None,
+        )
 
 
 def _causal_mask(length: int, offset: int, device: torch.device) -> Tensor:
     """Which of `offset` + `length` keys each of the last `length` positions sees: (length, offset + length)."""
-    return torch.ones(length, offset + length, dtype=torch.bool, device=device).tril(offset)
+    seen = torch.ones(length, offset + length, dtype=torch.bool, device=device).tril(offset)
+    return torch.zeros(length, offset + length, device=device).masked_fill(~seen, float("-inf"))
 
 
 def _end_mask(ends: Tensor, length: int, offset: int, device: torch.device) -> Tensor:
     """Which keys each end token sees: (G, 1, 1, offset + length)."""
-    return (torch.arange(offset + length) <= offset + ends[:, None])[:, None, None].to(device)
+    seen = torch.arange(offset + length) <= offset + ends[:, None]
+    return torch.zeros(seen.shape).masked_fill(~seen, float("-inf"))[:, None, None].to(device)
+
+
+def _rounded_blocks(backbone: Backbone, blocks: Sequence[Any]) -> list[Any]:
+    """The blocks with the weights of their products in bfloat16, made once for a backbone; norms stay as they are."""
+    if backbone not in _rounded:
+        rounded = [copy.deepcopy(block) for block in blocks]
+        for block in rounded:
+            for module in block.modules():
+                if isinstance(module, nn.Linear | nn.MultiheadAttention):
+                    module.to(torch.bfloat16)
+        _rounded[backbone] = rounded
+    return _rounded[backbone]

@@ -55,6 +55,11 @@ class NameTokens:
         embeddings = embeddings * inside[..., None].to(embeddings)
         return cls(backbone.embed_tokens(rows[0][:1])[0], embeddings, lengths)
 
+    def only(self, classes: Tensor) -> NameTokens:
+        """Those of some classes, by indices of shape (C',)."""
+        lengths = self.lengths[classes.cpu()]
+        return NameTokens(self.start, self.embeddings[classes.to(self.embeddings.device)], lengths)
+
     def assemble(self, contexts: Tensor) -> tuple[Tensor, Tensor]:
         """Whole prompts: contexts (S, C or 1, L, W) -> embeddings (S * C, 1 + L + M, W) and end tokens (S * C,)."""
         sets, _, length, width = contexts.shape

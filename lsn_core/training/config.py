@@ -134,7 +134,10 @@ class TrainConfig:
         reg_weight: λ of Eq. 8.
         sets_in_turn: within each epoch, train one negative set after the other, the rest fixed, as the authors' code
             does; else all at once.
-        precision: "fp32", or "bf16" for the text tower on a GPU that has it; the loss is in fp32 always.
+        precision: "fp32", or "bf16" for the products of the text tower, on a GPU or a CPU that has it (about three
+            times as fast there); the loss is in fp32 always.
+        classes_per_step: for lists of many classes: a step's loss is over the classes of its images and others drawn
+            at random, so many in all. None for all classes.
         memory_gib: for the text tower's activations; above it, classes are run in chunks.
         score_name: score of the detector; None for the paper's own for such prompts, or the chosen one.
         choose_score: choose the score on folds of hidden classes (`training.choice`) where `score_name` is None. With
@@ -163,6 +166,7 @@ class TrainConfig:
     memory_gib: float = 3.0
     score_name: str | None = None
     choose_score: bool = False
+    classes_per_step: int | None = None
 
     def __post_init__(self) -> None:
         _check_types(self)
@@ -174,6 +178,8 @@ class TrainConfig:
         _check(self.reg in get_args(Regulariser), "reg", self.reg, f"one of {', '.join(get_args(Regulariser))}")
         _check(0 <= self.reg_weight < math.inf, "reg_weight", self.reg_weight, "0 or more")
         _check(self.precision in PRECISIONS, "precision", self.precision, f"one of {', '.join(PRECISIONS)}")
+        few = self.classes_per_step
+        _check(few is None or few >= 2, "classes_per_step", few, "2 or more, or None for all")
         _check(0 < self.memory_gib < math.inf, "memory_gib", self.memory_gib, "above 0")
         if not self.positive.sets and not self.negative.sets:
             raise UserError("There is nothing to learn: positive and negative prompts both have 0 sets.")
@@ -207,6 +213,8 @@ class TrainConfig:
                 del prompts["updates"]
         if not self.choose_score:
             del values["choose_score"]
+        if self.classes_per_step is None:
+            del values["classes_per_step"]
         return values
 
     @classmethod

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
@@ -26,6 +27,7 @@ from lsn_core.training.checkpoint import read_checkpoint, write_checkpoint
 from lsn_core.training.choice import make_folds
 from lsn_core.training.config import TrainConfig
 from lsn_core.training.phase import Phase
+from lsn_core.training.shards import Shards
 from lsn_core.training.shots import Shots, draw_shots
 
 log = logging.getLogger(__name__)
@@ -72,6 +74,7 @@ def train(
     checkpoint_dir: str | Path | None = None,
     resume: bool = True,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
+    shards: Shards | None = None,
 ) -> Detector:
     """Learns positive and negative prompts and calibrates them on images held out from training.
 
@@ -85,6 +88,8 @@ def train(
         checkpoint_dir: an existing folder for the run's checkpoint; None for none. One folder serves one run.
         resume: go on from the folder's checkpoint. On a CPU the result is the same to the bit as without a break.
         checkpoint_seconds: least time between checkpoints; 0 for one each step.
+        shards: the processes that the classes are divided over (`Shards.of_group()`), all of which call this with the
+            same arguments; the callback of the first one is asked, and its checkpoint written. None for this one alone.
 
     Returns:
         A calibrated `Detector`. Uncalibrated where each class has one image. With `config.choose_score` its score is
@@ -106,17 +111,20 @@ def train(
     """
     names = check_class_names(class_names)
     shots = draw_shots(features, labels, names, backbone.dim, config.shots, config.calibration_share, config.seed)
-    if config.precision == "bf16" and backbone.device.type != "cuda":
-        raise UserError("Precision 'bf16' needs a CUDA GPU. Use 'fp32'.")
+    if config.precision == "bf16" and not has_bf16(backbone.device):
+        raise UserError(
+            "Precision 'bf16' needs a CUDA GPU, or a CPU with AVX-512 BF16 or AMX, which this one has not. Use 'fp32'."
+        )
     if len(names) == 1:
         return one_class_detector(backbone, names, config, shots)
     given = config.score_name
     needs_folds = get_score(given).sum_of if given else config.choose_score
     folds = make_folds(shots, len(names), config.seed) if needs_folds else []
     check_usable(config.score, len(names), _offered(config, bool(folds)))  # before anything is learned
-    phases = _phases(config, names, backbone, shots)
+    shards = shards or Shards()
+    phases = _phases(config, names, backbone, shots, shards)
     of_folds = [
-        _phases(config, [names[i] for i in fold.known], backbone, fold.shots, number)
+        _phases(config, [names[i] for i in fold.known], backbone, fold.shots, shards, number)
         for number, fold in enumerate(folds)
     ]
     run = _Run(
@@ -125,6 +133,7 @@ def train(
         callback,
         checkpoint_dir,
         checkpoint_seconds,
+        shards,
     )
     if resume:
         run.restore()
@@ -143,10 +152,10 @@ def _offered(config: TrainConfig, folds: bool) -> frozenset[str]:
 
 
 def _phases(
-    config: TrainConfig, names: Sequence[str], backbone: Backbone, shots: Shots, fold: int | None = None
+    config: TrainConfig, names: Sequence[str], backbone: Backbone, shots: Shots, shards: Shards, fold: int | None = None
 ) -> list[Phase]:
     return [
-        Phase(kind, settings, config, names, backbone, shots, fold)
+        Phase(kind, settings, config, names, backbone, shots, fold, shards)
         for kind, settings in (("positive", config.positive), ("negative", config.negative))
         if settings.sets
     ]
@@ -162,8 +171,10 @@ class _Run:
         callback: Callback | None,
         checkpoint_dir: str | Path | None,
         checkpoint_seconds: float,
+        shards: Shards,
     ) -> None:
-        self.phases, self.run_ids, self.callback = phases, run_ids, callback
+        self.phases, self.run_ids, self.shards = phases, run_ids, shards
+        self.callback = callback if shards.rank == 0 else None
         self.folder = None if checkpoint_dir is None else Path(checkpoint_dir)
         if self.folder is not None and not self.folder.is_dir():
             raise UserError(f"The checkpoint folder {self.folder} does not exist. Create it first.")
@@ -201,7 +212,9 @@ class _Run:
                 if self.callback or self.step % 10 == 0 or self.step == first + phase.total:
                     self._check(float(loss))
                 stop = self._report(phase.kind if phase.fold is None else "choice", loss, accuracy)
-                if stop or self.step == self.total or time.monotonic() - saved >= self.checkpoint_seconds:
+                due = self.step == self.total or time.monotonic() - saved >= self.checkpoint_seconds
+                stop, due = self.shards.first_says(stop, due)
+                if stop or due:
                     self._save()
                     saved = time.monotonic()
                 if stop:
@@ -215,7 +228,8 @@ class _Run:
             now = Progress(kind, self.step, self.total, float(loss), float(accuracy), self.seconds)
             return bool(self.callback(now))
         except BaseException:
-            self._save()
+            if self.shards.alone:  # the others are not there to give their parts
+                self._save()
             raise
 
     def _check(self, loss: float) -> None:
@@ -228,7 +242,9 @@ class _Run:
         tensors: dict[str, Tensor] = {}
         for phase in self.phases:
             tensors |= phase.tensors()
-        write_checkpoint(self.folder, tensors, {"run_id": self.run_ids[0], "step": self.step, "seconds": self.seconds})
+        if self.shards.rank == 0:
+            state = {"run_id": self.run_ids[0], "step": self.step, "seconds": self.seconds}
+            write_checkpoint(self.folder, tensors, state)
 
 
 def _run_ids(names: Sequence[str], backbone: Backbone, config: TrainConfig, shots: Shots) -> list[str]:
@@ -236,3 +252,8 @@ def _run_ids(names: Sequence[str], backbone: Backbone, config: TrainConfig, shot
     earlier: list[Any] = [list(names), backbone.weights_hash, config.to_dict(), shots.digest()]
     known_by = [[*earlier, backbone.text_function], *([earlier] if backbone.texts_as_ever else [])]
     return [hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest() for parts in known_by]
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Whether a device multiplies in bfloat16 faster than in fp32: a GPU, or a CPU with AVX-512 BF16 or AMX."""
+    return device.type == "cuda" or (device.type == "cpu" and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported()))
