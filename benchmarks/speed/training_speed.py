@@ -28,6 +28,7 @@ from torch import Tensor
 
 from benchmarks.harness.report import PAGE, RESULTS, markdown_table, replace_section
 from lsn_core.backbones.backbone import Backbone
+from lsn_core.backbones.text_towers import CausalText
 from lsn_core.losses import negative_loss, orthogonality, positive_loss
 from lsn_core.prompts.encoder import TextTower
 from lsn_core.prompts.learned import NameTokens, PromptSets
@@ -74,11 +75,12 @@ class Case:
 
     def literal_features(self, contexts: Tensor) -> Tensor:
         """(1, C or 1, L, W) -> (1, C, D) at full length, as CoOp's text encoder does it."""
-        text = self.backbone.text_tower
-        prompts, ends = self.names.assemble(contexts)
+        text, kind = self.backbone.text_tower, self.backbone.text
+        assert isinstance(kind, CausalText)
+        prompts, ends, _ = self.names.assemble(contexts)
         prompts = F.pad(prompts, (0, 0, 0, self.backbone.context_length - prompts.shape[1]))
         x = text.transformer(prompts + text.positional_embedding, attn_mask=text.attn_mask)
-        return self.backbone.project_text(x[torch.arange(len(x)), ends])[None]
+        return F.normalize(kind.project(x[torch.arange(len(x)), ends]), dim=-1)[None]
 
     def literal(self) -> None:
         """One positive pass and K negative passes, each set's graph run backward on its own, the others fixed."""

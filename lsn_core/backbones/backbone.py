@@ -10,16 +10,17 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from typing import Any, cast
 
-import open_clip
 import torch
 import torch.nn.functional as F
 from open_clip.hf_model import HFTextEncoder
 from PIL import Image
 from torch import Tensor, nn
 
+from lsn_core.backbones.framing import Framing
 from lsn_core.backbones.identity import Weights, digest, earlier_versions_agree, image_settings, text_settings
 from lsn_core.backbones.preprocessing import Preprocessing
 from lsn_core.backbones.runtime import ImageRuntime
+from lsn_core.backbones.text_towers import text_kind
 from lsn_core.backbones.unprojected import last_map, pooled_features, project_pooled
 from lsn_core.errors import UserError
 
@@ -41,6 +42,8 @@ class Backbone:
         width: size of a token embedding, which is also that of a learned context vector.
         context_length: the longest prompt in tokens, start and end tokens included.
         temperature: τ of the model's own softmax, 1 / exp(logit_scale).
+        text: what its text tower needs to run prompts with learned vectors.
+        framing: what its tokenizer puts around a text.
         runtime: what runs the image tower, PyTorch or a compiled one.
         assumed: sentences on what its name and files left open when it was loaded, such as the activation.
 
@@ -69,11 +72,10 @@ class Backbone:
         self.model.visual.to(memory_format=torch.channels_last)
         self.tokenizer = tokenizer
         self._preprocessing = Preprocessing(self.model.visual.preprocess_cfg)
-        # CustomTextCLIP keeps its text tower under .text, CLIP keeps the parts on the model itself.
-        self._text: Any = getattr(model, "text", model)
-        self.context_length = int(getattr(model, "context_length", 77))
+        self.context_length = _context_length(model, tokenizer)
+        self.framing = Framing(self._read)
+        self.text = text_kind(self.model, self.framing)
         self.temperature = float(1.0 / self.model.logit_scale.exp().mean())
-        self._refusal = _why_not_promptable(self._text)
         self._passing = threading.Lock()
         self._weights = Weights(self.model)
         self.runtime = ImageRuntime(self.model, name, self.device, self._weights)
@@ -86,13 +88,13 @@ class Backbone:
     @property
     def promptable(self) -> bool:
         """Whether the text tower takes learned prompts (`encode_prompts`); texts it takes in any case."""
-        return self._refusal is None
+        return self.text.refusal is None
 
     @property
     def width(self) -> int:
         """Size of a token embedding."""
         self._require_promptable()
-        return int(self._text.token_embedding.weight.shape[-1])
+        return self.text.width
 
     @property
     def weights_hash(self) -> str:
@@ -240,10 +242,12 @@ class Backbone:
         tokens = self.tokenize(texts).to(self.device)
         parts = []
         for part in tokens.split(batch_size):
-            if self._refusal:
-                features = F.normalize(self.model.encode_text(part).float(), dim=-1)
+            if self.promptable:
+                features = self.encode_prompts(
+                    self.embed_tokens(part), self.find_eot(part), self.text.find_padding(part)
+                )
             else:
-                features = self.encode_prompts(self.embed_tokens(part), self.find_eot(part))
+                features = F.normalize(self.model.encode_text(part).float(), dim=-1)
             parts.append(features.cpu())
         return torch.cat(parts)
 
@@ -252,88 +256,67 @@ class Backbone:
         for text in texts:
             if _HALF_PAIR.search(text):
                 raise UserError(f"The text {text[:60]!a} holds half a surrogate pair, which is no letter. Take it out.")
-        # Only open_clip's own tokenizer frames a text with exactly one start and one end token.
-        if isinstance(self.tokenizer, open_clip.SimpleTokenizer):
-            for text in texts:
-                if (count := len(self.tokenizer.encode(text)) + 2) > self.context_length:
+        tokens = self._read(texts)
+        if len(texts):  # a text that fits is the same with one position more
+            longer = self.tokenizer(list(texts), context_length=self.context_length + 1)
+            inside = self.context_length - self.framing.tail
+            for text, fits in zip(texts, (longer[:, :inside] == tokens[:, :inside]).all(dim=1).tolist(), strict=True):
+                if not fits:
                     raise UserError(
-                        f"The text {text[:60]!r}... has {count} tokens, but {self.name} reads at most "
+                        f"The text {text[:60]!r}... has {self._count(text)} tokens, but {self.name} reads at most "
                         f"{self.context_length}. Shorten it."
                     )
+        return tokens
+
+    def _count(self, text: str) -> int:
+        longest = self.tokenizer([text], context_length=self.context_length + 4 * len(text.encode()) + 8)
+        return int(Framing(lambda texts: self.tokenizer(texts, context_length=longest.shape[1])).find_end(longest)) + 1
+
+    def _read(self, texts: Sequence[str]) -> Tensor:
         return self.tokenizer(list(texts), context_length=self.context_length)
 
     def find_eot(self, tokens: Tensor) -> Tensor:
-        """Position of each text's end token, whose output is the text's feature: (N, n) ids -> (N,)."""
-        if self._text_pool == "eos":
-            return (tokens == self._text_eos).int().argmax(dim=-1)
-        return tokens.argmax(dim=-1)  # the end token has the largest id
+        """Position of the last token of each text's own, the end token where there is one: (N, n) ids -> (N,)."""
+        return self.text.find_eot(tokens)
 
     def embed_tokens(self, tokens: Tensor) -> Tensor:
         """Token embeddings without positions: (..., n) ids -> (..., n, width). What learned contexts are put among."""
         self._require_promptable()
-        return self._text.token_embedding(tokens.to(self.device))
+        return self.text.embed(tokens.to(self.device))
 
-    def encode_prompts(self, token_embeddings: Tensor, eot: Tensor) -> Tensor:
+    def encode_prompts(self, token_embeddings: Tensor, eot: Tensor, padding: Tensor | None = None) -> Tensor:
         """Runs the text tower on given token embeddings; differentiable in them.
 
-        The tower is causal, so nothing behind the last end token can reach the result: it is cut off, exactly.
+        What stands behind the last token of a prompt's own is padding to the tower, whatever is given there.
 
         Args:
             token_embeddings: shape (B, n, width), n <= context_length, without positional embeddings.
-            eot: position of the end token of each prompt, shape (B,), in [0, n).
+            eot: position of the last token of each prompt's own, shape (B,), in [0, n).
+            padding: which of the tokens the tower takes for padding by their id (`TextKind.find_padding`), shape
+                (B, n); None for none.
 
         Returns:
             Shape (B, D), fp32, unit length, on the backbone's device.
 
         Raises:
-            UserError: this text tower cannot be prompted (not causal, or a Hugging Face encoder).
+            UserError: this text tower cannot be prompted; says why.
         """
         self._require_promptable()
-        text = self._text
-        length = int(eot.max()) + 1
-        dtype = text.transformer.get_cast_dtype()
-        x = token_embeddings[:, :length].to(dtype) + text.positional_embedding[:length].to(dtype)
-        x = text.transformer(x, attn_mask=text.attn_mask[:length, :length])  # (B, length, width)
-        # Final norm and projection act on each position alone, so the end token is picked first.
-        return self.project_text(x[torch.arange(len(x), device=x.device), eot.to(x.device)])
+        return F.normalize(self.text.encode(token_embeddings, eot, padding).float(), dim=-1)
 
     @property
     def text_tower(self) -> Any:
         """The open_clip module that holds the text transformer and its embeddings. Raises UserError as above."""
         self._require_promptable()
-        return self._text
-
-    def project_text(self, x: Tensor) -> Tensor:
-        """The transformer's outputs at the end tokens, (B, width) -> text features (B, D), fp32, unit length."""
-        x = self._text.ln_final(x)
-        projection = self._text.text_projection
-        if isinstance(projection, nn.Linear):
-            x = projection(x)
-        elif projection is not None:
-            x = x @ projection
-        return F.normalize(x if x.dtype == torch.float64 else x.float(), dim=-1)
-
-    @property
-    def _text_pool(self) -> str:
-        return str(getattr(self._text, "pool_type", None) or getattr(self._text, "text_pool_type", "argmax"))
-
-    @property
-    def _text_eos(self) -> int:
-        return int(getattr(self._text, "eos_id", None) or self._text.text_eos_id)
+        return self.text.module
 
     def _require_promptable(self) -> None:
-        if self._refusal:
-            raise UserError(f"The text tower of {self.name} cannot take learned prompts: {self._refusal}")
+        if self.text.refusal:
+            raise UserError(f"The text tower of {self.name} cannot take learned prompts: {self.text.refusal}")
 
 
-def _why_not_promptable(text: Any) -> str | None:
-    if isinstance(text, HFTextEncoder):
-        return "it is a Hugging Face encoder. Use a model with open_clip's own text tower, such as ViT-B-16:openai."
-    if getattr(text, "attn_mask", None) is None:
-        return "its attention is not causal. Use a causal model such as ViT-B-16:openai."
-    if getattr(text, "cls_emb", None) is not None:
-        return "it reads its feature from an extra class token. Use a model such as ViT-B-16:openai."
-    pool = getattr(text, "pool_type", None) or getattr(text, "text_pool_type", "argmax")
-    if pool not in ("argmax", "eos"):
-        return f"it pools by {pool!r} instead of the end token. Use a model such as ViT-B-16:openai."
-    return None
+def _context_length(model: nn.Module, tokenizer: Any) -> int:
+    """The longest text in tokens; a Hugging Face encoder names all positions that it has, or none."""
+    if isinstance(getattr(model, "text", None), HFTextEncoder) and (own := getattr(tokenizer, "context_length", None)):
+        return int(own)
+    return int(getattr(model, "context_length", None) or 77)

@@ -31,6 +31,7 @@ from torch.utils.checkpoint import checkpoint
 
 from lsn_core.backbones.backbone import Backbone
 from lsn_core.backbones.blocks import finish, is_standard, project, split_heads
+from lsn_core.backbones.text_towers import CausalText
 from lsn_core.prompts.learned import NameTokens
 
 DEFAULT_MEMORY_GIB = 3.0
@@ -141,11 +142,10 @@ class TextTower:
         self.names = names
         self.half = precision == "bf16"
         text = backbone.text_tower
-        blocks = list(text.transformer.resblocks)
-        # Other block types (open_clip's custom ones) take the plain way.
-        self.plain = not all(is_standard(block) for block in blocks)
+        blocks = list(text.transformer.resblocks) if isinstance(backbone.text, CausalText) else []
+        # Other towers and other block types (open_clip's custom ones) take the plain way.
+        self.plain = not blocks or not all(is_standard(block) for block in blocks)
         self.blocks: list[Any] = _rounded_blocks(backbone, blocks) if self.half and not self.plain else blocks
-        self.positions: Tensor = text.positional_embedding
         self.by_length = backbone.device.type == "cpu" if by_length is None else by_length
         self._memory = memory_gib * 2**30
         self._plans: dict[tuple[int, int], _Plan] = {}
@@ -168,31 +168,56 @@ class TextTower:
     def _encode(self, contexts: Tensor, classes: Tensor | None) -> Tensor:
         sets, own_contexts, length, _ = contexts.shape
         if self.plain:
-            names = self.names if classes is None else self.names.only(classes)
-            return self.backbone.encode_prompts(*names.assemble(contexts)).unflatten(0, (sets, -1))
-        shared = own_contexts == 1
+            return self._encode_plainly(contexts, classes)
+        shared, before = own_contexts == 1, len(self.names.start)
         prefix = self._prefix(contexts[:, 0]) if shared else self._start
-        plan = self._plan(sets, 0 if shared else length, 1 + length if shared else 1, classes)
+        offset = before + length if shared else before
+        plan = self._plan(sets, 0 if shared else length, offset, classes)
         recompute = len(plan.chunks) > 1 and torch.is_grad_enabled() and contexts.requires_grad
         parts = []
         for groups in plan.chunks:
             own = None if shared else [contexts[:, group.classes] for group in groups]
-            run = partial(self._suffixes, groups, sets, 1 + length if shared else 1)
+            run = partial(self._suffixes, groups, sets, offset)
             if recompute:
                 parts.append(checkpoint(run, own, prefix, use_reentrant=False, preserve_rng_state=False))
             else:
                 parts.append(run(own, prefix))
         return torch.cat(parts, dim=1)[:, plan.order]
 
+    def _encode_plainly(self, contexts: Tensor, classes: Tensor | None) -> Tensor:
+        """The whole tower on whole prompts, some classes at a time where all do not fit."""
+        sets, _, length, width = contexts.shape
+        names = self.names if classes is None else self.names.of_classes(classes)
+        kind = self.backbone.text
+        positions = kind.positions(len(names.start) + length + int(names.lengths.max()))
+        cost = sets * positions * 4 * width * max(kind.layers, 1) * _KEPT_PER_POSITION
+        chunks = torch.arange(len(names)).split(max(1, int(self._memory / cost)))
+        recompute = len(chunks) > 1 and torch.is_grad_enabled() and contexts.requires_grad
+        parts = []
+        for chunk in chunks:
+            own = contexts if contexts.shape[1] == 1 else contexts[:, chunk]
+            run = partial(self._whole_prompts, names.of_classes(chunk))
+            parts.append(checkpoint(run, own, use_reentrant=False, preserve_rng_state=False) if recompute else run(own))
+        return torch.cat(parts, dim=1)
+
+    def _whole_prompts(self, names: NameTokens, contexts: Tensor) -> Tensor:
+        return self.backbone.encode_prompts(*names.assemble(contexts)).unflatten(0, (len(contexts), -1))
+
     # -- what is run --------------------------------------------------------------------------------------------------
+
+    @property
+    def positions(self) -> Tensor:
+        """Embeddings of the positions, shape (context_length, W)."""
+        embeddings: Tensor = self.backbone.text_tower.positional_embedding
+        return embeddings
 
     @cached_property
     def _start(self) -> KeyValues:
         with torch.no_grad():
-            return self._run_prefix(self.names.start[None, None])
+            return self._run_prefix(self.names.start[None])
 
     def _prefix(self, context: Tensor) -> KeyValues:
-        start = self.names.start.expand(len(context), 1, -1)
+        start = self.names.start.expand(len(context), -1, -1)
         return self._run_prefix(torch.cat([start, context], dim=1))
 
     def _run_prefix(self, x: Tensor) -> KeyValues:
@@ -220,8 +245,14 @@ class TextTower:
             parts = zip(laid, project(block, block.ln_1(x)).split(sizes), strict=True)
             x = finish(block, x, torch.cat([group.attend(block, part, before) for group, part in parts]))
         x = self._last_block(x, laid, sizes, prefix[-1])
-        features = self.backbone.project_text(x).split([part.prompts for part in laid])
+        features = self._project(x).split([part.prompts for part in laid])
         return torch.cat([part.view(sets, -1, part.shape[-1]) for part in features], dim=1)
+
+    def _project(self, x: Tensor) -> Tensor:
+        kind = self.backbone.text
+        assert isinstance(kind, CausalText)
+        features = kind.project(x)
+        return F.normalize(features if features.dtype == torch.float64 else features.float(), dim=-1)
 
     def _lay(self, group: _Group, sets: int, offset: int, context: Tensor | None) -> _Laid:
         """A group's tokens behind the prefix; its classes' own context (S, G, L, W), if any, stand before names."""

@@ -18,17 +18,19 @@ META_NET_REDUCTION = 16
 
 @dataclass(frozen=True)
 class NameTokens:
-    """What follows the context in each class's prompt: name tokens, ".", EOT.
+    """What stands around the context in each class's prompt: start token, name tokens, ".", EOT.
 
     Attributes:
-        start: embedding of the start token, shape (W,).
+        start: embeddings of what stands before every text, shape (P, W): CLIP's start token, or none (P = 0).
         embeddings: token embeddings, zeros behind the end token, shape (C, M, W).
         lengths: number of tokens of each class, end token included, shape (C,), int64, on the CPU.
+        padding: which tokens the text tower takes for padding by their id, shape (C, M).
     """
 
     start: Tensor
     embeddings: Tensor
     lengths: Tensor
+    padding: Tensor
 
     def __len__(self) -> int:
         return len(self.embeddings)
@@ -46,32 +48,43 @@ class NameTokens:
             UserError: a name leaves no room for the context; the message names the class.
         """
         rows = [_read_name(backbone, name, context, with_name) for name in class_names]
-        lengths = torch.tensor([len(row) - 1 for row in rows])
+        before = backbone.framing.start
+        lengths = torch.tensor([len(row) - before for row in rows])
         ids = torch.zeros(len(rows), int(lengths.max()), dtype=torch.long)
         for i, row in enumerate(rows):
-            ids[i, : len(row) - 1] = row[1:]
-        embeddings = backbone.embed_tokens(ids)
+            ids[i, : len(row) - before] = row[before:]
         inside = torch.arange(ids.shape[1]) < lengths[:, None]  # (C, M)
+        embeddings = backbone.embed_tokens(ids)
         embeddings = embeddings * inside[..., None].to(embeddings)
-        return cls(backbone.embed_tokens(rows[0][:1])[0], embeddings, lengths)
+        padding = backbone.text.find_padding(ids) & inside
+        return cls(backbone.embed_tokens(rows[0][:before]), embeddings, lengths, padding)
 
-    def only(self, classes: Tensor) -> NameTokens:
-        """Those of some classes, by indices of shape (C',)."""
-        lengths = self.lengths[classes.cpu()]
-        return NameTokens(self.start, self.embeddings[classes.to(self.embeddings.device)], lengths)
+    def of_classes(self, classes: Tensor) -> NameTokens:
+        """Those of some classes, by their indices, shape (C',)."""
+        there, here = classes.to(self.embeddings.device), classes.cpu()
+        return NameTokens(self.start, self.embeddings[there], self.lengths[here], self.padding[here])
 
-    def assemble(self, contexts: Tensor) -> tuple[Tensor, Tensor]:
-        """Whole prompts: contexts (S, C or 1, L, W) -> embeddings (S * C, 1 + L + M, W) and end tokens (S * C,)."""
+    def assemble(self, contexts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Whole prompts, as `Backbone.encode_prompts` takes them.
+
+        Args:
+            contexts: shape (S, C or 1, L, W).
+
+        Returns:
+            Embeddings (S * C, P + L + M, W), positions of their last tokens (S * C,), and which tokens are padding by
+            their id (S * C, P + L + M).
+        """
         sets, _, length, width = contexts.shape
-        classes = len(self)
-        start = self.start.expand(sets, classes, 1, width)
+        classes, before = len(self), len(self.start)
+        start = self.start.expand(sets, classes, -1, width)
         names = self.embeddings.expand(sets, -1, -1, -1)  # (S, C, M, W)
         prompts = torch.cat([start, contexts.expand(-1, classes, -1, -1), names], dim=2).flatten(0, 1)
-        return prompts, (length + self.lengths).repeat(sets)
+        padding = torch.cat([self.padding.new_zeros(classes, before + length), self.padding], dim=1)
+        return prompts, (before + length + self.lengths - 1).repeat(sets), padding.repeat(sets, 1)
 
 
 def _read_name(backbone: Backbone, name: str, context: int, with_name: bool) -> Tensor:
-    limit = backbone.context_length - context  # start token, name, ".", end token
+    limit = backbone.context_length - backbone.framing.tail - context  # start token, name, ".", end token
     try:
         ids = backbone.tokenize([f"{name}." if with_name else "."])
     except UserError:
@@ -79,12 +92,13 @@ def _read_name(backbone: Backbone, name: str, context: int, with_name: bool) -> 
     else:
         count = int(backbone.find_eot(ids)[0]) + 1
     if count > limit:
+        room = max(limit - int(backbone.find_eot(backbone.tokenize(["."]))[0]) - 1, 0)
         raise UserError(
             f"The class name {name[:60]!r}... is too long: beside {context} learned vectors there is room for "
-            f"{max(limit - 3, 0)} tokens of a name. Shorten the name."
+            f"{room} tokens of a name. Shorten the name."
             if len(name) > 60
             else f"The class name {name!r} is too long: beside {context} learned vectors there is room for "
-            f"{max(limit - 3, 0)} tokens of a name. Shorten the name or learn fewer vectors."
+            f"{room} tokens of a name. Shorten the name or learn fewer vectors."
         )
     return ids[0, :count]
 

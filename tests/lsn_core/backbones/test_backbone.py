@@ -145,24 +145,36 @@ def test_a_text_that_does_not_fit_is_refused(tiny_backbone: Backbone) -> None:
         tiny_backbone.encode_texts(["word " * 76])
 
 
-@pytest.mark.parametrize(
-    ("text_cfg", "reason"),
-    [({"no_causal_mask": True}, "not causal"), ({"embed_cls": True}, "class token"), ({"pool_type": "last"}, "pools")],
-)
-def test_unpromptable_towers_are_refused_but_still_read_texts(text_cfg: dict[str, object], reason: str) -> None:
+def test_a_tower_of_an_unknown_kind_is_refused_but_still_reads_texts() -> None:
+    class Own(torch.nn.Module):
+        def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+            return torch.ones(len(tokens), 32)
+
     model = open_clip.CustomTextCLIP(
         embed_dim=32,
         vision_cfg={"image_size": 32, "layers": 1, "width": 32, "head_width": 16, "patch_size": 16},
-        text_cfg={"vocab_size": 49408, "width": 32, "heads": 2, "layers": 1, "context_length": 76, **text_cfg},
+        text_cfg={"vocab_size": 49408, "width": 32, "heads": 2, "layers": 1},
     )
     model.visual.preprocess_cfg = {"size": 32}
+    model.text = Own()
     backbone = Backbone(model, "other", open_clip.get_tokenizer("ViT-B-32"))
     assert not backbone.promptable
-    with pytest.raises(UserError, match=reason):
+    with pytest.raises(UserError, match="it is a Own"):
         backbone.encode_prompts(torch.zeros(1, 4, 32), torch.tensor([3]))
-    with pytest.raises(UserError, match=reason):
+    with pytest.raises(UserError, match="it is a Own"):
         _ = backbone.width
     assert backbone.encode_texts(["a cat"]).shape == (1, 32)
+
+
+def test_a_tower_that_does_not_pool_is_refused() -> None:
+    model = open_clip.CustomTextCLIP(
+        embed_dim=32,
+        vision_cfg={"image_size": 32, "layers": 1, "width": 32, "head_width": 16, "patch_size": 16},
+        text_cfg={"vocab_size": 49408, "width": 32, "heads": 2, "layers": 1, "pool_type": "none"},
+    )
+    model.visual.preprocess_cfg = {"size": 32}
+    with pytest.raises(UserError, match="does not pool"):
+        _ = Backbone(model, "other", open_clip.get_tokenizer("ViT-B-32")).width
 
 
 def test_hugging_face_text_towers_are_refused() -> None:

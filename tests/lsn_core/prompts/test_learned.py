@@ -19,7 +19,7 @@ def seeded(seed: int = 0) -> torch.Generator:
 def test_an_assembled_prompt_holds_the_tokens_of_the_sentence_it_stands_for(tiny_backbone: Backbone) -> None:
     names = NameTokens.of(tiny_backbone, NAMES, 4)
     words = tiny_backbone.embed_tokens(tiny_backbone.tokenize(["a photo of a"]))[0, 1:5]
-    prompts, ends = names.assemble(words[None, None])
+    prompts, ends, _ = names.assemble(words[None, None])
     sentences = tiny_backbone.tokenize([f"a photo of a {name}." for name in NAMES])
     assert ends.tolist() == tiny_backbone.find_eot(sentences).tolist()
     wanted = tiny_backbone.embed_tokens(sentences)
@@ -42,7 +42,7 @@ def test_a_name_of_100_words_is_refused_by_name(tiny_backbone: Backbone) -> None
 def test_a_name_fits_up_to_the_last_position(tiny_backbone: Backbone) -> None:
     room = tiny_backbone.context_length - 16 - 3  # start token, ".", end token
     names = NameTokens.of(tiny_backbone, [" ".join(["cat"] * room)], 16)
-    prompts, ends = names.assemble(torch.zeros(1, 1, 16, tiny_backbone.width))
+    prompts, ends, _ = names.assemble(torch.zeros(1, 1, 16, tiny_backbone.width))
     assert prompts.shape[1] == tiny_backbone.context_length == int(ends[0]) + 1
     with pytest.raises(UserError, match=f"room for {room} tokens"):
         NameTokens.of(tiny_backbone, [" ".join(["cat"] * (room + 1))], 16)

@@ -1,0 +1,107 @@
+"""Every kind of text tower, prompted, equals the model's own `encode_text` of the same tokens."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from benchmarks.stand_ins import stand_in
+from lsn_core import Backbone, UserError
+from lsn_core.backbones.hugging_face_text import HuggingFaceText
+from lsn_core.backbones.text_towers import CausalText, ClassTokenText, WholeText
+from lsn_core.prompts.encoder import TextTower
+from lsn_core.prompts.learned import NameTokens
+
+NAMES = ["cat", "great white shark", "dog"]
+TEXTS = ["a photo of a cat", "dog", "not a photo of a very small dog on a green lawn", "a! b", ""]
+# One architecture of each family: kind, tokens before a text, and the layout of its tokenizer.
+FAMILIES = [
+    ("ViT-B-32", CausalText, 1),
+    ("EVA02-B-16", CausalText, 1),
+    ("PE-Core-S-16-384", CausalText, 1),
+    ("MobileCLIP-B", CausalText, 1),
+    ("ViT-H-14-worldwide-quickgelu", CausalText, 1),
+    ("MobileCLIP-S1", WholeText, 1),
+    ("MobileCLIP2-S0", WholeText, 1),
+    ("ViT-L-14-CLIPA", WholeText, 1),
+    ("ViT-B-16-SigLIP", WholeText, 0),
+    ("ViT-B-16-SigLIP-i18n-256", WholeText, 0),
+    ("ViT-SO400M-16-SigLIP-i18n-256", WholeText, 0),
+    ("ViT-B-32-SigLIP2-256", WholeText, 0),
+    ("coca_ViT-B-32", ClassTokenText, 1),
+    ("roberta-ViT-B-32", HuggingFaceText, 1),
+    ("xlm-roberta-base-ViT-B-32", HuggingFaceText, 1),
+    ("mt5-base-ViT-B-32", HuggingFaceText, 0),
+    ("nllb-clip-base", HuggingFaceText, 1),
+    ("nllb-clip-base-siglip", HuggingFaceText, 1),
+]
+
+
+@pytest.fixture(scope="module", params=FAMILIES, ids=lambda family: family[0])
+def family(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Backbone, type, int]:
+    arch, kind, start = request.param
+    return stand_in(arch, tmp_path_factory.mktemp(arch), reduced=True, vocabulary=400), kind, start
+
+
+def own_features(backbone: Backbone, tokens: torch.Tensor) -> torch.Tensor:
+    with torch.no_grad():
+        return F.normalize(backbone.model.encode_text(tokens), dim=-1)
+
+
+def test_texts_have_the_features_of_the_models_own_function(family: tuple[Backbone, type, int]) -> None:
+    backbone, kind, start = family
+    assert type(backbone.text) is kind and backbone.promptable and backbone.framing.start == start
+    tokens = backbone.tokenize(TEXTS)
+    wanted = own_features(backbone, tokens)
+    assert float((wanted[0] - wanted[2]).abs().max()) > 1e-3
+    torch.testing.assert_close(backbone.encode_texts(TEXTS), wanted, atol=1e-5, rtol=0)
+    for text, row in zip(TEXTS, wanted, strict=True):  # alone, it may be cut shorter
+        torch.testing.assert_close(backbone.encode_texts([text])[0], row, atol=1e-5, rtol=0)
+
+
+def test_a_learned_context_with_the_embeddings_of_words_is_the_sentence(family: tuple[Backbone, type, int]) -> None:
+    backbone, _, start = family
+    words = backbone.embed_tokens(backbone.tokenize(["a photo of a"]))[0, start : start + 4]
+    wanted = own_features(backbone, backbone.tokenize([f"a photo of a {name}." for name in NAMES]))
+    names = NameTokens.of(backbone, NAMES, 4)
+    for contexts in (words[None, None], words.expand(2, len(NAMES), 4, -1)):
+        for memory in (3.0, 1e-9):
+            with torch.no_grad():
+                found = TextTower(backbone, names, memory_gib=memory).encode(contexts)
+            torch.testing.assert_close(found, wanted.expand(len(contexts), -1, -1), atol=1e-5, rtol=0)
+
+
+def test_gradients_do_not_depend_on_chunks_of_classes(family: tuple[Backbone, type, int]) -> None:
+    backbone = family[0]
+    names = NameTokens.of(backbone, NAMES, 4)
+    generator = torch.Generator().manual_seed(0)
+    weights = torch.randn(2, len(NAMES), backbone.dim, generator=generator)
+    gradients = []
+    for memory in (3.0, 1e-9):
+        contexts = torch.randn(2, len(NAMES), 4, backbone.width, generator=generator.manual_seed(1)).requires_grad_()
+        (TextTower(backbone, names, memory_gib=memory).encode(contexts) * weights).sum().backward()
+        gradients.append(contexts.grad)
+    assert float(gradients[0].norm()) > 0 and all(bool(row.any()) for row in gradients[0].flatten(0, 2))
+    assert float((gradients[0] - gradients[1]).norm() / gradients[0].norm()) < 1e-4
+
+
+def test_a_name_fits_up_to_the_last_position(family: tuple[Backbone, type, int]) -> None:
+    backbone = family[0]
+    fitting = backbone.context_length - 4 - int(backbone.find_eot(backbone.tokenize(["."]))[0]) - 1
+    fitting -= int(backbone.find_eot(backbone.tokenize(["cat."]))[0] - backbone.find_eot(backbone.tokenize(["cat"]))[0])
+    name = " ".join(["cat"] * max(fitting - 1, 1))
+    assert (
+        TextTower(backbone, NameTokens.of(backbone, [name], 4))
+        .encode(torch.zeros(1, 1, 4, backbone.width))
+        .isfinite()
+        .all()
+    )
+    with pytest.raises(UserError, match="too long"):
+        NameTokens.of(backbone, [" ".join(["cat"] * (backbone.context_length + 1))], 4)
+
+
+def test_a_text_that_would_be_cut_is_refused(family: tuple[Backbone, type, int]) -> None:
+    backbone = family[0]
+    with pytest.raises(UserError, match="tokens"):
+        backbone.encode_texts(["cat " * backbone.context_length])
