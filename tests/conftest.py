@@ -48,6 +48,11 @@ NEEDS_POSIX = re.compile(
 _ENDING_SECONDS = 20.0
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """The device of the backbones that tests share: with "cuda" they are on a GPU."""
+    parser.addoption("--device", default="cpu", help="cpu or cuda: where the tests' backbones are")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Marks this run's environment, which all processes that it starts inherit; PyTorch runs, as the reference."""
     os.environ.setdefault("LSN_RUNTIME", "eager")
@@ -135,15 +140,15 @@ def shared_data() -> Path:
 
 
 @pytest.fixture(scope="session")
-def embedded() -> Backbone:
+def embedded(request: pytest.FixtureRequest) -> Backbone:
     """The embedded checkpoint."""
     from lsn_core.backbones.loading import load_backbone
 
-    return load_backbone("embedded", device="cpu")
+    return load_backbone("embedded", device=request.config.getoption("--device"))
 
 
 @pytest.fixture(scope="session")
-def tiny_backbone() -> Backbone:
+def tiny_backbone(request: pytest.FixtureRequest) -> Backbone:
     """A small ViT CLIP with random weights: 32-pixel images, 64 dimensions, two layers."""
     import open_clip
     import torch
@@ -157,7 +162,8 @@ def tiny_backbone() -> Backbone:
         text_cfg={"context_length": 77, "vocab_size": 49408, "width": 64, "heads": 4, "layers": 2},
     )
     model.visual.preprocess_cfg = {"size": 32, "mode": "RGB", "interpolation": "bicubic", "resize_mode": "shortest"}
-    return Backbone(model, "tiny (random weights)", open_clip.get_tokenizer("ViT-B-32"))
+    device = request.config.getoption("--device")
+    return Backbone(model, "tiny (random weights)", open_clip.get_tokenizer("ViT-B-32"), device)
 
 
 @pytest.fixture

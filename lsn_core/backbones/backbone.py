@@ -159,10 +159,21 @@ class Backbone:
     def encode_crops(self, crops: Tensor) -> Tensor:
         """Features of what `crop` gives, (N, H, W, 3), uint8, N >= 1: (N, D), fp32, unit length, on the CPU.
 
-        May be called by several threads: where a compiled tower does it they run side by side, else one by one.
+        May be called by several threads: where a compiled tower does it they run side by side, on a GPU one is copied
+        while another is computed, else one by one.
         """
         if self.runtime.compiled is not None:
             return self.runtime.compiled(crops)
+        if self.device.type == "cuda":
+            crops = crops.pin_memory()
+            with self._passing:
+                features = self._encode_pixels(self._preprocessing.normalise(crops.to(self.device, non_blocking=True)))
+                found = torch.empty(features.shape, pin_memory=True)
+                found.copy_(features, non_blocking=True)
+                done = torch.cuda.Event()
+                done.record()
+            done.synchronize()
+            return found
         with self._passing:  # two passes of PyTorch at once would only halve each other's speed
             if self.device.type != "cpu":
                 return self.encode_pixels(self._preprocessing.normalise(crops.to(self.device)))
@@ -173,6 +184,11 @@ class Backbone:
             parts = [self.encode_pixels(self._preprocessing.normalise(part)) for part in crops.split(_CPU_BATCH)]
             return torch.cat(parts)[:count]
 
+    @property
+    def passes(self) -> int:
+        """How many calls of `encode_crops` at once keep the image tower busy: 2 on a GPU, else 1."""
+        return 2 if self.device.type == "cuda" else 1
+
     def expect(self, images: int) -> None:
         """Says that about so many images are to be encoded; the image tower is compiled where that saves time."""
         self.runtime.expect(images)
@@ -180,7 +196,12 @@ class Backbone:
     @torch.no_grad()
     def encode_pixels(self, pixels: Tensor) -> Tensor:
         """Features of pictures that `preprocess` has made ready, (N, 3, H, W), as `encode_images` gives them."""
-        return F.normalize(self.model.encode_image(pixels.to(self.device)).float(), dim=-1).cpu()
+        return self._encode_pixels(pixels.to(self.device)).cpu()
+
+    def _encode_pixels(self, pixels: Tensor) -> Tensor:
+        half = self.runtime.bf16 and self.device.type == "cuda"
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
+            return F.normalize(self.model.encode_image(pixels).float(), dim=-1)
 
     @torch.no_grad()
     def encode_images_before_projection(self, images: Sequence[Image.Image], batch_size: int = 32) -> Tensor:

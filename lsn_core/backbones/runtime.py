@@ -42,6 +42,7 @@ class ImageRuntime:
         self.bf16 = False
         self._model, self._name, self._weights = model, name, weights
         self._lock = threading.Lock()
+        self._on_gpu = device.type == "cuda"
         self._wanted = chosen_runtime() if device.type == "cpu" else "eager"
 
     @property
@@ -88,11 +89,11 @@ class ImageRuntime:
             UserError: there is no compiled tower to be had, see `can_compile`.
         """
         self.bf16, self.compiled = True, None
-        if not self.compile():
+        if not self._on_gpu and not self.compile():
             self.bf16 = False
             raise UserError(
-                "bf16 needs a compiled image tower: on a CPU, with OpenVINO (pip install openvino), and without "
-                "LSN_RUNTIME=eager."
+                "bf16 needs a CUDA GPU, or a compiled image tower: on a CPU, with OpenVINO (pip install openvino), and "
+                "without LSN_RUNTIME=eager."
             )
 
     @property

@@ -8,7 +8,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -135,6 +135,7 @@ class _Place:
     key: bytes | None = None
     result: np.ndarray | UserError | None = None
     ready: Future[Tensor | UserError] | None = None  # the crop, made by another thread
+    flying: bool = False  # with the backbone
     like: _Place | None = None  # an earlier one of the same bytes
 
 
@@ -168,6 +169,9 @@ class FeatureStream:
         self._limits = limits or ImageLimits()
         self._on_warning, self._on_picture = on_warning, on_picture
         self._crops = backbone if isinstance(backbone, CropEncoder) else None
+        self._most_passes = getattr(backbone, "passes", 1)
+        self._passes: deque[tuple[list[_Place], Future[Tensor]]] = deque()  # batches that are with the backbone
+        self._encoding: ThreadPoolExecutor | None = None
         self._large = threading.Lock()
         self._held = 0
         self._line: deque[_Place] = deque()
@@ -184,7 +188,12 @@ class FeatureStream:
         """
         if self._crops is not None and count is not None:
             self._crops.expect(count)
-        with ThreadPoolExecutor(_threads(), "decoding") if self._crops is not None else nullcontext() as pool:
+        with ExitStack() as closed:
+            pool = None
+            if self._crops is not None:
+                if self._most_passes > 1:
+                    self._encoding = closed.enter_context(ThreadPoolExecutor(self._most_passes, "encoding"))
+                pool = closed.enter_context(ThreadPoolExecutor(_threads(), "decoding"))
             try:
                 for index, image in enumerate(images):
                     self._enter(_Place(image, index), pool)
@@ -218,14 +227,20 @@ class FeatureStream:
 
     def _is_full(self) -> bool:
         """Whether enough images wait; one that is known already waits for nothing."""
-        most = self._batch_size + (_AHEAD if self._crops is not None else 0)
+        most = self._most_passes * self._batch_size + (_AHEAD if self._crops is not None else 0)
         return self._line[0].result is not None or len(self._line) >= most or self._held >= _AHEAD_BYTES
 
     def _advance(self) -> Iterator[tuple[int, np.ndarray | UserError]]:
         """Encodes the next batch, and gives the results that stand at the head of the line."""
         if self._line[0].result is None:
             batch = list(islice((place for place in self._line if self._is_open(place)), self._batch_size))
-            self._encode(batch)
+            if batch:
+                self._encode(batch)
+            while (
+                self._passes and self._line[0].result is None and (len(self._passes) >= self._most_passes or not batch)
+            ):
+                places, found = self._passes.popleft()
+                self._take(places, found.result())
         while self._line and (result := self._result(self._line[0])) is not None:
             place = self._line.popleft()
             self._held -= place.image.held
@@ -235,7 +250,7 @@ class FeatureStream:
 
     @staticmethod
     def _is_open(place: _Place) -> bool:
-        return place.result is None and place.like is None
+        return place.result is None and place.like is None and not place.flying
 
     def _result(self, place: _Place) -> np.ndarray | UserError | None:
         if place.like is None:
@@ -257,11 +272,21 @@ class FeatureStream:
                 if isinstance(found, UserError):
                     place.result = found
             if good:
-                self._take([place for place, _ in good], self._crops.encode_crops(torch.stack([x for _, x in good])))
+                self._pass([place for place, _ in good], [crop for _, crop in good])
             return
         for pictures in picture_batches(self._opened(batch), self._batch_size):
             self._take([place for place, _ in pictures], self._backbone.encode_images([x for _, x in pictures]))
             pictures.clear()  # before the next picture is decoded
+
+    def _pass(self, places: list[_Place], crops: list[Tensor]) -> None:
+        """Gives a batch to the backbone, and waits for it unless the backbone takes several at once."""
+        encode = self._crops.encode_crops  # type: ignore[union-attr]
+        if self._encoding is None:
+            self._take(places, encode(torch.stack(crops)))
+            return
+        for place in places:
+            place.flying = True
+        self._passes.append((places, self._encoding.submit(lambda: encode(torch.stack(crops)))))
 
     def _opened(self, batch: list[_Place]) -> Iterator[tuple[_Place, Image.Image]]:
         for place in batch:

@@ -1,0 +1,402 @@
+"""Everything that a GPU is asked for, measured in one run of less than ten minutes, and one table.
+
+    python -m benchmarks.gpu                      # on a CUDA GPU: writes results/gpu.{json,md}
+    python -m benchmarks.gpu --device cpu --small # the same at a small size, to see that it runs
+
+- tests: the library's tests with their backbones on the GPU (`pytest --device cuda`).
+- parity: features of pictures and texts, and gradients of a step, in fp32 and bf16, against fp32 on the CPU.
+- steps: one training step of a positive prompt and K = 3 negative ones for 100 and 1,000 classes, ViT-B/16 text tower
+  with random weights: the literal way (77 tokens, one set at a time), this project's as plain launches, and captured as
+  a CUDA graph, as `train` runs it. The floor is its matrix products' operations at the speed of one measured here.
+- runs: whole trainings with preset `fast`, C = 100 at 128 shots and C = 1,000 at 64, on made-up features.
+- images: pictures a second of ViT-B/16 from memory, against the bare tower on a resident batch.
+- heat maps: milliseconds for a positive and three negative prompts, the view included.
+
+Peak memory is that of PyTorch's allocator. Weights are random where no others can be had: they cost the same.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from benchmarks.harness.report import RESULTS, environment, markdown_table, write_results
+from benchmarks.speed.training_speed import Case, class_names, random_backbone
+from lsn_core import Backbone, Detector, get_preset, load_backbone, train
+from lsn_core.backbones.image_tower import view_image
+from lsn_core.data.feature_stream import FeatureStream, Unopened
+from lsn_core.data.images import open_image
+from lsn_core.heatmaps.maps import heat_maps
+from lsn_core.heatmaps.methods import fitting_methods
+from lsn_core.heatmaps.targets import ImagePrompts, prompt_targets
+from lsn_core.shipped import examples
+from lsn_core.training.captured import CapturedStep
+
+Row = dict[str, Any]
+REPO = Path(__file__).resolve().parents[1]
+
+
+@contextmanager
+def peak(device: torch.device, found: Row) -> Iterator[None]:
+    """Puts the most memory of what is done inside into `peak_gib`."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+    yield
+    if device.type == "cuda":
+        found["peak_gib"] = round(torch.cuda.max_memory_allocated() / 2**30, 2)
+
+
+def seconds(work: Callable[[], object], device: torch.device, repeats: int) -> float:
+    """Median time of some work, after two rounds that warm up."""
+    times = []
+    for round_ in range(repeats + 2):
+        _wait(device)
+        begun = time.perf_counter()
+        work()
+        _wait(device)
+        if round_ >= 2:
+            times.append(time.perf_counter() - begun)
+    return statistics.median(times)
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+
+
+def ceilings(device: torch.device) -> Row:
+    """Speeds of a matrix product of the tower's own shape, in TFLOP/s; large enough to fill a GPU."""
+    rows = 65536 if device.type == "cuda" else 1536
+    found = {}
+    for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
+        x, w = (torch.randn(n, 512, device=device, dtype=dtype) for n in (rows, 2048))
+        found[name] = 2 * rows * 512 * 2048 / seconds(partial(torch.matmul, x, w.T), device, 20) / 1e12
+    return found
+
+
+# -- parity ------------------------------------------------------------------------------------------------------------
+
+
+def parity(device: torch.device) -> list[Row]:
+    """The device against fp32 on the CPU, embedded checkpoint and example photos; and bf16 against fp32."""
+    here, there = load_backbone("embedded", "cpu"), load_backbone("embedded", str(device))
+    pictures = [open_image(path) for path in examples().values()]
+    texts = [f"a photo of a {name}" for name in class_names(60)]
+    wanted = here.encode_images(pictures), here.encode_texts(texts)
+    rows = [
+        {"what": name, "against": "fp32 on the CPU", "largest_difference": float((found - want).abs().max())}
+        for name, found, want in zip(
+            ("features of pictures, fp32", "features of texts, fp32"),
+            (there.encode_images(pictures), there.encode_texts(texts)),
+            wanted,
+            strict=True,
+        )
+    ]
+    if device.type == "cuda":
+        there.runtime.use_bf16()
+        cosine = float((there.encode_images(pictures) * wanted[0]).sum(-1).min())
+        rows.append({"what": "features of pictures, bf16", "against": "fp32 on the CPU", "least_cosine": cosine})
+    cpu, gpu = Case(here, 20, 0, 3.0), Case(load_backbone("embedded", str(device)), 20, 0, 3.0)
+    wanted_gradient = _gradient(cpu, half=False)
+    for precision in ("fp32", "bf16"):
+        found = _gradient(gpu, half=precision == "bf16")
+        relative = float((found - wanted_gradient).norm() / wanted_gradient.norm())
+        rows.append({"what": f"gradients of a step, {precision}", "against": "fp32 on the CPU", "relative": relative})
+    return rows
+
+
+def _gradient(case: Case, half: bool) -> Tensor:
+    case.half = half
+    case.timed(case.ours)
+    parts = [case.positive.contexts.grad, case.negative.contexts.grad]
+    return torch.cat([part.flatten().cpu() for part in parts if part is not None])
+
+
+# -- training ----------------------------------------------------------------------------------------------------------
+
+
+def steps(backbone: Backbone, classes: int, repeats: int, memory_gib: float, speeds: Row) -> list[Row]:
+    """Ways to take one step, with the floor of each precision."""
+    case, device = Case(backbone, classes, 0, memory_gib), backbone.device
+    literal_flops, flops = case.flops()
+    rows = []
+
+    def measure(way: str, precision: str, work: Callable[[], object], operations: float = flops) -> None:
+        row: Row = {"classes": classes, "way": way, "precision": precision}
+        try:
+            with peak(device, row):
+                row["step_s"] = seconds(work, device, repeats)
+        except torch.OutOfMemoryError:
+            row["step_s"] = None
+        row["floor_s"] = operations / (speeds[precision] * 1e12)
+        rows.append(row)
+        print(row, flush=True)
+
+    def cleared(work: Callable[[], object]) -> Callable[[], object]:
+        def run() -> None:
+            case.positive.zero_grad(set_to_none=True)
+            case.negative.zero_grad(set_to_none=True)
+            work()
+
+        return run
+
+    measure("literal: 77 tokens, set by set", "fp32", cleared(case.literal), literal_flops)
+    for precision in ("fp32", "bf16"):
+        case.half = precision == "bf16"
+        measure("this project's, plain launches", precision, cleared(case.ours))
+        if device.type != "cuda":
+            continue
+
+        def run(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+            case.x, case.y = x, y
+            case.ours()
+            return x.sum(), x.sum()
+
+        inputs = case.x, case.y
+        captured = CapturedStep(run, [case.positive.contexts, case.negative.contexts], *inputs)
+        measure("this project's, captured", precision, partial(captured, *inputs))
+        del captured
+    return rows
+
+
+def compiled_step(backbone: Backbone, classes: int, repeats: int, memory_gib: float, speeds: Row) -> Row:
+    """The same step through torch.compile, and how long compiling takes."""
+    case, device = Case(backbone, classes, 0, memory_gib), backbone.device
+    case.half = True
+    begun = time.perf_counter()
+    case.rounded.encode = torch.compile(case.rounded.encode)  # type: ignore[method-assign]
+    case.timed(case.ours)
+    compiling = time.perf_counter() - begun
+    row: Row = {"classes": classes, "way": "this project's, torch.compile", "precision": "bf16"}
+    with peak(device, row):
+        row["step_s"] = statistics.median(case.timed(case.ours) for _ in range(repeats))
+    return row | {"floor_s": case.flops()[1] / (speeds["bf16"] * 1e12), "compile_s": compiling}
+
+
+def runs(backbone: Backbone, sizes: list[tuple[int, int]], memory_gib: float) -> list[Row]:
+    """Whole trainings, both precisions: seconds from features to a calibrated detector."""
+    rows = []
+    for classes, shots in sizes:
+        generator = torch.Generator().manual_seed(0)
+        labels = torch.arange(classes).repeat_interleave(shots)
+        middles = torch.randn(classes, backbone.dim, generator=generator)
+        noise = torch.randn(len(labels), backbone.dim, generator=generator)
+        features = F.normalize(middles[labels] + 2 * noise, dim=-1)
+        for precision in ("fp32", "bf16"):
+            config = replace(get_preset("fast", shots=shots), precision=precision, memory_gib=memory_gib)
+            row: Row = {"classes": classes, "shots": shots, "precision": precision}
+            with peak(backbone.device, row):
+                begun = time.perf_counter()
+                names = [f"{name} {i}" for i, name in enumerate(class_names(classes))]
+                detector = train(features, labels, names, backbone, config)
+                row["seconds"] = time.perf_counter() - begun
+            row["accuracy"] = detector.metrics["calibration_accuracy"]
+            rows.append(row)
+            print(row, flush=True)
+    return rows
+
+
+# -- pictures ----------------------------------------------------------------------------------------------------------
+
+
+def images(backbone: Backbone, count: int, batch: int) -> list[Row]:
+    """Pictures a second: the bare tower on a batch that stays on the device, and crops from memory to features."""
+    device, rows = backbone.device, []
+    size = backbone.crop(Image.new("RGB", (300, 300))).shape
+    generator = torch.Generator().manual_seed(0)
+    crops = torch.randint(0, 256, (batch, *size), dtype=torch.uint8, generator=generator)
+    pixels = backbone._preprocessing.normalise(crops.to(device))
+    rounds = max(1, count // batch)
+    for precision in ("fp32", "bf16") if device.type == "cuda" else ("fp32",):
+        if precision == "bf16":
+            backbone.runtime.use_bf16()
+        with torch.no_grad():
+            row: Row = {"precision": precision, "batch": batch}
+            with peak(device, row):
+                bare = seconds(lambda: [backbone._encode_pixels(pixels) for _ in range(rounds)], device, 3) / rounds
+            row["bare_tower"] = batch / bare
+            pictures = [Image.fromarray(crop.numpy()) for crop in crops]
+            source = [Unopened(picture) for picture in pictures] * rounds
+            row["from_memory"] = batch / (seconds(partial(_stream, backbone, crops, source), device, 3) / rounds)
+        row["share"] = row["from_memory"] / row["bare_tower"]
+        rows.append(row)
+        print(row, flush=True)
+    return rows
+
+
+def _stream(backbone: Backbone, crops: Tensor, source: list[Unopened]) -> None:
+    for _ in FeatureStream(_Ready(backbone, crops), batch_size=len(crops)).run(source, len(source)):
+        pass
+
+
+class _Ready:
+    """A backbone whose crops are made already, so that threads that decode are not what is measured."""
+
+    def __init__(self, backbone: Backbone, crops: Tensor) -> None:
+        self._backbone, self._crops = backbone, crops
+        self.dim, self.fingerprint, self.passes = backbone.dim, backbone.fingerprint, backbone.passes
+        self.encode_crops, self.encode_images = backbone.encode_crops, backbone.encode_images
+
+    def expect(self, images: int) -> None:
+        """Nothing is compiled."""
+
+    def crop(self, image: Image.Image) -> Tensor:
+        """The first crop, whatever the picture."""
+        return self._crops[0]
+
+
+def heat_map_times(backbone: Backbone, repeats: int) -> list[Row]:
+    """Milliseconds of each method that fits the tower."""
+    detector = Detector.zero_shot(backbone, ["dog", "cat", "horse"])
+    picture, device = open_image(examples()["dog"]), backbone.device
+
+    def once(method: str) -> None:
+        view = view_image(backbone, picture)
+        heat_maps(view, prompt_targets(ImagePrompts.of(detector, view)), method, detector.positive)
+
+    rows = []
+    for method in fitting_methods(view_image(backbone, picture)):
+        row: Row = {"method": method}
+        with peak(device, row):
+            row["ms"] = 1000 * seconds(partial(once, method), device, repeats)
+        rows.append(row)
+    return rows
+
+
+# -- the whole ---------------------------------------------------------------------------------------------------------
+
+
+def tests(device: str, folders: list[str], processes: int) -> Row:
+    """The library's tests with their backbones on the device."""
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--device", device, *folders]
+    if processes > 1:
+        command += ["-n", str(processes)]
+    begun = time.perf_counter()
+    done = subprocess.run(command, cwd=REPO, capture_output=True, text=True)
+    lines = done.stdout.strip().splitlines()
+    failed = [line for line in lines if line.startswith(("FAILED", "ERROR"))]
+    print("\n".join(lines[-60:]), flush=True)
+    return {
+        "summary": lines[-1].strip("= ") if lines else done.stderr[-300:],
+        "failed": failed,
+        "seconds": time.perf_counter() - begun,
+    }
+
+
+def table(report: Row) -> str:
+    """The report as Markdown."""
+    parts = [f"# On {report['gpu'] or 'a CPU'}", "", f"`{report['command']}`, torch {report['versions']['torch']}.", ""]
+    if report.get("tests"):
+        parts += [f"Tests with their backbones on the device: {report['tests']['summary']}.", ""]
+    speeds = ", ".join(f"{name} {value:,.1f}" for name, value in report["tflops"].items())
+    parts += [f"Matrix products of the tower's shape, TFLOP/s: {speeds}.", ""]
+    rows = [[r["what"], r["against"], _parity(r)] for r in report["parity"]]
+    parts += [markdown_table(["parity", "against", "difference"], rows), ""]
+    rows = [
+        [
+            f"{r['classes']:,}",
+            r["way"],
+            r["precision"],
+            "out of memory" if r["step_s"] is None else f"{1000 * r['step_s']:,.1f}",
+            f"{1000 * r['floor_s']:,.1f}",
+            "" if r["step_s"] is None else f"{100 * r['floor_s'] / r['step_s']:.0f} %",
+            f"{r.get('peak_gib', '')}",
+        ]
+        for r in report["steps"]
+    ]
+    header = ["classes", "a step of training, K = 3", "precision", "ms", "floor, ms", "of the floor", "peak GiB"]
+    parts += [markdown_table(header, rows), ""]
+    if report.get("compiled"):
+        r = report["compiled"]
+        parts += [
+            f"torch.compile took {r['compile_s']:.0f} s for {r['classes']} classes, and its steps in bf16 "
+            f"{1000 * r['step_s']:.1f} ms.",
+            "",
+        ]
+    rows = [
+        [f"{r['classes']:,}", f"{r['shots']}", r["precision"], f"{r['seconds']:.1f}", f"{r.get('peak_gib', '')}"]
+        for r in report["runs"]
+    ]
+    parts += [
+        markdown_table(["classes", "shots", "precision", "`fast` from features to detector, s", "peak GiB"], rows),
+        "",
+    ]
+    rows = [
+        [r["precision"], f"{r['bare_tower']:,.0f}", f"{r['from_memory']:,.0f}", f"{100 * r['share']:.0f} %"]
+        for r in report["images"]
+    ]
+    parts += [markdown_table(["ViT-B/16, pictures/s", "bare tower", "from memory", "share"], rows), ""]
+    rows = [[r["method"], f"{r['ms']:.1f}", f"{r.get('peak_gib', '')}"] for r in report["heat_maps"]]
+    parts += [markdown_table(["heat maps of four prompts", "ms", "peak GiB"], rows), ""]
+    return "\n".join(parts)
+
+
+def _parity(row: Row) -> str:
+    if "least_cosine" in row:
+        return f"cosine at least {row['least_cosine']:.5f}"
+    if "relative" in row:
+        return f"{row['relative']:.1e} of its norm"
+    return f"at most {row['largest_difference']:.1e}"
+
+
+def main() -> None:
+    """Measures, and tests at last."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--small", action="store_true", help="a small size, for a CPU")
+    parser.add_argument("--tests", nargs="*", default=["tests/lsn_core"], help="folders of tests; none leaves them out")
+    parser.add_argument("--processes", type=int, default=8, help="processes of tests")
+    parser.add_argument("--memory-gib", type=float, default=40.0, help="what activations may take before chunking")
+    parser.add_argument("--compile", action="store_true", help="torch.compile too")
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    options = parser.parse_args()
+    if options.device == "cuda" and not torch.cuda.is_available():
+        parser.error("there is no CUDA GPU here; --device cpu --small runs everything at a small size")
+    device = torch.device(options.device)
+    report: Row = {"command": "python -m benchmarks.gpu " + " ".join(sys.argv[1:]), **environment(0)}
+    report["tflops"] = speeds = ceilings(device)
+    report["parity"] = parity(device)
+    backbone = random_backbone("ViT-B-32" if options.small else "ViT-B-16", 0, options.device)
+    report["steps"] = [
+        row
+        for classes, repeats in (((4, 1),) if options.small else ((100, 10), (1000, 3)))
+        for row in steps(backbone, classes, repeats, options.memory_gib, speeds)
+    ]
+    if options.compile:
+        report["compiled"] = compiled_step(backbone, 4 if options.small else 100, 5, options.memory_gib, speeds)
+    sizes = [(3, 4)] if options.small else [(100, 128), (1000, 64)]
+    report["runs"] = runs(
+        backbone if not options.small else load_backbone("embedded", "cpu"), sizes, options.memory_gib
+    )
+    report["heat_maps"] = heat_map_times(backbone, 1 if options.small else 10)
+    report["images"] = images(backbone, 16 if options.small else 8192, 8 if options.small else 256)
+    write_report(report, options.out)
+    if options.tests:
+        report["tests"] = tests(options.device, options.tests, options.processes)
+        write_report(report, options.out)
+    print(table(report))
+
+
+def write_report(report: Row, folder: Path) -> None:
+    """gpu.json and gpu.md."""
+    write_results("gpu", report, folder)
+    (folder / "gpu.md").write_text(table(report))
+
+
+if __name__ == "__main__":
+    main()
