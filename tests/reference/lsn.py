@@ -18,7 +18,9 @@ def text_features(backbone: Backbone, contexts: Tensor, class_names: Sequence[st
     for c, name in enumerate(class_names):
         context = contexts if contexts.ndim == 2 else contexts[c]
         placeholder = " ".join(["X"] * length)  # as CoOp tokenizes, then overwrites the placeholders
-        tokens = backbone.tokenizer([f"{placeholder} {name}." if with_name else f"{placeholder}."], 77)
+        tokens = backbone.tokenizer([f"{placeholder} {name}." if with_name else f"{placeholder}."], 77).to(
+            contexts.device
+        )
         embedded = text.token_embedding(tokens)[0]
         rows.append(torch.cat([embedded[:1], context, embedded[1 + length :]]))
         ends.append(int(tokens[0].argmax()))
@@ -58,7 +60,7 @@ def negative_loss(image: Tensor, labels: Tensor, sets: Sequence[Tensor], tempera
 
 def orthogonality(sets: Sequence[Tensor], reg: str) -> Tensor:
     """Eq. 7, or the authors' code: the mean over classes and other sets, the others fixed; here the mean over sets."""
-    total = torch.zeros(())
+    total = torch.zeros((), device=sets[0].device)
     count = len(sets)
     for c in range(len(sets[0])):
         for i in range(count):

@@ -46,10 +46,10 @@ def test_prompted_tower_equals_open_clip_embedded(embedded: Backbone) -> None:
 
 def _assert_prompting_is_exact(backbone: Backbone) -> None:
     for texts in ([TEXTS[0]], TEXTS[:3], TEXTS):  # cut at 3, at some and at all 77 positions
-        tokens = open_clip.tokenize(texts)
+        tokens = open_clip.tokenize(texts).to(backbone.device)
         with torch.no_grad():
-            expected = F.normalize(backbone.model.encode_text(tokens), dim=-1)
-            found = backbone.encode_prompts(backbone.embed_tokens(tokens), tokens.argmax(-1))
+            expected = F.normalize(backbone.model.encode_text(tokens), dim=-1).cpu()
+            found = backbone.encode_prompts(backbone.embed_tokens(tokens), tokens.argmax(-1)).cpu()
         assert torch.allclose(found, expected, atol=1e-5)
         assert torch.allclose(backbone.encode_texts(texts), expected, atol=1e-5)
         assert found.dtype == torch.float32
@@ -85,7 +85,7 @@ def test_images_are_encoded_as_open_clip_does(tiny_backbone: Backbone, examples:
     pictures = [Image.open(examples / f"{name}.jpg").convert("RGB") for name in ("dog", "cat", "zebra")]
     with torch.no_grad():
         pixels = torch.stack([tiny_backbone.preprocess(picture) for picture in pictures])
-        expected = F.normalize(tiny_backbone.model.encode_image(pixels), dim=-1)
+        expected = F.normalize(tiny_backbone.model.encode_image(pixels.to(tiny_backbone.device)), dim=-1).cpu()
     assert torch.allclose(tiny_backbone.encode_images(pictures, batch_size=2), expected, atol=1e-6)
     assert tiny_backbone.encode_images([]).shape == (0, 64)
     assert tiny_backbone.encode_texts([]).shape == (0, 64)
@@ -194,7 +194,7 @@ def test_hugging_face_text_towers_are_refused() -> None:
 
 
 def test_fingerprint_follows_weights_and_preprocessing(tiny_backbone: Backbone) -> None:
-    same = Backbone(tiny_backbone.model, "another name", tiny_backbone.tokenizer)
+    same = Backbone(tiny_backbone.model, "another name", tiny_backbone.tokenizer, tiny_backbone.device)
     assert same.fingerprint == tiny_backbone.fingerprint
     other = random_backbone("RN50")
     before = Backbone(other.model, "x", other.tokenizer)

@@ -60,7 +60,7 @@ def test_the_embedded_tower_pools_by_the_mean_and_projects_by_its_matrix(embedde
     assert pooled.shape[0] == 2 and maps.shape == (*pooled.shape, 7, 7)
     assert (maps.mean(dim=(2, 3)) - pooled).abs().max() < 1e-5
     head = embedded.model.visual.head.proj
-    by_hand = pooled @ head.weight.T + head.bias
+    by_hand = pooled @ head.weight.T.cpu() + head.bias.cpu()
     by_hand /= by_hand.square().sum(-1, keepdim=True).sqrt()
     assert (embedded.project_images(pooled) - by_hand).abs().max() < 1e-5
     assert (embedded.encode_images(pictures) - by_hand).abs().max() < 1e-5

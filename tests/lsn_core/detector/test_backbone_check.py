@@ -95,7 +95,9 @@ def test_conditional_prompts_of_a_guessed_activation_are_said_to_be_unsure(
 ) -> None:
     file = REPO / "tests" / "fixtures" / "version_0.1" / "cocoop.safetensors"
     assert Detector.load(file, tiny_backbone)
-    guessed = Backbone(tiny_backbone.model, "x", tiny_backbone.tokenizer, assumed=("GELU is assumed.",))
+    guessed = Backbone(
+        tiny_backbone.model, "x", tiny_backbone.tokenizer, tiny_backbone.device, assumed=("GELU is assumed.",)
+    )
     with caplog.at_level(logging.WARNING):
         Detector.load(file, guessed)
     assert "GELU is assumed. The detector does not say" in caplog.text

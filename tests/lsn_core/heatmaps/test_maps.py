@@ -287,10 +287,10 @@ def test_the_scores_direction_is_its_gradient(detector: Detector, dog_view: View
     own = detector.backbone.temperature
 
     def score(feature: torch.Tensor) -> float:
-        cosines = [(x.double() @ feature)[None] for x in (detector.positive, detector.negative)]
+        cosines = [(x.double().cpu() @ feature)[None] for x in (detector.positive, detector.negative)]
         return float(lsn(*cosines, 100 * own, 500 * own))
 
-    feature = dog_view.feature.double()
+    feature = dog_view.feature.double().cpu()
     assert target.value == pytest.approx(score(feature), abs=1e-6)
     for place in (0, 100, 255):
         step = torch.zeros(detector.backbone.dim, dtype=torch.double)

@@ -44,14 +44,14 @@ def backbone(request: pytest.FixtureRequest) -> Backbone:
 
 def contexts_of(backbone: Backbone, sets: int, classes: int) -> torch.Tensor:
     generator = torch.Generator().manual_seed(sets * 10 + classes)
-    return PromptSets(sets, classes, LENGTH, backbone.width, generator).contexts.detach() * 3
+    return PromptSets(sets, classes, LENGTH, backbone.width, generator).contexts.detach().to(backbone.device) * 3
 
 
 def run(encode, contexts: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Features, and the gradient of a scalar that weighs each of them differently."""
     contexts = contexts.clone().requires_grad_()
     features = encode(contexts)
-    weights = torch.randn(features.shape, generator=torch.Generator().manual_seed(9))
+    weights = torch.randn(features.shape, generator=torch.Generator().manual_seed(9)).to(features)
     (features * weights).sum().backward()
     assert contexts.grad is not None
     return features.detach(), contexts.grad
@@ -138,4 +138,4 @@ def test_nothing_is_recomputed_or_kept_without_gradients(tiny_backbone: Backbone
     with torch.no_grad():
         features = TextTower(tiny_backbone, names, memory_gib=1e-9).encode(contexts_of(tiny_backbone, 2, 1))
     assert not features.requires_grad
-    torch.testing.assert_close(features.norm(dim=-1), torch.ones(2, len(NAMES)))
+    torch.testing.assert_close(features.norm(dim=-1).cpu(), torch.ones(2, len(NAMES)))

@@ -42,7 +42,7 @@ def test_a_name_of_100_words_is_refused_by_name(tiny_backbone: Backbone) -> None
 def test_a_name_fits_up_to_the_last_position(tiny_backbone: Backbone) -> None:
     room = tiny_backbone.context_length - 16 - 3  # start token, ".", end token
     names = NameTokens.of(tiny_backbone, [" ".join(["cat"] * room)], 16)
-    prompts, ends, _ = names.assemble(torch.zeros(1, 1, 16, tiny_backbone.width))
+    prompts, ends, _ = names.assemble(torch.zeros(1, 1, 16, tiny_backbone.width, device=tiny_backbone.device))
     assert prompts.shape[1] == tiny_backbone.context_length == int(ends[0]) + 1
     with pytest.raises(UserError, match=f"room for {room} tokens"):
         NameTokens.of(tiny_backbone, [" ".join(["cat"] * (room + 1))], 16)

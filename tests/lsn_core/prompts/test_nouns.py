@@ -79,7 +79,7 @@ def few(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 @pytest.fixture
 def backbone(tiny_backbone: Backbone) -> Backbone:
     """The tiny backbone anew: nothing is kept in memory for it."""
-    return Backbone(tiny_backbone.model, tiny_backbone.name, tiny_backbone.tokenizer)
+    return Backbone(tiny_backbone.model, tiny_backbone.name, tiny_backbone.tokenizer, tiny_backbone.device)
 
 
 def again(backbone: Backbone) -> Backbone:

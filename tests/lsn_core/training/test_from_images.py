@@ -44,7 +44,8 @@ def test_images_and_their_features_lead_to_the_same_detector(images: LabelledIma
     for other in (from_images, from_shots):
         assert other.metrics["train_images"] + other.metrics["calibration_images"] == 10
         for name, learned in from_features.contexts.items():
-            assert torch.equal(other.contexts[name], learned)
+            exact = tiny_backbone.device.type == "cpu"  # a GPU's sums promise no bits
+            torch.testing.assert_close(other.contexts[name], learned, **({"rtol": 0, "atol": 0} if exact else {}))
 
 
 def test_images_that_cannot_be_read_are_named_and_counted(
