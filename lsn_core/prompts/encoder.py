@@ -17,20 +17,18 @@ rounded once; the residual stream, norms and the projection's result stay in fp3
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Any
-from weakref import WeakKeyDictionary
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from lsn_core.backbones.backbone import Backbone
-from lsn_core.backbones.blocks import finish, is_standard, project, split_heads
+from lsn_core.backbones.blocks import is_standard
+from lsn_core.backbones.frozen_blocks import FrozenBlock, frozen_blocks
 from lsn_core.backbones.text_towers import CausalText
 from lsn_core.prompts.learned import NameTokens
 
@@ -39,7 +37,6 @@ DEFAULT_MEMORY_GIB = 3.0
 _KEPT_PER_POSITION = 16
 
 KeyValues = list[tuple[Tensor, Tensor]]  # per block: keys and values, each (S or 1, heads, P, W / heads)
-_rounded: WeakKeyDictionary[Backbone, list[Any]] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -84,16 +81,18 @@ class _Laid:
     def prompts(self) -> int:
         return self.sets * len(self.group.classes)
 
-    def attend(self, block: Any, projected: Tensor, prefix: tuple[Tensor, Tensor]) -> Tensor:
+    def attend(self, block: FrozenBlock, projected: Tensor, prefix: tuple[Tensor, Tensor]) -> Tensor:
         """Attention of all positions: queries, keys and values (tokens, 3 W) -> (tokens, W)."""
-        q, k, v = split_heads(block, projected.view(self.prompts, self.group.length, -1), 3)
+        q, k, v = block.heads(projected.view(self.prompts, self.group.length, -1), 3)
         out = _attention(q, self._behind(prefix[0], k), self._behind(prefix[1], v), self.group.mask)
         return out.transpose(1, 2).reshape(len(projected), -1)  # from (S * G, heads, length, W / heads)
 
-    def attend_at_ends(self, block: Any, query: Tensor, projected: Tensor, prefix: tuple[Tensor, Tensor]) -> Tensor:
+    def attend_at_ends(
+        self, block: FrozenBlock, query: Tensor, projected: Tensor, prefix: tuple[Tensor, Tensor]
+    ) -> Tensor:
         """Attention of the end tokens alone: queries (S * G, W), keys and values (tokens, 2 W) -> (S * G, W)."""
-        (q,) = split_heads(block, query[:, None], 1)  # (S * G, heads, 1, W / heads)
-        k, v = split_heads(block, projected.view(self.prompts, self.group.length, -1), 2)
+        (q,) = block.heads(query[:, None], 1)  # (S * G, heads, 1, W / heads)
+        k, v = block.heads(projected.view(self.prompts, self.group.length, -1), 2)
         mask = self.group.end_mask
         wide = None if mask is None else mask.repeat(self.sets, 1, 1, 1)
         out = _attention(q, self._behind(prefix[0], k), self._behind(prefix[1], v), wide)
@@ -143,7 +142,7 @@ class TextTower:
         blocks = list(text.transformer.resblocks) if isinstance(backbone.text, CausalText) else []
         # Other towers and other block types (open_clip's custom ones) take the plain way.
         self.plain = not blocks or not all(is_standard(block) for block in blocks)
-        self.blocks: list[Any] = _rounded_blocks(backbone, blocks) if self.half and not self.plain else blocks
+        self.blocks: list[FrozenBlock] = [] if self.plain else frozen_blocks(backbone, blocks, self.half)
         self.by_length = backbone.device.type == "cpu" if by_length is None else by_length
         self._memory = memory_gib * 2**30
         self._plans: dict[tuple[int, int], _Plan] = {}
@@ -224,11 +223,11 @@ class TextTower:
         mask = _causal_mask(x.shape[1], 0, x.device)
         keys_and_values: KeyValues = []
         for block in self.blocks[:-1]:
-            q, k, v = split_heads(block, project(block, block.ln_1(x)), 3)
+            q, k, v = block.heads(block.qkv(block.norm(x)), 3)
             keys_and_values.append((k, v))
-            x = finish(block, x, _attention(q, k, v, mask).transpose(1, 2).flatten(2))
+            x = block.finish(x, _attention(q, k, v, mask).transpose(1, 2).flatten(2))
         last = self.blocks[-1]
-        k, v = split_heads(last, project(last, last.ln_1(x), first=1), 2)
+        k, v = last.heads(last.kv(last.norm(x)), 2)
         return [*keys_and_values, (k, v)]
 
     def _suffixes(
@@ -240,8 +239,8 @@ class TextTower:
         x = torch.cat([part.tokens for part in laid])  # (tokens, W), group by group, then set by set, class by class
         sizes = [len(part.tokens) for part in laid]
         for block, before in zip(self.blocks[:-1], prefix, strict=False):
-            parts = zip(laid, project(block, block.ln_1(x)).split(sizes), strict=True)
-            x = finish(block, x, torch.cat([group.attend(block, part, before) for group, part in parts]))
+            parts = zip(laid, block.qkv(block.norm(x)).split(sizes), strict=True)
+            x = block.finish(x, torch.cat([group.attend(block, part, before) for group, part in parts]))
         x = self._last_block(x, laid, sizes, prefix[-1])
         features = self._project(x).split([part.prompts for part in laid])
         return torch.cat([part.view(sets, -1, part.shape[-1]) for part in features], dim=1)
@@ -263,15 +262,15 @@ class TextTower:
     def _last_block(self, x: Tensor, laid: Sequence[_Laid], sizes: list[int], prefix: tuple[Tensor, Tensor]) -> Tensor:
         """Output of the last block at the end tokens only: (prompts, W)."""
         block = self.blocks[-1]
-        normed = block.ln_1(x)
+        normed = block.norm(x)
         starts = [sum(sizes[:index]) for index in range(len(sizes))]
         ends = torch.cat([start + part.ends for start, part in zip(starts, laid, strict=True)])
-        queries = project(block, normed[ends], last=1).split([part.prompts for part in laid])  # (prompts, W) each
-        keys = project(block, normed, first=1).split(sizes)
+        queries = block.q(normed[ends]).split([part.prompts for part in laid])  # (prompts, W) each
+        keys = block.kv(normed).split(sizes)
         attended = [
             part.attend_at_ends(block, query, key, prefix) for part, query, key in zip(laid, queries, keys, strict=True)
         ]
-        return finish(block, x[ends], torch.cat(attended))
+        return block.finish(x[ends], torch.cat(attended))
 
     # -- what is run together -----------------------------------------------------------------------------------------
 
@@ -342,15 +341,3 @@ def _end_mask(ends: Tensor, length: int, offset: int, device: torch.device) -> T
     """Which keys each end token sees: (G, 1, 1, offset + length)."""
     seen = torch.arange(offset + length) <= offset + ends[:, None]
     return torch.zeros(seen.shape).masked_fill(~seen, float("-inf"))[:, None, None].to(device)
-
-
-def _rounded_blocks(backbone: Backbone, blocks: Sequence[Any]) -> list[Any]:
-    """The blocks with the weights of their products in bfloat16, made once for a backbone; norms stay as they are."""
-    if backbone not in _rounded:
-        rounded = [copy.deepcopy(block) for block in blocks]
-        for block in rounded:
-            for module in block.modules():
-                if isinstance(module, nn.Linear | nn.MultiheadAttention):
-                    module.to(torch.bfloat16)
-        _rounded[backbone] = rounded
-    return _rounded[backbone]

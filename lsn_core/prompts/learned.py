@@ -53,11 +53,23 @@ class NameTokens:
         ids = torch.zeros(len(rows), int(lengths.max()), dtype=torch.long)
         for i, row in enumerate(rows):
             ids[i, : len(row) - before] = row[before:]
+        return cls.of_ids(backbone, rows[0][:before], ids, lengths)
+
+    @classmethod
+    @torch.no_grad()
+    def of_ids(cls, backbone: Backbone, start: Tensor, ids: Tensor, lengths: Tensor) -> NameTokens:
+        """Of token ids.
+
+        Args:
+            start: those before every text, shape (P,).
+            ids: those of the names, of any values behind the end tokens, shape (C, M).
+            lengths: number of tokens of each class, end token included, shape (C,).
+        """
         inside = torch.arange(ids.shape[1]) < lengths[:, None]  # (C, M)
         embeddings = backbone.embed_tokens(ids)
         embeddings = embeddings * inside[..., None].to(embeddings)
         padding = backbone.text.find_padding(ids) & inside
-        return cls(backbone.embed_tokens(rows[0][:before]), embeddings, lengths, padding)
+        return cls(backbone.embed_tokens(start), embeddings, lengths, padding)
 
     def of_classes(self, classes: Tensor) -> NameTokens:
         """Those of some classes, by their indices, shape (C',)."""

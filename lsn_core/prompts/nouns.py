@@ -20,6 +20,8 @@ from tqdm import tqdm
 from lsn_core.atomic import write_safetensors
 from lsn_core.backbones.backbone import Backbone
 from lsn_core.class_names import fold_name
+from lsn_core.prompts.encoder import TextTower
+from lsn_core.prompts.learned import NameTokens
 from lsn_core.prompts.written import POSITIVE_TEMPLATE, fill
 from lsn_core.shipped import EMBEDDED_DIR
 
@@ -89,7 +91,7 @@ def encode_nouns(backbone: Backbone, path: Path) -> Tensor:
     with bar:
         for start in range(0, len(order), _AT_ONCE):
             part = order[start : start + _AT_ONCE]
-            encoded[part] = backbone.encode_texts([texts[i] for i in part])
+            encoded[part] = encode_alike(backbone, [texts[i] for i in part])
             bar.update(len(part))
     half = encoded.half()
     try:
@@ -99,6 +101,31 @@ def encode_nouns(backbone: Backbone, path: Path) -> Tensor:
     except OSError as error:
         log.info("The features of the nouns are not kept: %s.", error)
     return F.normalize(half.float(), dim=-1)
+
+
+@torch.no_grad()
+def encode_alike(backbone: Backbone, texts: Sequence[str]) -> Tensor:
+    """Features of texts that begin with the same words, (N, D), fp32, unit length, on the CPU.
+
+    What `Backbone.encode_texts` gives, in less than half the time: the text tower runs on what they share once, and on
+    no padding.
+    """
+    if not backbone.promptable or not texts:
+        return backbone.encode_texts(texts)
+    ids = backbone.tokenize(texts)
+    ends = backbone.find_eot(ids)
+    before = backbone.framing.start
+    same = int((ids == ids[0]).all(dim=0).int().cumprod(0).sum())
+    shared = min(same, int(ends.min())) - before  # of each text something is left to run
+    if shared < 1:
+        return backbone.encode_texts(texts)
+    rows = ids[:, before + shared : int(ends.max()) + 1]
+    lengths = ends + 1 - before - shared
+    tower = TextTower(backbone, NameTokens.of_ids(backbone, ids[0, :before], rows, lengths))
+    if tower.plain:
+        return backbone.encode_texts(texts)
+    context = backbone.embed_tokens(ids[:1, before : before + shared])[None]
+    return tower.encode(context)[0].cpu()
 
 
 def _read(path: Path, backbone: Backbone) -> Tensor | None:

@@ -11,6 +11,7 @@ from lsn_core.backbones.backbone import Backbone
 from lsn_core.prompts import encoder as text_tower
 from lsn_core.prompts.encoder import TextTower
 from lsn_core.prompts.learned import NameTokens, PromptSets
+from lsn_core.training.loop import has_bf16
 
 NAMES = ["cat", "great white shark", "hen", "red-breasted merganser", "dog"]
 LENGTH = 5
@@ -139,3 +140,26 @@ def test_nothing_is_recomputed_or_kept_without_gradients(tiny_backbone: Backbone
         features = TextTower(tiny_backbone, names, memory_gib=1e-9).encode(contexts_of(tiny_backbone, 2, 1))
     assert not features.requires_grad
     torch.testing.assert_close(features.norm(dim=-1).cpu(), torch.ones(2, len(NAMES)))
+
+
+@pytest.mark.parametrize("classes", [1, len(NAMES)], ids=["shared", "specific"])
+@pytest.mark.parametrize("kind", ["standard", "another kind"])
+def test_some_of_the_classes_equal_themselves_among_all(classes: int, kind: str) -> None:
+    backbone = make_custom() if kind == "standard" else make_custom(qk_norm=True)
+    tower = TextTower(backbone, NameTokens.of(backbone, NAMES, LENGTH))
+    assert tower.plain == (kind != "standard")
+    contexts, some = contexts_of(backbone, 2, classes), torch.tensor([1, 2, 4])
+    own = contexts if classes == 1 else contexts[:, some]
+    torch.testing.assert_close(tower.encode(own, some), tower.encode(contexts)[:, some], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.skipif(not has_bf16(torch.device("cpu")), reason="this CPU has no bfloat16")
+@pytest.mark.parametrize("classes", [1, len(NAMES)], ids=["shared", "specific"])
+def test_in_bfloat16_features_and_gradients_are_near(embedded: Backbone, classes: int) -> None:
+    names = NameTokens.of(embedded, NAMES, LENGTH)
+    contexts = contexts_of(embedded, 3, classes)
+    found = run(TextTower(embedded, names, precision="bf16").encode, contexts)
+    wanted = run(TextTower(embedded, names).encode, contexts)
+    assert found[0].dtype == torch.float32 and not torch.equal(found[0], wanted[0])
+    assert float((found[0] * wanted[0]).sum(-1).min()) > 0.999
+    assert float((found[1] - wanted[1]).norm() / wanted[1].norm()) < 0.1
