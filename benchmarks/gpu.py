@@ -168,7 +168,8 @@ def steps(backbone: Backbone, classes: int, repeats: int, memory_gib: float, spe
             return x.sum(), x.sum()
 
         inputs = case.x, case.y
-        with peak(device, taken := {}):  # replays allocate nothing more
+        taken: Row = {}
+        with peak(device, taken):  # replays allocate nothing more
             captured = CapturedStep(run, [case.positive.contexts, case.negative.contexts], *inputs)
         measure("this project's, captured", precision, partial(captured, *inputs))
         rows[-1] |= taken
@@ -190,8 +191,8 @@ def compiled_step(backbone: Backbone, classes: int, repeats: int, memory_gib: fl
     return row | {"floor_s": case.flops()[1] / (speeds["bf16"] * 1e12), "compile_s": compiling}
 
 
-def runs(backbone: Backbone, sizes: list[tuple[int, int]], memory_gib: float) -> list[Row]:
-    """Whole trainings, both precisions: seconds from features to a calibrated detector."""
+def runs(backbone: Backbone, sizes: list[tuple[int, int]], memory_gib: float, updates: int | None) -> list[Row]:
+    """Whole trainings, both precisions: seconds from features to a calibrated detector; updates None is the preset's."""
     rows = []
     for classes, shots in sizes:
         generator = torch.Generator().manual_seed(0)
@@ -201,6 +202,12 @@ def runs(backbone: Backbone, sizes: list[tuple[int, int]], memory_gib: float) ->
         features = F.normalize(middles[labels] + 2 * noise, dim=-1)
         for precision in ("fp32", "bf16") if classes < 1000 else ("bf16",):
             config = replace(get_preset("fast", shots=shots), precision=precision, memory_gib=memory_gib)
+            if updates is not None:
+                config = replace(
+                    config,
+                    positive=replace(config.positive, updates=updates),
+                    negative=replace(config.negative, updates=updates),
+                )
             row: Row = {"classes": classes, "shots": shots, "precision": precision}
             with peak(backbone.device, row):
                 begun = time.perf_counter()
