@@ -192,7 +192,7 @@ def compiled_step(backbone: Backbone, classes: int, repeats: int, memory_gib: fl
 
 
 def runs(backbone: Backbone, sizes: list[tuple[int, int]], memory_gib: float, updates: int | None) -> list[Row]:
-    """Whole trainings, both precisions: seconds from features to a calibrated detector; updates None is the preset's."""
+    """Whole trainings: seconds from features to a calibrated detector; `updates` None is the preset's number."""
     rows = []
     for classes, shots in sizes:
         generator = torch.Generator().manual_seed(0)
@@ -393,9 +393,8 @@ def main() -> None:
     if options.compile:
         report["compiled"] = compiled_step(backbone, 4 if options.small else 100, 5, options.memory_gib, speeds)
     sizes = [(3, 4)] if options.small else [(100, 128), (1000, 64)]
-    report["runs"] = runs(
-        backbone if not options.small else load_backbone("embedded", "cpu"), sizes, options.memory_gib
-    )
+    trained, updates = (load_backbone("embedded", options.device), 2) if options.small else (backbone, None)
+    report["runs"] = runs(trained, sizes, options.memory_gib, updates)
     report["heat_maps"] = heat_map_times(backbone, 1 if options.small else 10)
     report["images"] = images(backbone, 16 if options.small else 8192, 8 if options.small else 256)
     write_report(report, options.out)
