@@ -80,7 +80,9 @@ _FEWER = {"num_hidden_layers": 2, "encoder_layers": 2, "decoder_layers": 1, "num
 _SMALL_VISION = {"image_size": 32, "layers": 1, "width": 32, "head_width": 16, "patch_size": 16}
 
 
-def stand_in(arch: str, folder: Path, reduced: bool = False, vocabulary: int | None = None) -> Backbone:
+def stand_in(
+    arch: str, folder: Path, reduced: bool = False, vocabulary: int | None = None, quick_gelu: bool | None = None
+) -> Backbone:
     """An architecture at random weights.
 
     Args:
@@ -88,9 +90,12 @@ def stand_in(arch: str, folder: Path, reduced: bool = False, vocabulary: int | N
         folder: an empty one for its configuration and tokenizer.
         reduced: two layers of its text tower behind a tiny image tower; otherwise all of it.
         vocabulary: how many rows its token embeddings get, for a Hugging Face tokenizer; None for its own.
+        quick_gelu: whether QuickGELU is its activation; None as its configuration has it.
     """
     config: dict[str, Any] = copy.deepcopy(open_clip.get_model_config(arch))
     text = config["text_cfg"]
+    if quick_gelu is not None:
+        config["quick_gelu"] = quick_gelu
     if reduced:
         config["vision_cfg"] = dict(_SMALL_VISION)
         if "multimodal_cfg" in config:
