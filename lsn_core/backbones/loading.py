@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import socket
 import threading
@@ -19,6 +20,7 @@ from huggingface_hub import hf_hub_download
 from open_clip.constants import HF_SAFE_WEIGHTS_NAME
 
 from lsn_core.backbones.backbone import Backbone
+from lsn_core.backbones.catalogue import has_transformers, needs_transformers
 from lsn_core.backbones.initialisation import NoRandomWeights
 from lsn_core.backbones.names import Source, resolve
 from lsn_core.errors import UserError
@@ -30,6 +32,7 @@ _hub_lock = threading.Lock()
 
 
 _PICKLES_ARE_SAFE = tuple(int(part) for part in torch.__version__.split(".")[:2]) >= (2, 10)
+_INSTALL = "Install it: pip install 'lsn-core[transformers]'."
 EMBEDDED_NOTE = (
     "A small CLIP trained by this project so that everything works without a download. "
     "It knows far less than a real CLIP: use ViT-B-16:openai or larger for real work."
@@ -66,6 +69,7 @@ def load_backbone(name: str = EMBEDDED, device: str = "auto", cache_dir: str | N
     """
     device = resolve_device(device)
     source = resolve(name)
+    _require_tokenizer(name, source)
     try:
         network = nullcontext() if _is_local(source) else _no_retries_without_network()
         with warnings.catch_warnings(), network, NoRandomWeights():
@@ -73,13 +77,18 @@ def load_backbone(name: str = EMBEDDED, device: str = "auto", cache_dir: str | N
                 # security: older torch can be made to run code by a pickle, though weights_only is set; open_clip takes
                 # safetensors where there are some, and this fails where there are none.
                 hf_hub_download(source.model.removeprefix("hf-hub:"), HF_SAFE_WEIGHTS_NAME, cache_dir=cache_dir)
+            # First, as it is small, and where it cannot be had the weights would be fetched for nothing.
+            tokenizer = open_clip.get_tokenizer(source.model, cache_dir=cache_dir)
             # The activation is set by `resolve`, so open_clip's warning of a mismatch is moot.
             warnings.filterwarnings("ignore", message="QuickGELU mismatch")
             model = open_clip.create_model(
                 source.model, require_pretrained=True, weights_only=True, cache_dir=cache_dir, **source.options
             )
-        tokenizer = open_clip.get_tokenizer(source.model, cache_dir=cache_dir)
     except Exception as error:  # open_clip, the hub client and torch raise many kinds here, all meaning "no weights"
+        if isinstance(error, ImportError) and not has_transformers():
+            raise UserError(
+                f"The texts of {name} are read by the transformers library, which is not installed. {_INSTALL}"
+            ) from error
         if _is_local(source):
             raise UserError(
                 f"The weights of {name} could not be loaded: {_first_line(error)}. The file does not fit its "
@@ -94,6 +103,19 @@ def load_backbone(name: str = EMBEDDED, device: str = "auto", cache_dir: str | N
     for sentence in source.assumed:
         log.warning("%s", sentence)
     return Backbone(model, name.strip(), tokenizer, device, source.assumed)
+
+
+def _require_tokenizer(name: str, source: Source) -> None:
+    """Before anything is fetched: whether what a model's texts need is installed. Of a repository it tells later."""
+    if source.model.startswith("hf-hub:") or has_transformers():
+        return
+    if source.model.startswith("local-dir:"):
+        path = Path(source.model.removeprefix("local-dir:")) / "open_clip_config.json"
+        arch, config = "", json.loads(path.read_text(encoding="utf-8"))["model_cfg"]
+    else:
+        arch, config = source.model, open_clip.get_model_config(source.model) or {}
+    if needs_transformers(arch, config):
+        raise UserError(f"The texts of {name} are read by the transformers library, which is not installed. {_INSTALL}")
 
 
 @contextmanager

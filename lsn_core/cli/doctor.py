@@ -5,8 +5,9 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import platform
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -17,8 +18,15 @@ if TYPE_CHECKING:
     from lsn_core.backbones.backbone import Backbone
 
 
-def doctor(backbone: BackboneOption = None, device: DeviceOption = "auto", as_json: JsonOption = False) -> None:
+def doctor(
+    backbone: BackboneOption = None,
+    device: DeviceOption = "auto",
+    models: Annotated[bool, typer.Option("--models", help="List open_clip's models instead: size, text tower.")] = False,
+    as_json: JsonOption = False,
+) -> None:
     """What is installed, which device is used, which backbones are at hand and where caches are."""
+    if models:
+        return _list_models(as_json)
     import torch
     from huggingface_hub.constants import HF_HUB_CACHE
 
@@ -38,6 +46,7 @@ def doctor(backbone: BackboneOption = None, device: DeviceOption = "auto", as_js
         "numpy",
         "pillow",
         "openvino",
+        "transformers",
     )
     report: dict[str, Any] = {
         "python": platform.python_version(),
@@ -78,6 +87,21 @@ def doctor(backbone: BackboneOption = None, device: DeviceOption = "auto", as_js
             typer.echo(f"{'note':>20}  {EMBEDDED_NOTE}")
     if not report["backbone_ok"]:
         raise typer.Exit(1)
+
+
+def _list_models(as_json: bool) -> None:
+    from lsn_core.backbones.catalogue import list_models
+
+    for facts in list_models():
+        if as_json:
+            typer.echo(json.dumps(asdict(facts)))
+            continue
+        parameters = f"{facts.parameters / 1e6:,.0f} M" if facts.parameters else "unknown"
+        download = f"about {facts.download_bytes / 1e6:,.0f} MB" if facts.download_bytes else "unknown"
+        told = [f"{facts.name:<50} {facts.image_size:>4} px {parameters:>9} parameters, download {download}"]
+        told += [] if facts.refusal is None else [f"no learned prompts: {facts.refusal}"]
+        told += [] if facts.installed else [f"needs pip install 'lsn-core[{facts.needs}]'"]
+        typer.echo("; ".join(told))
 
 
 def _compiled_tower(backbone: Backbone) -> str:
