@@ -145,6 +145,7 @@ class MadeUpBackbone:
     name, temperature, weights_hash, dim = "made up", 0.05, "0" * 64, 16
     settings: dict[str, dict[str, object]] = {"image": {}, "text": {"activation": []}}  # noqa: RUF012
     assumed = ()
+    bias = -1.0
 
     def __init__(self, nouns: bool = True) -> None:
         if nouns:

@@ -42,6 +42,8 @@ class Backbone:
         width: size of a token embedding, which is also that of a learned context vector.
         context_length: the longest prompt in tokens, start and end tokens included.
         temperature: τ of the model's own softmax, 1 / exp(logit_scale).
+        bias: b of a model trained with a sigmoid, as SigLIP is: it takes a pair for one with the probability
+            sigmoid(cosine / τ + b); None of a model trained with a softmax.
         text: what its text tower needs to run prompts with learned vectors.
         framing: what its tokenizer puts around a text.
         runtime: what runs the image tower, PyTorch or a compiled one.
@@ -76,6 +78,8 @@ class Backbone:
         self.framing = Framing(self._read)
         self.text = text_kind(self.model, self.framing)
         self.temperature = float(1.0 / self.model.logit_scale.exp().mean())
+        bias = getattr(self.model, "logit_bias", None)
+        self.bias = None if bias is None else float(bias.mean())
         self._passing = threading.Lock()
         self._weights = Weights(self.model)
         self.runtime = ImageRuntime(self.model, name, self.device, self._weights)

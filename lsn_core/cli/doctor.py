@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def doctor(
     backbone: BackboneOption = None,
     device: DeviceOption = "auto",
-    models: Annotated[bool, typer.Option("--models", help="List open_clip's models instead: size, text tower.")] = False,
+    models: Annotated[bool, typer.Option("--models", help="List all of open_clip's models.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """What is installed, which device is used, which backbones are at hand and where caches are."""

@@ -253,7 +253,7 @@ class Detector(PromptScorer):
     def _just_convincing(self) -> dict[str, float]:
         unit = self.backbone.temperature
         sizes = len(self.class_names), len(self.negative), len(unlike(self.class_names))
-        parts = just_convincing(self.score_name, *sizes, unit, self.fit.test_unit or unit)
+        parts = just_convincing(self.score_name, *sizes, unit, self.fit.test_unit or unit, self.backbone.bias)
         if parts is None:
             raise UserError(f"The score {self.score_name!r} has no threshold yet: calibrate the detector with photos.")
         return parts

@@ -16,6 +16,7 @@ from lsn_core.errors import UserError
 from lsn_core.prompts.nouns import noun_features, unlike
 from lsn_core.prompts.written import POSITIVE_TEMPLATE, fill
 from lsn_core.scores.registry import (
+    BIAS,
     MEANS,
     NEGATIVES,
     NOUNS,
@@ -97,6 +98,7 @@ class PromptScorer:
             lambda: self._nouns,
             self.fit.photos,
             self.fit.test_unit,
+            self.backbone.bias,
         )
 
     def score_features(self, features: Tensor, score: str | None = None) -> Tensor:
@@ -131,6 +133,8 @@ class PromptScorer:
             has |= {MEANS, PHOTOS} if self.fit.photos.complete else {MEANS}
         if self.fit.units:
             has.add(UNITS)
+        if self.backbone.bias is not None:
+            has.add(BIAS)
         return frozenset(has)
 
     @cached_property

@@ -10,6 +10,7 @@ import torch
 
 from lsn_core.detector.prompts import FixedPrompts
 from lsn_core.scores.registry import (
+    BIAS,
     MEANS,
     NOUNS,
     PHOTOS,
@@ -51,18 +52,25 @@ def normal_threshold(profile: Mapping[str, Spread], tpr: float) -> float:
 
 
 def just_convincing(
-    score_name: str, classes: int, negatives: int, nouns: int, temperature: float, test_unit: float
+    score_name: str,
+    classes: int,
+    negatives: int,
+    nouns: int,
+    temperature: float,
+    test_unit: float,
+    bias: float | None = None,
 ) -> dict[str, float] | None:
     """The parts of the score of an image that is just convincing.
 
     To it the model, at its own temperature, gives its best class nine tenths of the probability and the other classes
     the rest in equal parts; it fits no negative prompt. A smaller lead is not taken for a match. Where the classes are
     held against nouns, it is one that half as much speaks for them as for an image that prefers nothing at all: the
-    nouns are many, and some of them fit any image.
+    nouns are many, and some of them fit any image. Where each class is judged on its own, by a sigmoid, it is one of
+    which the model holds a match for as likely as not.
 
     Args:
         classes, negatives, nouns: C, K and M.
-        temperature, test_unit: as for `ScoreInputs`.
+        temperature, test_unit, bias: as for `ScoreInputs`.
 
     Returns:
         Part -> value; None for a score of photos, which cannot tell.
@@ -74,8 +82,12 @@ def just_convincing(
     best = torch.zeros(classes, 1)
     if not against_nouns:
         best[0] = temperature * math.log(CONVINCED * max(1, classes - 1))
+    if BIAS in get_score(score_name).needs and bias is not None:
+        best[0] = -bias * temperature
     prompts = FixedPrompts(best, torch.zeros(max(1, negatives), classes, 1))
     image = torch.ones(1, 1)
-    inputs = ScoreInputs(image, prompts, lambda: best, temperature, lambda: torch.zeros(nouns, 1), test_unit=test_unit)
+    inputs = ScoreInputs(
+        image, prompts, lambda: best, temperature, lambda: torch.zeros(nouns, 1), test_unit=test_unit, bias=bias
+    )
     parts = {name: float(value) for name, value in score_parts(score_name, inputs, {}).items()}
     return parts | ({WORLD: parts[WORLD] + math.log(AGAINST_NOUNS)} if against_nouns else {})

@@ -23,6 +23,7 @@ BASELINE = "zero-shot-mcm"
 
 NEGATIVES, MEANS, PHOTOS, NOUNS = "negative prompts", "mean photos of the classes", "photos of the classes", "nouns"
 UNITS = "units from folds of training photos"
+BIAS = "a backbone with a logit bias, as SigLIP is"
 """What scores need beside class names."""
 
 
@@ -44,6 +45,7 @@ class ScoreInputs:
         nouns: gives text features of M nouns, shape (M, D).
         photos: of the known classes, or None.
         test_unit: what the test temperatures of Eqs. 12 and 13 are multiples of; None is `temperature`.
+        bias: what a sigmoid backbone adds to cosines over τ; None for a softmax backbone.
     """
 
     def __init__(
@@ -55,10 +57,11 @@ class ScoreInputs:
         nouns: Callable[[], Tensor],
         photos: KnownPhotos | None = None,
         test_unit: float | None = None,
+        bias: float | None = None,
     ) -> None:
         self.features, self.prompts, self.temperature = features, prompts, temperature
         self.photos, self._written, self._nouns = photos, written, nouns
-        self.test_unit = temperature if test_unit is None else test_unit
+        self.test_unit, self._bias = temperature if test_unit is None else test_unit, bias
 
     @cached_property
     def _cosines(self) -> tuple[Tensor, Tensor]:
@@ -96,6 +99,13 @@ class ScoreInputs:
             raise UserError("This score needs photos of the known classes, and this detector keeps none.")
         return self.photos
 
+    @property
+    def bias(self) -> float:
+        """Of a sigmoid backbone. Raises UserError where the backbone has none."""
+        if self._bias is None:
+            raise UserError("This score needs a backbone with a logit bias, such as SigLIP, and this one has none.")
+        return self._bias
+
     @cached_property
     def residual(self) -> Residual:
         """What known photos say of an image outside their space; the same for all images."""
@@ -131,7 +141,7 @@ class Score:
         about: one line on what it is.
         source: equation or paper.
         parts: inputs -> what adds up to the score; None for a sum.
-        needs: beside class names: some of NEGATIVES, MEANS, PHOTOS, NOUNS and UNITS.
+        needs: beside class names: some of NEGATIVES, MEANS, PHOTOS, NOUNS, UNITS and BIAS.
         min_classes: fewer classes than this tell it nothing.
         sum_of: names of the scores that it adds up, each in units of its spread; empty for a single score.
     """
@@ -185,6 +195,12 @@ SCORES: dict[str, Score] = {
     ),
     "max-cosine": Score(
         "largest cosine to a class", "Hendrycks et al., 2022", lambda x: {MATCH: matching.max_cosine(x.positive)}
+    ),
+    "sigmoid": Score(
+        "the probability that the best class is there, whatever the other classes are, on hand-written prompts",
+        "SigLIP, Zhai et al., 2023",
+        lambda x: {MATCH: matching.match_probability(x.written, x.temperature, x.bias)},
+        frozenset({BIAS}),
     ),
     "lsn": Score(
         "MCM minus MinCM",

@@ -21,7 +21,7 @@ from lsn_core.backbones.backbone import Backbone
 from lsn_core.class_names import check_class_names
 from lsn_core.detector.detector import Detector
 from lsn_core.errors import UserError
-from lsn_core.scores.registry import MEANS, NEGATIVES, NOUNS, PHOTOS, UNITS, check_usable, get_score
+from lsn_core.scores.registry import BIAS, MEANS, NEGATIVES, NOUNS, PHOTOS, UNITS, check_usable, get_score
 from lsn_core.training.assembly import finish, learned_detector, one_class_detector
 from lsn_core.training.checkpoint import read_checkpoint, write_checkpoint
 from lsn_core.training.choice import make_folds
@@ -120,7 +120,7 @@ def train(
     given = config.score_name
     needs_folds = get_score(given).sum_of if given else config.choose_score
     folds = make_folds(shots, len(names), config.seed) if needs_folds else []
-    check_usable(config.score, len(names), _offered(config, bool(folds)))  # before anything is learned
+    check_usable(config.score, len(names), _offered(config, backbone, bool(folds)))  # before anything is learned
     shards = shards or Shards()
     phases = _phases(config, names, backbone, shots, shards)
     of_folds = [
@@ -146,9 +146,10 @@ def train(
     return finish(detector, config, shots, in_folds, run.seconds)
 
 
-def _offered(config: TrainConfig, folds: bool) -> frozenset[str]:
+def _offered(config: TrainConfig, backbone: Backbone, folds: bool) -> frozenset[str]:
     learned = {NEGATIVES} if config.negative.sets else set()
-    return frozenset({NOUNS, MEANS, PHOTOS} | learned | ({UNITS} if folds else set()))
+    own = set() if backbone.bias is None else {BIAS}
+    return frozenset({NOUNS, MEANS, PHOTOS} | learned | own | ({UNITS} if folds else set()))
 
 
 def _phases(

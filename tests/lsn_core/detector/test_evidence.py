@@ -137,6 +137,8 @@ def test_a_just_convincing_image_by_hand() -> None:
     assert lsn == pytest.approx({"match": powers / (powers + 3), "no": -0.25}, abs=1e-6)
     assert sum(just_convincing("neglabel", classes, 2, 100, own, own).values()) == pytest.approx(math.log(4 / 200))  # type: ignore[union-attr]
     assert all(just_convincing(name, classes, 2, 100, own, own) is None for name in NEEDS_PHOTOS)
+    even = just_convincing("sigmoid", classes, 2, 0, own, own, bias=-12.0)  # as likely a match as not
+    assert even == pytest.approx({"match": 0.5})
 
 
 def test_without_photos_some_scores_have_no_threshold(fitted: Detector) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import subprocess
 import sys
@@ -70,6 +71,8 @@ def test_its_program_runs_without_the_library(examples: Path, tmp_path: Path, em
 
 def every_part(backbone: Backbone) -> Detector:
     """A detector that has what any score needs."""
+    backbone = copy.copy(backbone)
+    backbone.bias = -1.0
     generator = torch.Generator().manual_seed(0)
     features = torch.nn.functional.normalize(torch.randn(60, backbone.dim, generator=generator), dim=-1)
     plain = Detector.zero_shot(backbone, CLASSES, score_name="mcm")

@@ -16,6 +16,7 @@ from lsn_core import UserError
 from lsn_core.detector.prompts import FixedPrompts
 from lsn_core.scores.photos import KnownPhotos
 from lsn_core.scores.registry import (
+    BIAS,
     MEANS,
     NEGATIVES,
     NOUNS,
@@ -34,6 +35,7 @@ from lsn_core.scores.registry import (
 )
 
 C, K, D, NOUN_COUNT = 4, 2, 24, 15
+OWN_BIAS = -60.0  # of a made-up backbone with a sigmoid, whose τ is 0.01
 SINGLE = [name for name, score in SCORES.items() if not score.sum_of]
 
 
@@ -51,7 +53,7 @@ class World:
 
     def inputs(self, images: Tensor) -> ScoreInputs:
         prompts = FixedPrompts(self.positive, self.negative)
-        return ScoreInputs(images, prompts, lambda: self.written, 0.01, lambda: self.nouns, self.photos)
+        return ScoreInputs(images, prompts, lambda: self.written, 0.01, lambda: self.nouns, self.photos, None, OWN_BIAS)
 
     def units(self) -> Units:
         return {name: spreads(score_parts(name, self.inputs(self.known), {})) for name in SINGLE}
@@ -139,7 +141,9 @@ def test_its_parts_have_words_and_its_needs_are_told(name: str, world: World) ->
         prompts = FixedPrompts(world.positive, world.negative[:0])
     nouns: Callable[[], Tensor] = (lambda: world.nouns) if NOUNS in needs else forbidden
     units = world.units() if UNITS in needs else {}
-    parts = score_parts(name, ScoreInputs(world.known, prompts, lambda: world.written, 0.01, nouns, photos), units)
+    bias = OWN_BIAS if BIAS in needs else None
+    asked = ScoreInputs(world.known, prompts, lambda: world.written, 0.01, nouns, photos, bias=bias)
+    parts = score_parts(name, asked, units)
     assert parts and parts.keys() <= TERMS.keys()
     assert all(values.shape == (12,) and values.isfinite().all() for values in parts.values())
     assert total(parts).numpy() == pytest.approx(world.score(name, world.known).numpy(), rel=1e-4, abs=1e-5)
@@ -183,7 +187,7 @@ def test_the_papers_temperatures_are_in_units_of_the_backbones(world: World) -> 
 
 
 def test_a_score_that_cannot_serve_names_those_that_can() -> None:
-    things = (NEGATIVES, MEANS, PHOTOS, NOUNS, UNITS)
+    things = (NEGATIVES, MEANS, PHOTOS, NOUNS, UNITS, BIAS)
     for count in range(len(things) + 1):
         for some in combinations(things, count):
             for classes in (1, 5):
@@ -211,3 +215,20 @@ def test_photos_are_asked_for_in_a_sentence(world: World) -> None:
     )
     with pytest.raises(UserError, match="keeps none"):
         score_parts("knn", inputs, {})
+    with pytest.raises(UserError, match="logit bias"):
+        score_parts("sigmoid", inputs, {})
+
+
+def test_a_sigmoids_score_is_that_of_the_best_class_alone(world: World) -> None:
+    best = (world.known.double().numpy() @ world.written.double().numpy().T).max(axis=1)
+    wanted = 1 / (1 + np.exp(-(best / 0.01 + OWN_BIAS)))
+    assert world.score("sigmoid", world.known).numpy() == pytest.approx(wanted, rel=1e-3, abs=1e-6)
+    one = ScoreInputs(
+        world.known[:1],
+        FixedPrompts(world.positive, world.negative),
+        lambda: world.written[[int((world.known[0] @ world.written.T).argmax())]],
+        0.01,
+        lambda: world.nouns,
+        bias=OWN_BIAS,
+    )
+    assert total(score_parts("sigmoid", one, {})).item() == pytest.approx(float(wanted[0]), rel=1e-3)
