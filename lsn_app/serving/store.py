@@ -21,10 +21,13 @@ from lsn_core.backbones.loading import EMBEDDED
 from lsn_core.detector.file import read_detector_file
 from lsn_core.jobs import Jobs
 from lsn_core.shipped import DETECTORS_DIR
+from lsn_core.suggested import SUGGESTIONS
 
 log = logging.getLogger(__name__)
 
-SUGGESTED = (EMBEDDED, "ViT-B-16:openai", "ViT-B-32:laion2b_s34b_b79k", "RN50x4:openai")
+SUGGESTED = tuple(one.name for one in SUGGESTIONS)
+# What strangers may have loaded: several of them fit beside one another, and nothing has to be installed.
+_FOR_STRANGERS = tuple(one.name for one in SUGGESTIONS if one.weights_gib < 0.75 and not one.needs)
 PRIVATE = "private-"  # what labels of detectors begin with that are a visitor's alone
 _MAX_DETECTOR_BYTES = 256 * 2**20  # of an uploaded file; a thousand classes with learned contexts take about 120 MiB
 
@@ -33,7 +36,7 @@ class Store:
     """Backbones by name and detectors by file, each loaded once.
 
     Attributes:
-        public: whether strangers choose: then only the suggested backbones are loaded.
+        public: whether strangers choose: then only suggested backbones that are not large are loaded.
         default: the backbone that the page starts with.
         detectors: label -> file of the detectors that ship.
         jobs: the training jobs, or None where there are none.
@@ -66,7 +69,7 @@ class Store:
     @property
     def choices(self) -> list[str]:
         """Backbones to offer."""
-        return list(dict.fromkeys((self.default, *SUGGESTED)))
+        return list(dict.fromkeys((self.default, *(_FOR_STRANGERS if self.public else SUGGESTED))))
 
     def encoder(self, name: str | None) -> Encoder:
         """A backbone by name, loaded at the first call.

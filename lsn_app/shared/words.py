@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from html import escape
 
 from lsn_core.backbones.loading import EMBEDDED, EMBEDDED_NOTE
+from lsn_core.suggested import suggestion
 
 _NOTHING = 0.05  # points: what is written as 0.0
 
@@ -53,7 +54,15 @@ def note(sentence: str) -> str:
 
 def backbone_note(name: str) -> str:
     """What has to be said of a backbone wherever it is offered; empty for most."""
-    return note(EMBEDDED_NOTE) if name == EMBEDDED else ""
+    if name == EMBEDDED:
+        return note(EMBEDDED_NOTE)
+    if (one := suggestion(name)) is None:
+        return ""
+    extra = f" It needs pip install 'lsn-core[{one.needs}]'." if one.needs else ""
+    return note(
+        f"{one.good_for} {one.parameters / 1e6:,.0f} million parameters, photos of {one.image_size} pixels, about "
+        f"{one.memory_gib:.1f} GiB of memory ({one.source}). Its weights are downloaded on first use.{extra}"
+    )
 
 
 def _card(kind: str, icon: str, title: str, sentences: list[str], mark: str = "") -> str:

@@ -22,11 +22,18 @@ def doctor(
     backbone: BackboneOption = None,
     device: DeviceOption = "auto",
     models: Annotated[bool, typer.Option("--models", help="List all of open_clip's models.")] = False,
+    suggest: Annotated[bool, typer.Option("--suggest", help="Name a backbone that fits the memory instead.")] = False,
+    memory_gib: Annotated[
+        float | None,
+        typer.Option("--memory-gib", min=0.0, help="For --suggest: GiB to use; what is free is the default."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """What is installed, which device is used, which backbones are at hand and where caches are."""
     if models:
         return _list_models(as_json)
+    if suggest:
+        return _suggest(memory_gib, device, as_json)
     import torch
     from huggingface_hub.constants import HF_HUB_CACHE
 
@@ -102,6 +109,38 @@ def _list_models(as_json: bool) -> None:
         told += [] if facts.refusal is None else [f"no learned prompts: {facts.refusal}"]
         told += [] if facts.installed else [f"needs pip install 'lsn-core[{facts.needs}]'"]
         typer.echo("; ".join(told))
+
+
+def _suggest(memory_gib: float | None, device: str, as_json: bool) -> None:
+    from lsn_core.backbones.loading import resolve_device
+    from lsn_core.suggested import SUGGESTIONS, suggest_backbone
+
+    device = resolve_device(device)
+    memory_gib = _free_gib(device) if memory_gib is None else memory_gib
+    best = suggest_backbone(memory_gib, device)
+    for one in SUGGESTIONS:
+        facts = asdict(one) | {"memory_gib": round(one.memory_gib, 2), "suggested": one == best}
+        if as_json:
+            typer.echo(json.dumps(facts))
+            continue
+        mark = "->" if one == best else "  "
+        size = f"{one.parameters / 1e6:>6,.0f} M {one.image_size:>4} px {one.memory_gib:>5.1f} GiB"
+        typer.echo(f"{mark} {one.name:<33}{size}  {one.good_for}")
+    if not as_json:
+        typer.echo(f"For {memory_gib:.1f} GiB of {device}: {best.name} ({best.source}).")
+
+
+def _free_gib(device: str) -> float:
+    """Memory that is free, GiB: of the GPU, or of the machine where its system tells."""
+    import torch
+
+    if device.startswith("cuda"):
+        return float(torch.cuda.mem_get_info(device)[0]) / 2**30
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return 4.0  # a system that does not tell: what a small machine has left
+    return float(next(line.split()[1] for line in lines if line.startswith("MemAvailable"))) / 2**20
 
 
 def _compiled_tower(backbone: Backbone) -> str:
