@@ -22,6 +22,32 @@ from lsn_core.scores.registry import SCORES
 
 REPO = Path(__file__).resolve().parents[1]
 DOCS = REPO / "docs"
+SIGMOID = """
+## Backbones trained with a sigmoid
+
+SigLIP and its successor learn from each pair of a photo and a text by itself: the probability of a pair is
+sigmoid(cosine / τ + b), with τ and b the model's own (`Backbone.temperature`, `Backbone.bias`; published ones have
+τ about 0.0085, where OpenAI's have 0.01). No softmax over texts was ever trained.
+
+- `sigmoid` is what such a model means by its numbers. It is absolute: a class that is added never lowers it, one
+  class is enough, and without photos its threshold is one half. It reads the hand-written prompts, since learning
+  by cross-entropy over classes leaves open a shift that all classes share. It is offered, and kept in a detector's
+  file, only where the backbone has a bias.
+- `max-cosine` orders images as `sigmoid` does on the same prompts, as the one grows with the other.
+- `zero-shot-mcm`, `mcm`, `lsn`, `lsn-eq9`, `lsn-reference` and `negatives-only` compare classes with one another at
+  temperatures far above the model's own. The bias cancels in every softmax, so they say how much better the best
+  class fits than the others, as for any CLIP. What is lost is the step from there to "a match": where nothing fits
+  and one class fits a little less badly, a softmax near the model's own τ is as sure as of a match, and the paper's
+  τ of 1 and 5 (in units, 100 and 500 of the model's own) hides this by flattening all. They stay usable, calibrated
+  on photos.
+- `difference`, `clipn-ctw` and `clipn-atd` set a class against its own learned negatives; the bias, being the same
+  on both sides, cancels there, and they mean what they mean for any CLIP.
+- `neglabel` and `prototypes` hold classes against nouns by a softmax, which was not trained but needs no bias.
+- `knn` and the part of `vim` outside the space of the photos see no text.
+
+All temperatures, of training too, are multiples of the backbone's own: the presets' 1 and 5 are τ = 0.0085 and
+0.043 on a SigLIP whose own is 0.0085. `PromptConfig.temperature` sets a fixed one, and no preset does.
+"""
 # Packages and modules from top to bottom, as the import rules in pyproject.toml have them.
 LAYERS = (
     ("benchmarks.tables", "lsn_app.page"),
@@ -81,7 +107,7 @@ def scores() -> str:
         about = score.about + (f" (`{'` + `'.join(score.sum_of)}`)" if score.sum_of else "")
         needs = ", ".join(sorted(score.needs)) or "-"
         parts.append(f"| `{name}` | {about} | {score.source} | {needs} | {score.min_classes} |")
-    return "\n".join(parts) + "\n"
+    return "\n".join([*parts, SIGMOID])
 
 
 def _commands(name: str, command: click.Command) -> Iterator[tuple[str, click.Command]]:

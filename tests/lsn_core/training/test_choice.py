@@ -18,7 +18,7 @@ from lsn_core import Backbone, Detector, TrainConfig, UserError, get_preset, tra
 from lsn_core.detector.fit import Fit
 from lsn_core.metrics import auroc
 from lsn_core.scores.photos import KnownPhotos
-from lsn_core.scores.registry import BASELINE, BIAS, NEGATIVES, SCORES
+from lsn_core.scores.registry import BASELINE, NEGATIVES, SCORES
 from lsn_core.training import choice as choosing
 from lsn_core.training.assembly import finish
 from lsn_core.training.choice import Fold, choose_score, make_folds
@@ -103,7 +103,7 @@ def test_learned_negatives_that_tell_everything_are_chosen() -> None:
         assert row["auroc"] > 0.85 and row["lead"] > 0.2 and 0 < row["lead_low"] <= row["lead"] <= row["lead_high"]
         assert choice.hidden == (("cat", "dog"), ("hen", "zebra"))
         assert set(choice.folds) == set(choosing.CANDIDATES)
-        assert set(measured.units) == {n for n, score in SCORES.items() if not score.sum_of and BIAS not in score.needs}
+        assert set(measured.units) == {name for name, score in SCORES.items() if not score.sum_of}
 
 
 def test_learned_prompts_that_are_noise_are_not() -> None:
