@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 import torch
 import torch.nn.functional as F
 
 from benchmarks.stand_ins import stand_in
-from lsn_core import Backbone, UserError
+from lsn_core import Backbone, Detector, UserError, get_preset, train
 from lsn_core.backbones.hugging_face_text import HuggingFaceText
 from lsn_core.backbones.text_towers import CausalText, ClassTokenText, WholeText
 from lsn_core.prompts.encoder import TextTower
 from lsn_core.prompts.learned import NameTokens
+from lsn_core.scores.registry import usable_scores
 
 NAMES = ["cat", "great white shark", "dog"]
 TEXTS = ["a photo of a cat", "dog", "not a photo of a very small dog on a green lawn", "a! b", ""]
@@ -105,3 +109,35 @@ def test_a_text_that_would_be_cut_is_refused(family: tuple[Backbone, type, int])
     backbone = family[0]
     with pytest.raises(UserError, match="tokens"):
         backbone.encode_texts(["cat " * backbone.context_length])
+
+
+def test_in_half_the_bits_it_is_nearly_the_same(family: tuple[Backbone, type, int]) -> None:
+    backbone = family[0]
+    names = NameTokens.of(backbone, NAMES, 4)
+    contexts = torch.randn(2, 1, 4, backbone.width, generator=torch.Generator().manual_seed(2)) * 0.02
+    with torch.no_grad():
+        whole, half = (TextTower(backbone, names, precision=bits).encode(contexts) for bits in ("fp32", "bf16"))
+    assert half.dtype == torch.float32 and float((whole * half).sum(dim=-1).min()) > 0.99
+
+
+def test_a_tiny_training_learns_and_comes_back_from_its_file(
+    family: tuple[Backbone, type, int], tmp_path: Path
+) -> None:
+    backbone = family[0]
+    generator = torch.Generator().manual_seed(0)
+    centres = F.normalize(torch.randn(3, backbone.dim, generator=generator), dim=-1)
+    labels = torch.arange(36) % 3
+    features = F.normalize(centres[labels] + 0.3 * torch.randn(36, backbone.dim, generator=generator), dim=-1)
+    config = get_preset("paper", shots=10)
+    fewer = {"context_length": 4, "updates": 4, "batch_size": 12}
+    config = replace(config, positive=replace(config.positive, **fewer), negative=replace(config.negative, **fewer))
+    detector = train(features, labels, NAMES, backbone, config)
+    assert detector.negative.shape == (3, 3, backbone.dim) and detector.calibration is not None
+    plain = NameTokens.of(backbone, NAMES, 4)
+    with torch.no_grad():
+        again = TextTower(backbone, plain).encode(detector.contexts["negative.contexts"])
+    torch.testing.assert_close(again, detector.negative, atol=1e-5, rtol=0)
+    detector.save(tmp_path / "d.safetensors")
+    loaded = Detector.load(tmp_path / "d.safetensors", backbone)
+    assert torch.equal(loaded.score_features(features), detector.score_features(features))
+    assert ("sigmoid" in usable_scores(3, loaded.has)) == (backbone.bias is not None)
