@@ -13,6 +13,7 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -20,16 +21,17 @@ from typing import Any
 
 from tqdm import tqdm
 
-from benchmarks.harness.report import RESULTS, environment, write_results
+from benchmarks.harness.report import RESULTS, environment, markdown_table, replace_section, write_results
 from lsn_core.shipped import EMBEDDED
 from lsn_core.suggested import SUGGESTIONS
 
 THREADS = 2
+_PAGE = Path(__file__).resolve().parents[2] / "docs" / "backbones.md"
 _PHOTOS, _REPEATS, _MOST_SECONDS = 8, 5, 12.0
 
 
 def main() -> None:
-    """Measures each in a process of its own, and writes results/backbones.json."""
+    """Measures each in a process of its own, and writes results/backbones.json and the table in docs/backbones.md."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", default="", help="names that hold this text")
     parser.add_argument("--out", type=Path, default=RESULTS)
@@ -42,6 +44,25 @@ def main() -> None:
             rows.append(pool.submit(measure, one.name).result())
     results = {"command": "python -m benchmarks.speed.backbones", **environment(0), "threads": THREADS}
     write_results("backbones", results | {"seconds": round(time.perf_counter() - began), "rows": rows}, options.out)
+    if options.out == RESULTS and not options.only:
+        replace_section(_PAGE, "backbones", table(rows))
+
+
+def table(rows: Sequence[dict[str, Any]]) -> str:
+    """What was measured, as Markdown."""
+    header = ["backbone", "million parameters", "pixels", "memory, GiB", "ms a photo", "ms a text"]
+    lines = [
+        [
+            f"`{row['name']}`",
+            f"{row['parameters'] / 1e6:,.0f}",
+            str(row["image_size"]),
+            f"{row['peak_gib']:.1f}",
+            f"{row['photo_ms']:,.0f}",
+            f"{row['text_ms']:,.0f}",
+        ]
+        for row in rows
+    ]
+    return markdown_table(header, lines)
 
 
 def measure(name: str) -> dict[str, Any]:

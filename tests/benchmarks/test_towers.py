@@ -1,0 +1,39 @@
+"""The comparison of text towers runs, and would show a difference."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from support import REPO
+
+from benchmarks.stand_ins import stand_in
+from benchmarks.towers import EXACT, counts, difference, page, run
+
+
+def test_an_exact_tower_is_told_so() -> None:
+    row = run("ViT-B-16-SigLIP", quick=False, whole=False)
+    assert row["ran"] and row["exact"] and row["error"] == "" and row["tower"] == "WholeText"
+    told = page([{"name": "ViT-B-16-SigLIP:webli", "parameters": 2e8, "promptable": True, **row}])
+    assert "| `ViT-B-16-SigLIP:webli` | 200 | yes | WholeText | reduced depth | yes |" in told
+
+
+def test_one_that_differs_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    backbone = stand_in("ViT-B-16-SigLIP", tmp_path, reduced=True, vocabulary=400)
+    assert difference(backbone) <= EXACT
+    monkeypatch.setattr(backbone.framing, "empty", torch.full_like(backbone.framing.empty, 5))  # other padding
+    assert difference(backbone) > EXACT
+
+
+def test_what_cannot_run_is_a_row_with_its_error() -> None:
+    row = run("no such architecture", quick=False, whole=False)
+    assert not row["ran"] and not row["exact"] and row["error"]
+    assert counts([{"promptable": False, **row}]) == {"tags": 1, "promptable": 0, "ran": 0, "ran_whole": 0, "exact": 0}
+
+
+def test_all_of_open_clips_models_are_in_the_table() -> None:
+    import open_clip
+
+    text = (REPO / "benchmarks" / "results" / "towers.md").read_text(encoding="utf-8")
+    assert all(f"`{arch}:{tag}`" in text for arch, tag in open_clip.list_pretrained())
