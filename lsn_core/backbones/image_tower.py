@@ -17,6 +17,8 @@ from open_clip.modified_resnet import ModifiedResNet
 from open_clip.timm_model import TimmModel
 from open_clip.transformer import VisionTransformer
 from PIL import Image
+from timm.models.eva import Eva
+from timm.models.vision_transformer import VisionTransformer as TimmViT
 from torch import Tensor
 
 from lsn_core.backbones.backbone import Backbone
@@ -189,10 +191,12 @@ def _view_resnet(visual: ModifiedResNet, pixels: Tensor, box: Box, name: str) ->
 
 
 def _view_timm(visual: TimmModel, pixels: Tensor, box: Box, name: str) -> View:
+    if isinstance(visual.trunk, TimmViT | Eva):
+        return _view_timm_vit(visual, pixels, box, name)
     x = visual.trunk.forward_features(pixels)
     if x.ndim != 4 or x.shape[1] != visual.trunk.num_features:
         raise UserError(
-            f"Heat maps of timm image towers need a convolutional trunk, and that of {name} gives {tuple(x.shape[1:])}."
+            f"Heat maps of timm towers need a convolutional trunk or a ViT, and that of {name} is {tuple(x.shape[1:])}."
         )
 
     def pool(activations: Tensor) -> Tensor:
@@ -206,3 +210,25 @@ def _view_timm(visual: TimmModel, pixels: Tensor, box: Box, name: str) -> View:
         places = x[0].flatten(1).T[:, :, None, None]  # (h * w, channels, 1, 1)
         patches = pool(places).unflatten(0, x.shape[2:])
     return View(head(x)[0], x[0], head, (), patches, box)
+
+
+def _view_timm_vit(visual: TimmModel, pixels: Tensor, box: Box, name: str) -> View:
+    """The activations are what the last block gets at the patches: what it leaves there may not be read any more."""
+    trunk: Any = visual.trunk
+    blocks = list(trunk.blocks)
+    if len(blocks) < 2 or getattr(trunk, "rope_mixed", False):
+        raise UserError(f"Heat maps do not know the blocks of {name}'s image tower.")
+    (found,) = trunk.forward_intermediates(
+        pixels, indices=[len(blocks) - 2], return_prefix_tokens=True, output_fmt="NCHW", intermediates_only=True
+    )
+    activations, before = found if isinstance(found, tuple) else (found, pixels.new_zeros(1, 0, found.shape[1]))
+    # Rotary positions, which every block of such a tower reads anew.
+    options = {"rope": trunk._pos_embed(trunk.patch_embed(pixels))[1]} if isinstance(trunk, Eva) else {}
+
+    def head(activations: Tensor) -> Tensor:
+        tokens = activations.flatten(2).transpose(1, 2)  # (N, h * w, W)
+        tokens = torch.cat([before.expand(len(tokens), -1, -1), tokens], dim=1)
+        pooled = trunk.forward_head(trunk.norm(blocks[-1](tokens, **options)))
+        return F.normalize(visual.head(pooled).float(), dim=-1)
+
+    return View(head(activations)[0], activations[0], head, (), None, box)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
+import open_clip
 import pytest
 import torch
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 
-from lsn_core.backbones.image_tower import seen_box
+from lsn_core import Backbone
+from lsn_core.backbones.image_tower import seen_box, view_image
+from lsn_core.heatmaps.methods import fitting_methods
 
 
 @pytest.mark.parametrize("mode", ["shortest", "longest", "squash"])
@@ -29,3 +32,33 @@ def test_the_box_is_what_preprocessing_shows(mode: str, size: tuple[int, int]) -
         wanted = 0.2 + 0.8 * (places - 0.5) / (length - 1)
         assert (profile - wanted)[inside].abs().max() < 0.03
         assert (profile[(places < -1) | (places > length + 1)] < 0.01).all()
+
+
+# Trunks as MobileCLIP-B's, EVA's (rotary positions) and PE-Core's (those, and an attention pool, as SigLIP's has).
+@pytest.mark.parametrize(
+    ("trunk", "pool", "size"),
+    [
+        ("vit_tiny_patch16_224", "token", 224),
+        ("vit_tiny_patch16_224", "avg", 224),
+        ("eva02_tiny_patch14_224", "token", 224),
+        ("vit_pe_core_tiny_patch16_384", "map", 384),
+    ],
+)
+def test_a_timm_vit_is_opened_before_its_last_block(trunk: str, pool: str, size: int) -> None:
+    torch.manual_seed(0)
+    model = open_clip.CustomTextCLIP(
+        embed_dim=48,
+        vision_cfg={"timm_model_name": trunk, "timm_pool": pool, "timm_proj": "linear", "image_size": size},
+        text_cfg={"vocab_size": 49408, "width": 32, "heads": 2, "layers": 1},
+    )
+    model.visual.preprocess_cfg = {"size": size}
+    backbone = Backbone(model, trunk, open_clip.get_tokenizer("ViT-B-32"))
+    photo = Image.fromarray(np.random.default_rng(0).integers(0, 256, (300, 200, 3), dtype=np.uint8))
+    view = view_image(backbone, photo)
+    torch.testing.assert_close(view.feature, backbone.encode_images([photo])[0], atol=1e-5, rtol=0)
+    side = size // (14 if "patch14" in trunk else 16)
+    assert view.activations.shape == (192, side, side)
+    activations = view.activations[None].clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(view.head(activations)[0, 0], activations)
+    assert float(gradient.flatten(2).abs().sum(dim=1).min()) > 0  # every place has its say
+    assert fitting_methods(view) == ["grad-cam", "grad-cam++", "layer-cam", "eigen-cam"]
