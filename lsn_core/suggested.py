@@ -21,7 +21,7 @@ class Suggestion:
         source: who made it, paper.
         parameters: of both towers.
         image_size: pixels of a side.
-        on_cpu: whether a CPU runs it at some images a second; larger ones want a GPU.
+        on_cpu: whether its image tower is small enough for a CPU; larger ones want a GPU.
         needs: the extra that its texts need; None for none.
     """
 
@@ -168,7 +168,7 @@ def suggest_backbone(memory_gib: float, device: str = "cpu") -> Suggestion:
 
     Args:
         memory_gib: what is free for it, of the device; above 0.
-        device: 'cpu', 'cuda', ...; on a CPU only what it runs at some images a second is suggested.
+        device: 'cpu', 'cuda', ...; for a CPU, large image towers are left out.
 
     Raises:
         UserError: not even the embedded one fits.
