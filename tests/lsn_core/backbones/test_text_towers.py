@@ -8,15 +8,17 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+from safetensors.torch import save_file
 
 from benchmarks.stand_ins import stand_in
-from lsn_core import Backbone, Detector, UserError, get_preset, train
+from lsn_core import Backbone, Detector, UserError, get_preset, load_backbone, train
 from lsn_core.backbones.hugging_face_text import HuggingFaceText
 from lsn_core.backbones.text_towers import CausalText, ClassTokenText, WholeText
 from lsn_core.prompts.encoder import TextTower
 from lsn_core.prompts.learned import NameTokens
 from lsn_core.scores.registry import usable_scores
 
+FOLDERS = ["ViT-B-16-SigLIP", "coca_ViT-B-32", "roberta-ViT-B-32", "mt5-base-ViT-B-32", "nllb-clip-base-siglip"]
 NAMES = ["cat", "great white shark", "dog"]
 TEXTS = ["a photo of a cat", "dog", "not a photo of a very small dog on a green lawn", "a! b", ""]
 # One architecture of each family: kind, tokens before a text, and the layout of its tokenizer.
@@ -141,3 +143,14 @@ def test_a_tiny_training_learns_and_comes_back_from_its_file(
     loaded = Detector.load(tmp_path / "d.safetensors", backbone)
     assert torch.equal(loaded.score_features(features), detector.score_features(features))
     assert ("sigmoid" in usable_scores(3, loaded.has)) == (backbone.bias is not None)
+
+
+@pytest.mark.parametrize("arch", FOLDERS)
+def test_from_a_folder_it_is_the_same_function(arch: str, tmp_path: Path) -> None:
+    """With its tokenizer's files, and built without the random weights that the file overwrites."""
+    made = stand_in(arch, tmp_path, reduced=True, vocabulary=400)
+    weights = {name: tensor.clone().contiguous() for name, tensor in made.model.state_dict().items()}
+    save_file(weights, tmp_path / "open_clip_model.safetensors")
+    loaded = load_backbone(f"local-dir:{tmp_path}", device="cpu")
+    assert loaded.weights_hash == made.weights_hash and loaded.settings == made.settings and loaded.bias == made.bias
+    torch.testing.assert_close(loaded.encode_texts(TEXTS), made.encode_texts(TEXTS), atol=1e-6, rtol=0)
