@@ -40,6 +40,15 @@ def finish(block: Any, x: Tensor, attended: Tensor) -> Tensor:
     return x + block.ls_2(block.mlp(block.ln_2(x)))
 
 
+def project_feature(visual: Any, pooled: Tensor) -> Tensor:
+    """A ViT's projection to the shared space, which is a matrix, a layer or none: (..., W) -> (..., D)."""
+    projection = visual.proj
+    if isinstance(projection, nn.Module):
+        projected: Tensor = projection(pooled)
+        return projected
+    return pooled if projection is None else pooled @ projection
+
+
 def attention_pool_parts(pool: Any, activations: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """What CLIP's ResNet pools its last map with: the one query that is read, and keys and values.
 

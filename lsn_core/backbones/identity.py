@@ -18,6 +18,8 @@ from open_clip.timm_model import TimmModel
 from open_clip.transform import PreprocessCfg
 from torch import nn
 
+from lsn_core.backbones.blip_model import BlipTextTower
+
 Settings = dict[str, Any]
 """Plain values by name, as JSON has them: what is compared between a detector file and the backbone at hand."""
 
@@ -109,6 +111,8 @@ def activation_of(settings: Mapping[str, Any]) -> str:
 
 def _tower_settings(tower: nn.Module, modules: list[tuple[str, nn.Module]]) -> Settings:
     structure = [[path, type(module).__name__, list(_shaping(module))] for path, module in modules]
+    if isinstance(tower, BlipTextTower):
+        structure.append([_plain(tower.shaping)])
     if isinstance(tower, HFTextEncoder):
         config = {k: v for k, v in tower.config.to_dict().items() if k[0] != "_" and k != "transformers_version"}
         structure.append([_plain(config)])
@@ -148,7 +152,7 @@ def _tokenizer_settings(tokenizer: Any) -> Settings:
     for name in ("clean_fn", "reduction_fn"):
         if (function := getattr(tokenizer, name, None)) is not None:
             found[name] = getattr(function, "__name__", type(function).__name__).lstrip("_")
-    for name in ("vocab_size", "strip_sep_token", "language"):
+    for name in ("vocab_size", "strip_sep_token", "language", "digest"):
         if isinstance(value := getattr(tokenizer, name, None), bool | int | str):
             found[name] = value
     inner = getattr(tokenizer, "tokenizer", None)  # Hugging Face's
@@ -159,7 +163,7 @@ def _tokenizer_settings(tokenizer: Any) -> Settings:
 
 def _versions(tower: nn.Module) -> dict[str, str]:
     names = ["open_clip_torch"] + ["timm"] * isinstance(tower, TimmModel)
-    names += ["transformers"] * isinstance(tower, HFTextEncoder)
+    names += ["transformers"] * isinstance(tower, HFTextEncoder | BlipTextTower)
     found = {}
     for name in names:
         try:

@@ -22,7 +22,7 @@ from timm.models.vision_transformer import VisionTransformer as TimmViT
 from torch import Tensor
 
 from lsn_core.backbones.backbone import Backbone
-from lsn_core.backbones.blocks import attention_pool_parts, finish, is_standard, project, split_heads
+from lsn_core.backbones.blocks import attention_pool_parts, finish, is_standard, project, project_feature, split_heads
 from lsn_core.backbones.unprojected import last_map
 from lsn_core.errors import UserError
 
@@ -152,7 +152,7 @@ def _view_vit(visual: VisionTransformer, pixels: Tensor, box: Box, name: str) ->
     patches = None
     if not attentional:
         assert dense is not None
-        patches = (visual.ln_post(dense[0, 1:]) @ visual.proj).float().unflatten(0, grid)
+        patches = project_feature(visual, visual.ln_post(dense[0, 1:])).float().unflatten(0, grid)
     return View(head(activations[None])[0], activations, head, tuple(layers), patches, box)
 
 
@@ -160,7 +160,7 @@ def _vit_readout(visual: VisionTransformer, block: Any, residual: Tensor) -> Cal
     def readout(attended: Tensor) -> Tensor:
         x = finish(block, residual.expand(len(attended), -1, -1), attended)
         pooled = visual._pool(x)[0]
-        return F.normalize((pooled if visual.proj is None else pooled @ visual.proj).float(), dim=-1)
+        return F.normalize(project_feature(visual, pooled).float(), dim=-1)
 
     return readout
 

@@ -7,7 +7,7 @@ import logging
 import socket
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -18,8 +18,11 @@ import torch
 from huggingface_hub import constants as hub
 from huggingface_hub import hf_hub_download
 from open_clip.constants import HF_SAFE_WEIGHTS_NAME
+from torch import Tensor, nn
 
 from lsn_core.backbones.backbone import Backbone
+from lsn_core.backbones.blip_loading import PREFIX as BLIP
+from lsn_core.backbones.blip_loading import is_local_blip, load_blip
 from lsn_core.backbones.catalogue import has_transformers, needs_transformers
 from lsn_core.backbones.initialisation import NoRandomWeights
 from lsn_core.backbones.names import Source, resolve
@@ -54,8 +57,9 @@ def load_backbone(name: str = EMBEDDED, device: str = "auto", cache_dir: str | N
     """Loads a backbone by name.
 
     Args:
-        name: 'embedded', ARCH:TAG, ARCH:FILE.safetensors, hf-hub:ORG/REPO or local-dir:PATH. Of a file it is said
-            (`Backbone.assumed`) where its activation is a guess; ARCH-quickgelu:FILE or ARCH-gelu:FILE settles it.
+        name: 'embedded', ARCH:TAG, ARCH:FILE.safetensors, hf-hub:ORG/REPO, local-dir:PATH, blip:ORG/REPO or
+            blip:FOLDER. Of a file it is said (`Backbone.assumed`) where its activation is a guess; ARCH-quickgelu:FILE
+            or ARCH-gelu:FILE settles it.
         device: 'auto', 'cpu', 'cuda', ...
         cache_dir: where downloaded weights are kept; None is open_clip's default.
 
@@ -73,17 +77,9 @@ def load_backbone(name: str = EMBEDDED, device: str = "auto", cache_dir: str | N
     try:
         network = nullcontext() if _is_local(source) else _no_retries_without_network()
         with warnings.catch_warnings(), network, NoRandomWeights():
-            if source.model.startswith("hf-hub:") and not _PICKLES_ARE_SAFE:
-                # security: older torch can be made to run code by a pickle, though weights_only is set; open_clip takes
-                # safetensors where there are some, and this fails where there are none.
-                hf_hub_download(source.model.removeprefix("hf-hub:"), HF_SAFE_WEIGHTS_NAME, cache_dir=cache_dir)
-            # First, as it is small, and where it cannot be had the weights would be fetched for nothing.
-            tokenizer = open_clip.get_tokenizer(source.model, cache_dir=cache_dir)
-            # The activation is set by `resolve`, so open_clip's warning of a mismatch is moot.
-            warnings.filterwarnings("ignore", message="QuickGELU mismatch")
-            model = open_clip.create_model(
-                source.model, require_pretrained=True, weights_only=True, cache_dir=cache_dir, **source.options
-            )
+            model, tokenizer, assumed = _load(source, cache_dir)
+    except UserError:
+        raise
     except Exception as error:  # open_clip, the hub client and torch raise many kinds here, all meaning "no weights"
         if isinstance(error, ImportError) and not has_transformers():
             raise UserError(
@@ -97,17 +93,41 @@ def load_backbone(name: str = EMBEDDED, device: str = "auto", cache_dir: str | N
             ) from error
         raise UserError(
             f"The weights of {name} could not be loaded: {_first_line(error)}. They come from a download on first use: "
-            f"connect to the network once, or put the model's open_clip folder on disk and use local-dir:PATH, "
-            f"or use 'embedded', which ships with the project."
+            f"connect to the network once, or put the model's {_folder_form(source)}, or use 'embedded', which ships "
+            f"with the project."
         ) from error
-    for sentence in source.assumed:
+    for sentence in assumed:
         log.warning("%s", sentence)
-    return Backbone(model, name.strip(), tokenizer, device, source.assumed)
+    return Backbone(model, name.strip(), tokenizer, device, assumed)
+
+
+def _load(source: Source, cache_dir: str | None) -> tuple[nn.Module, Callable[..., Tensor], tuple[str, ...]]:
+    """Model, tokenizer, and sentences on what was left open."""
+    if source.model.startswith(BLIP):
+        return load_blip(source.model, cache_dir)
+    if source.model.startswith("hf-hub:") and not _PICKLES_ARE_SAFE:
+        # security: older torch can be made to run code by a pickle, though weights_only is set; open_clip takes
+        # safetensors where there are some, and this fails where there are none.
+        hf_hub_download(source.model.removeprefix("hf-hub:"), HF_SAFE_WEIGHTS_NAME, cache_dir=cache_dir)
+    # First, as it is small, and where it cannot be had the weights would be fetched for nothing.
+    tokenizer = open_clip.get_tokenizer(source.model, cache_dir=cache_dir)
+    # The activation is set by `resolve`, so open_clip's warning of a mismatch is moot.
+    warnings.filterwarnings("ignore", message="QuickGELU mismatch")
+    model = open_clip.create_model(
+        source.model, require_pretrained=True, weights_only=True, cache_dir=cache_dir, **source.options
+    )
+    return model, tokenizer, source.assumed
+
+
+def _folder_form(source: Source) -> str:
+    if source.model.startswith(BLIP):
+        return "folder in transformers' layout on disk and use blip:FOLDER"
+    return "open_clip folder on disk and use local-dir:PATH"
 
 
 def _require_tokenizer(name: str, source: Source) -> None:
     """Before anything is fetched: whether what a model's texts need is installed. Of a repository it tells later."""
-    if source.model.startswith("hf-hub:") or has_transformers():
+    if source.model.startswith(("hf-hub:", BLIP)) or has_transformers():
         return
     if source.model.startswith("local-dir:"):
         path = Path(source.model.removeprefix("local-dir:")) / "open_clip_config.json"
@@ -141,6 +161,8 @@ def list_pairs() -> list[str]:
 
 
 def _is_local(source: Source) -> bool:
+    if source.model.startswith(BLIP):
+        return is_local_blip(source.model)
     return source.model.startswith("local-dir:") or Path(str(source.options.get("pretrained", ""))).is_file()
 
 

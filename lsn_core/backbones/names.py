@@ -11,12 +11,17 @@ from typing import Any
 
 import open_clip
 
+from lsn_core.backbones.blip_loading import PREFIX as BLIP
+from lsn_core.backbones.blip_loading import check_blip_name
 from lsn_core.backbones.suggestions import FILES_THAT_RUN_CODE, TRANSFORMERS, bare, hint, no_such_tag
 from lsn_core.backbones.weights_file import check_architecture, find_activation, preprocessing_of, read_weights_file
 from lsn_core.errors import UserError
 from lsn_core.shipped import EMBEDDED, EMBEDDED_DIR
 
-NAME_FORMS = "'embedded', ARCH:TAG (such as ViT-B-16:openai), ARCH:FILE.safetensors, hf-hub:ORG/REPO or local-dir:PATH"
+NAME_FORMS = (
+    "'embedded', ARCH:TAG (such as ViT-B-16:openai), ARCH:FILE.safetensors, hf-hub:ORG/REPO, local-dir:PATH, "
+    "blip:ORG/REPO or blip:FOLDER"
+)
 
 _OTHER_FORMATS = (".npz", ".npy", ".msgpack", ".onnx", ".h5", ".gguf", ".tflite", ".zip", ".json", ".index.json")
 _CONVERT = (
@@ -30,7 +35,8 @@ class Source:
     """What a name stands for.
 
     Attributes:
-        model: what open_clip calls it: an architecture, hf-hub:ORG/REPO or local-dir:PATH.
+        model: what open_clip calls it: an architecture, hf-hub:ORG/REPO or local-dir:PATH; or blip:ORG/REPO or
+            blip:FOLDER, which open_clip does not know.
         options: keyword arguments of `open_clip.create_model`.
         assumed: sentences on what the name and the files leave open.
     """
@@ -62,6 +68,8 @@ def _resolve(name: str) -> Source:
         return _folder(name, Path(name.removeprefix("local-dir:").strip()).expanduser())
     if name.startswith("hf-hub:"):
         return _repository(name)
+    if name.startswith(BLIP):
+        return Source(check_blip_name(name))
     arch, colon, tag = name.partition(":")
     base = re.sub(r"-gelu$", "", arch)
     if base not in open_clip.list_models():
@@ -161,7 +169,7 @@ def _folder(name: str, folder: Path) -> Source:
     if not config.is_file():
         why = "" if folder.is_dir() else ": there is no such folder"
         if (folder / "config.json").is_file():
-            why = ": it is in the layout of the transformers library, which is not read"
+            why = f": it is in the layout of the transformers library, of which only BLIP is read, as blip:{folder}"
         raise UserError(
             f"The backbone {name} has no open_clip_config.json in {folder}{why}. Point local-dir: at a folder in "
             f"open_clip's layout (open_clip_config.json beside open_clip_model.safetensors)."
@@ -203,6 +211,8 @@ def _repository(name: str) -> Source:
             f"{repository} is in the layout of the transformers library, which open_clip does not read. "
             f"The same weights are {same}."
         )
+    if re.fullmatch(r"[\w.-]+/blip-[\w.-]+", repository.lower()):
+        raise UserError(f"{repository} is in the layout of the transformers library: write {BLIP}{repository}.")
     if not re.fullmatch(r"[\w.-]+/[\w.-]+(@[\w./-]+)?", repository):
         raise UserError(
             f"{name!r} names no repository of the Hugging Face Hub: write hf-hub:ORG/REPO. {hint(repository)}".strip()

@@ -92,7 +92,13 @@ def _guesses(name: str) -> Iterator[str]:
     if scheme:
         rest = given[scheme.end() :]
         yield f"Did you mean {'hf-hub' if scheme[1].lower()[0] == 'h' else 'local-dir'}:{bare(rest)}?"
+    if found := re.match(r"(?i)blip\s*[:@ ]\s*", given):
+        yield f"Did you mean blip:{bare(given[found.end() :])}?"
+    if re.fullmatch(r"(?i)([\w.-]+/)?blip-[\w.-]+", given):
+        yield f"Did you mean blip:{given if '/' in given else f'Salesforce/{given}'}?"
     if (path := Path(given).expanduser()).is_dir():
+        if (path / "config.json").is_file():
+            yield f"For BLIP in a folder in transformers' layout write blip:{given}."
         yield f"For a folder in open_clip's layout write local-dir:{given}."
     if path.suffix.lower() in (".safetensors", *FILES_THAT_RUN_CODE):
         there = "" if path.is_file() else " (and there is no such file)"

@@ -10,7 +10,7 @@ from open_clip.timm_model import TimmModel
 from open_clip.transformer import VisionTransformer
 from torch import Tensor
 
-from lsn_core.backbones.blocks import attention_pool_parts
+from lsn_core.backbones.blocks import attention_pool_parts, project_feature
 from lsn_core.errors import UserError
 
 
@@ -48,7 +48,7 @@ def pooled_features(visual: Any, pixels: Tensor, name: str) -> Tensor:
 def project_pooled(visual: Any, pooled: Tensor) -> Tensor:
     """The rest of the tower behind `pooled_features`: (N, P) -> image features (N, D), unit length, fp32."""
     if isinstance(visual, VisionTransformer):
-        projected = pooled if visual.proj is None else pooled @ visual.proj
+        projected = project_feature(visual, pooled)
     elif isinstance(visual, ModifiedResNet):
         projected = visual.attnpool.c_proj(pooled)
     else:

@@ -40,6 +40,14 @@ def read_weights_file(path: Path) -> WeightsFile:
     Raises:
         UserError: it is no safetensors file, is cut off, or holds something else; says what, and what would work.
     """
+    found = read_header(path)
+    if problem := _other_layout(found):
+        raise UserError(f"The weights file {path} {problem}")
+    return found
+
+
+def read_header(path: Path) -> WeightsFile:
+    """Reads the header, whatever it is of. Raises UserError where it is no safetensors file, or is cut off."""
     try:
         size = path.stat().st_size
         with open(path, "rb") as file:
@@ -62,10 +70,7 @@ def read_weights_file(path: Path) -> WeightsFile:
     if whole > size:
         cut = f"it is cut off, {size:,} of {whole:,} bytes are there"
         raise UserError(f"The weights file {path} could not be loaded: {cut}. {_SAFER}")
-    found = WeightsFile(path, shapes, {str(k): str(v) for k, v in metadata.items()} if metadata else {})
-    if problem := _other_layout(found):
-        raise UserError(f"The weights file {path} {problem}")
-    return found
+    return WeightsFile(path, shapes, {str(k): str(v) for k, v in metadata.items()} if metadata else {})
 
 
 def _what_else(start: bytes, size: int) -> str:
@@ -89,6 +94,8 @@ def _other_layout(file: WeightsFile) -> str:
 
     if "lsn" in file.metadata:
         return "is a detector that this program saved, no backbone: give it as --detector."
+    if some("text_encoder.") and some("vision_model."):
+        return f"is of BLIP, in the layout of the transformers library: write blip:{file.path.parent}."
     if some("text_model.", "vision_model."):
         return (
             "is in the layout of the transformers library, which open_clip does not read. Take the same model by its "
