@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from transformers import BertTokenizer, BlipConfig, BlipForImageTextRetrieval, BlipImageProcessor, BlipProcessor
 
+from lsn_core.backbones.initialisation import NoRandomWeights
+
 WORDS = (
     *("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", ".", ",", "a", "an", "the", "photo", "of", "not", "no", "dog"),
     *("cat", "horse", "##s", "air", "##plane", "ship", "without", "any", "in", "is", "there", "b", "c", "d", "e"),
@@ -40,7 +42,8 @@ def tiny_config(**more: Any) -> BlipConfig:
 def random_blip(config: BlipConfig, seed: int = 0) -> BlipForImageTextRetrieval:
     """Transformers' own model, in eval mode; biases and norms are random, too, so that none is without effect."""
     torch.manual_seed(seed)
-    model = BlipForImageTextRetrieval(config).eval()
+    with NoRandomWeights():
+        model = BlipForImageTextRetrieval(config).eval()
     for name, tensor in model.named_parameters():
         scale = 1.0 if "norm" in name.lower() and name.endswith("weight") else 0.0
         torch.nn.init.normal_(tensor, scale, 0.3 if tensor.ndim < 2 else 0.1)

@@ -158,22 +158,15 @@ class BlipTokenizer:
         self.tokenizer = tokenizer
         self.digest = digest
 
-    def count(self, text: str) -> int:
-        """Tokens of a text, first and last one included."""
-        return len(self._encode([text])[0])
-
     def __call__(self, texts: str | Sequence[str], context_length: int = 512) -> Tensor:
         """Token ids, shape (N, context_length), filled up with [PAD]; what is longer is cut, its last token kept."""
-        rows = self._encode([texts] if isinstance(texts, str) else list(texts))
+        encoded = self.tokenizer([texts] if isinstance(texts, str) else list(texts), verbose=False)
+        rows = [list(row) for row in encoded["input_ids"]]
         filled = torch.full((len(rows), context_length), int(self.tokenizer.pad_token_id))
         for i, row in enumerate(rows):
             kept = row if len(row) <= context_length else [*row[: context_length - 1], row[-1]]
             filled[i, : len(kept)] = torch.tensor(kept)
         return filled
-
-    def _encode(self, texts: list[str]) -> list[list[int]]:
-        encoded = self.tokenizer(texts, padding=False, truncation=False, verbose=False)
-        return [list(row) for row in encoded["input_ids"]]
 
 
 # -- from transformers' names of the weights to these -----------------------------------------------------------------

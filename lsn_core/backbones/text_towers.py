@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from lsn_core.backbones.blip_text import BlipText
 from lsn_core.backbones.framing import Framing
 from lsn_core.backbones.hugging_face_text import HuggingFaceText
 
@@ -246,7 +247,7 @@ class OtherText:
         raise NotImplementedError(self.refusal)
 
 
-KINDS: tuple[type[TextKind], ...] = (CausalText, ClassTokenText, WholeText, HuggingFaceText, OtherText)
+KINDS: tuple[type[TextKind], ...] = (CausalText, ClassTokenText, WholeText, HuggingFaceText, BlipText, OtherText)
 
 
 def text_kind(model: Any, framing: Framing) -> TextKind:
