@@ -9,8 +9,6 @@ from typing import Any
 import torch
 from transformers import BertTokenizer, BlipConfig, BlipForImageTextRetrieval, BlipImageProcessor, BlipProcessor
 
-from lsn_core.backbones.initialisation import NoRandomWeights
-
 WORDS = (
     *("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", ".", ",", "a", "an", "the", "photo", "of", "not", "no", "dog"),
     *("cat", "horse", "##s", "air", "##plane", "ship", "without", "any", "in", "is", "there", "b", "c", "d", "e"),
@@ -42,8 +40,11 @@ def tiny_config(**more: Any) -> BlipConfig:
 def random_blip(config: BlipConfig, seed: int = 0) -> BlipForImageTextRetrieval:
     """Transformers' own model, in eval mode; biases and norms are random, too, so that none is without effect."""
     torch.manual_seed(seed)
-    with NoRandomWeights():
+    with torch.device("meta"):  # it would take seconds to fill a large one with other random weights first
         model = BlipForImageTextRetrieval(config).eval()
+    model.to_empty(device="cpu")
+    embeddings = model.text_encoder.embeddings
+    embeddings.position_ids.copy_(torch.arange(embeddings.position_ids.shape[1]))
     for name, tensor in model.named_parameters():
         scale = 1.0 if "norm" in name.lower() and name.endswith("weight") else 0.0
         torch.nn.init.normal_(tensor, scale, 0.3 if tensor.ndim < 2 else 0.1)

@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import load_file
 
 from lsn_core.backbones.blip_folder import (
@@ -133,12 +134,12 @@ def _build(folder: BlipFolder) -> BlipModel:
         config: Any = BlipConfig(**{name: value for name, value in folder.config.items() if name != "model_type"})
         text = copy.deepcopy(config.text_config)
         text.is_decoder = False  # without the cross-attention, which reads pictures for the matching head
-        dim = int(config.image_text_hidden_size)
-        model = BlipModel(
-            BlipImageTower(config.vision_config, dim, folder.preprocess),
-            BlipTextTower(BlipTextModel(text, add_pooling_layer=False).float(), dim, int(text.pad_token_id)),
-            folder.temperature,
-        )
+        with torch.device("meta"):  # without memory: every weight comes from the file
+            visual = BlipImageTower(config.vision_config, config.image_text_hidden_size, folder.preprocess)
+            bert = BlipTextModel(text, add_pooling_layer=False)
+            tower = BlipTextTower(bert, config.image_text_hidden_size, text.pad_token_id)
+        bert.embeddings.position_ids = torch.arange(text.max_position_embeddings)[None]  # in no file
+        model = BlipModel(visual, tower, folder.temperature)
     except Exception as error:  # transformers checks values by kinds of errors of its own
         first = " ".join(str(error).split())[:200]
         raise UserError(
@@ -146,7 +147,7 @@ def _build(folder: BlipFolder) -> BlipModel:
         ) from error
     weights = rename_weights(load_file(folder.weights.path))
     weights["logit_scale"] = model.logit_scale.detach()
-    missing, unexpected = model.load_state_dict(weights, strict=False)
+    missing, unexpected = model.load_state_dict(weights, strict=False, assign=True)
     if missing or unexpected:
         what = f"lacks {missing[0]}" if missing else f"has {unexpected[0]}, which BLIP has not"
         raise UserError(f"{folder.weights.path} is not whole or of another model: it {what}. Get it again.")
