@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import BertTokenizer, BlipConfig, BlipForImageTextRetrieval, BlipImageProcessor, BlipProcessor
+from transformers import BertTokenizerFast, BlipConfig, BlipForImageTextRetrieval, BlipImageProcessor, BlipProcessor
 
 WORDS = (
     *("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", ".", ",", "a", "an", "the", "photo", "of", "not", "no", "dog"),
@@ -55,7 +55,7 @@ def processor_in(folder: Path, side: int = SIDE) -> BlipProcessor:
     """A processor of these words, which is saved into a folder."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "vocab.txt").write_text("\n".join(WORDS) + "\n")
-    words = BertTokenizer.from_pretrained(str(folder))
+    words = BertTokenizerFast.from_pretrained(str(folder))
     processor = BlipProcessor(BlipImageProcessor(size={"height": side, "width": side}), words)
     processor.save_pretrained(folder)
     return processor

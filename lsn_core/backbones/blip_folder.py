@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -219,10 +219,10 @@ def _check_tokenizer(folder: Path) -> None:
 
 def _preprocessing(folder: Path, side: int) -> tuple[dict[str, Any], tuple[str, ...]]:
     """open_clip's preprocess_cfg, in which the whole picture is squeezed into a square, and what was assumed."""
-    path, settings = next(_processors(folder), (folder / SMALL_FILES[1], None))
+    missing: tuple[Path, dict[str, Any]] = (folder / SMALL_FILES[1], {})
+    path, settings = next(_processors(folder), missing)
     assumed: tuple[str, ...] = ()
-    if settings is None:
-        settings = {}
+    if settings is missing[1]:
         assumed = (f"{folder} has no {path.name}: pictures are resized to {side} x {side} as BLIP's own have it.",)
     size = settings.get("size", side)
     square = (size.get("height"), size.get("width")) if isinstance(size, dict) else (size, size)
@@ -231,8 +231,9 @@ def _preprocessing(folder: Path, side: int) -> tuple[dict[str, Any], tuple[str, 
     for name in ("do_resize", "do_rescale", "do_normalize"):
         if settings.get(name, True) is not True:
             raise UserError(f"{path} has {name} switched off, which no BLIP has. Get it again.")
-    if settings.get("do_center_crop") or settings.get("do_pad"):
-        raise UserError(f"{path} cuts or fills pictures, which no BLIP does. Get it again.")
+    # BLIP's own say do_pad, too, which their processor does not know; squares need no padding.
+    if settings.get("do_center_crop"):
+        raise UserError(f"{path} cuts out the middle of pictures, which no BLIP does. Get it again.")
     if (resample := settings.get("resample", 3)) not in _RESAMPLING:
         raise UserError(f"{path} has the resampling {str(resample)[:40]!r}; 3 (bicubic) is BLIP's own.")
     mean, std = settings.get("image_mean", _MEAN), settings.get("image_std", _STD)
@@ -242,11 +243,11 @@ def _preprocessing(folder: Path, side: int) -> tuple[dict[str, Any], tuple[str, 
     return {**found, "interpolation": _RESAMPLING[resample], "resize_mode": "squash"}, assumed
 
 
-def _processors(folder: Path) -> Any:
+def _processors(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
     for name in ("preprocessor_config.json", "processor_config.json"):  # of transformers 4, of 5
         if (path := folder / name).is_file():
-            settings = _read_json(path)
-            settings = settings if name.startswith("pre") else settings.get("image_processor")
+            found = _read_json(path)
+            settings = found if name.startswith("pre") else found.get("image_processor")
             if isinstance(settings, dict):
                 yield path, settings
 

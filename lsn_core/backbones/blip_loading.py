@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
+import importlib
 import json
 import re
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,11 @@ from lsn_core.backbones.suggestions import bare
 from lsn_core.errors import UserError
 
 PREFIX = "blip:"
+_SETTINGS = {
+    *("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "hidden_act", "layer_norm_eps"),
+    *("image_size", "patch_size", "vocab_size", "max_position_embeddings"),
+    *("pad_token_id", "bos_token_id", "eos_token_id", "sep_token_id"),
+}
 _REPOSITORY = re.compile(r"([\w.-]+/[\w.-]+)(?:@([\w./-]+))?")
 _PROBE = "Zoë's CATS, a dog & 日本!"  # letters that tokenizers of one vocabulary may read differently
 
@@ -127,17 +133,18 @@ def _converted(repository: str) -> str:
 
 
 def _build(folder: BlipFolder) -> BlipModel:
-    from transformers import BlipConfig
+    from transformers import BlipTextConfig, BlipVisionConfig
     from transformers.models.blip.modeling_blip_text import BlipTextModel
 
     try:
-        config: Any = BlipConfig(**{name: value for name, value in folder.config.items() if name != "model_type"})
-        text = copy.deepcopy(config.text_config)
-        text.is_decoder = False  # without the cross-attention, which reads pictures for the matching head
+        vision = BlipVisionConfig(**_known(folder.config["vision_config"]))
+        # Without the cross-attention, which reads pictures for the matching head.
+        text: Any = BlipTextConfig(**_known(folder.config["text_config"]), is_decoder=False)
+        dim = int(folder.config.get("image_text_hidden_size", 256))
         with torch.device("meta"):  # without memory: every weight comes from the file
-            visual = BlipImageTower(config.vision_config, config.image_text_hidden_size, folder.preprocess)
-            bert = BlipTextModel(text, add_pooling_layer=False)
-            tower = BlipTextTower(bert, config.image_text_hidden_size, text.pad_token_id)
+            visual = BlipImageTower(vision, dim, folder.preprocess)
+            bert: Any = BlipTextModel(text, add_pooling_layer=False)
+            tower = BlipTextTower(bert, dim, text.pad_token_id)
         bert.embeddings.position_ids = torch.arange(text.max_position_embeddings)[None]  # in no file
         model = BlipModel(visual, tower, folder.temperature)
     except Exception as error:  # transformers checks values by kinds of errors of its own
@@ -147,19 +154,22 @@ def _build(folder: BlipFolder) -> BlipModel:
         ) from error
     weights = rename_weights(load_file(folder.weights.path))
     weights["logit_scale"] = model.logit_scale.detach()
-    missing, unexpected = model.load_state_dict(weights, strict=False, assign=True)
-    if missing or unexpected:
-        what = f"lacks {missing[0]}" if missing else f"has {unexpected[0]}, which BLIP has not"
-        raise UserError(f"{folder.weights.path} is not whole or of another model: it {what}. Get it again.")
+    missing, _ = model.load_state_dict(weights, strict=False, assign=True)
+    if missing:
+        raise UserError(f"{folder.weights.path} is not whole: it lacks {missing[0]}. Get it again.")
     return model
 
 
-def _load_tokenizer(folder: BlipFolder) -> BlipTokenizer:
-    from transformers import BertTokenizer
+def _known(settings: Mapping[str, Any]) -> dict[str, Any]:
+    # security: others may name code to fetch, such as that of an attention.
+    return {name: value for name, value in settings.items() if name in _SETTINGS}
 
+
+def _load_tokenizer(folder: BlipFolder) -> BlipTokenizer:
     # security: the class itself and not AutoTokenizer, which may run code of the folder.
+    kind: Any = importlib.import_module("transformers").BertTokenizerFast
     try:
-        words = BertTokenizer.from_pretrained(str(folder.path), local_files_only=True)
+        words = kind.from_pretrained(str(folder.path), local_files_only=True)
         vocabulary = words.get_vocab()
         probe = [int(token) for token in words([_PROBE])["input_ids"][0]]
     except Exception as error:  # of the tokenizers library, whose errors have no kind

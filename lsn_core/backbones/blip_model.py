@@ -32,6 +32,8 @@ class BlipImageTower(VisionTransformer):
         preprocess: open_clip's preprocess_cfg.
     """
 
+    proj: Any  # a layer here, and a matrix in open_clip's
+
     def __init__(self, config: Any, dim: int, preprocess: Mapping[str, Any]) -> None:
         super().__init__(
             image_size=config.image_size,
@@ -47,7 +49,7 @@ class BlipImageTower(VisionTransformer):
         )
         patch = self.patch_size
         self.conv1 = nn.Conv2d(3, config.hidden_size, patch, stride=patch)
-        del self.proj  # a matrix, in open_clip's
+        del self.proj
         self.proj = nn.Linear(config.hidden_size, dim)
         self.preprocess_cfg = dict(preprocess)
 
@@ -150,7 +152,7 @@ class BlipTokenizer:
     """BERT's tokenizer with the call of open_clip's tokenizers; frames a text with [CLS] and [SEP].
 
     Args:
-        tokenizer: transformers' `BertTokenizer`.
+        tokenizer: transformers' `BertTokenizerFast`.
         digest: of its vocabulary, which decides features as the weights do.
     """
 
@@ -193,7 +195,7 @@ _UNUSED = re.compile(r"itm_head\.|text_encoder\.encoder\.layer\.\d+\.crossattent
 def rename_weights(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Weights of a `BlipForImageTextRetrieval` under the names that `BlipModel` has for them, in fp32.
 
-    Names that neither of them knows stay as they are, so that loading them strictly fails.
+    Names that neither of them knows stay as they are.
     """
     renamed: dict[str, Tensor] = {}
     for name, tensor in state.items():

@@ -12,7 +12,6 @@ from typing import Any
 
 import huggingface_hub
 import pytest
-import torch
 from huggingface_hub import constants
 from huggingface_hub.errors import EntryNotFoundError
 from safetensors.torch import load_file, save_file
@@ -162,10 +161,6 @@ def one_tensor_less(folder: Path) -> None:
     change_weights(folder, lambda state: state.pop("vision_model.encoder.layers.1.layer_norm2.bias"))
 
 
-def one_tensor_more(folder: Path) -> None:
-    change_weights(folder, lambda state: state.update({"queue": torch.zeros(3)}))
-
-
 def change_weights(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
     state = load_file(folder / "model.safetensors")
     change(state)
@@ -206,9 +201,8 @@ WRONG: dict[Callable[[Path], None], str] = {
     under_another_name: "Is it blip.safetensors?",
     cut_off: "it is cut off",
     one_tensor_less: "lacks visual.transformer.resblocks.1.ln_2.bias",
-    one_tensor_more: "has queue, which BLIP has not",
     another_side: "resizes pictures to 64 x 64, and the tower reads 48 x 48",
-    cropped: "cuts or fills pictures",
+    cropped: "cuts out the middle",
     nearest: "resampling '0'",
 }
 
@@ -230,10 +224,24 @@ def test_a_blip_without_contrastive_heads_is_refused(other: Any, tmp_path: Path)
 
 def test_without_settings_of_pictures_blips_own_are_taken_and_it_is_said(folder: Path) -> None:
     known = load_backbone(f"blip:{folder}", device="cpu")
-    (folder / "processor_config.json").unlink()
+    for name in ("preprocessor_config.json", "processor_config.json"):
+        (folder / name).unlink(missing_ok=True)
     found = load_backbone(f"blip:{folder}", device="cpu")
     assert not known.assumed and "48 x 48" in found.assumed[0]
     assert found.model.visual.preprocess_cfg == known.model.visual.preprocess_cfg
+
+
+def test_settings_of_pictures_as_earlier_releases_wrote_them_are_read(folder: Path) -> None:
+    """With what Salesforce's own have beside them: padding, which BLIP's processor does not know."""
+    known = load_backbone(f"blip:{folder}", device="cpu")
+    settings = {"do_normalize": True, "do_pad": True, "do_rescale": True, "do_resize": True, "size_divisor": 32}
+    settings |= {"image_processor_type": "BlipImageProcessor", "processor_class": "BlipProcessor", "resample": 3}
+    settings |= {"image_mean": [0.48145466, 0.4578275, 0.40821073], "image_std": [0.26862954, 0.26130258, 0.27577711]}
+    settings |= {"rescale_factor": 1 / 255, "size": {"height": 48, "width": 48}}
+    (folder / "processor_config.json").unlink(missing_ok=True)
+    (folder / "preprocessor_config.json").write_text(json.dumps(settings))
+    found = load_backbone(f"blip:{folder}", device="cpu")
+    assert found.fingerprint == known.fingerprint and not found.assumed
 
 
 # -- the Hub -----------------------------------------------------------------------------------------------------------
