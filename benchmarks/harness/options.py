@@ -68,7 +68,8 @@ class Bench:
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Adds the shared options."""
     parser.add_argument("--data", type=Path, help="folder of the image sets (cifar10, cifar100, tinyimagenet, ...)")
-    parser.add_argument("--backbone", default="embedded", help="'embedded', ARCH:TAG, hf-hub:ORG/REPO, local-dir:PATH")
+    forms = "'embedded', ARCH:TAG, hf-hub:ORG/REPO, local-dir:PATH, blip:ORG/REPO, blip:FOLDER"
+    parser.add_argument("--backbone", default="embedded", help=forms)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--preset", default="fast", help="how prompts are trained: fast, reference or paper")
     parser.add_argument("--shots", type=int, default=128, help="labelled images per class")

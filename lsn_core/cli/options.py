@@ -17,7 +17,8 @@ BackboneOption = Annotated[
     str | None,
     typer.Option(
         envvar="LSN_BACKBONE",
-        help="embedded, ARCH:TAG (such as ViT-B-16:openai), ARCH:FILE.safetensors, hf-hub:ORG/REPO or local-dir:PATH. "
+        help="embedded, ARCH:TAG (such as ViT-B-16:openai), ARCH:FILE.safetensors, hf-hub:ORG/REPO, local-dir:PATH, "
+        "blip:ORG/REPO or blip:FOLDER. "
         "Default: the detector's own, or embedded.",
     ),
 ]
