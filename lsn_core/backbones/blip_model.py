@@ -210,5 +210,5 @@ def rename_weights(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
             tensor = tensor.flatten()
         elif name == "visual.positional_embedding":
             tensor = tensor[0]
-        renamed[name] = tensor.float()
+        renamed[name] = tensor.to(torch.float32, copy=True)  # what a file may back goes when the file is written anew
     return renamed

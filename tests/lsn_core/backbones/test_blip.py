@@ -289,3 +289,11 @@ def test_the_compiled_image_tower_gives_the_same_features(
     found = load_backbone(f"blip:{folder}", device="cpu")
     assert found.runtime.compile() and found.runtime.name == "openvino"
     torch.testing.assert_close(found.encode_images([photo]), backbone.encode_images([photo]), atol=1e-5, rtol=0)
+
+
+def test_a_folder_may_be_written_anew_while_its_model_runs(tmp_path: Path) -> None:
+    save_tiny_blip(tmp_path)
+    found = load_backbone(f"blip:{tmp_path}", device="cpu")
+    before = found.encode_texts(TEXTS)
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    assert torch.equal(found.encode_texts(TEXTS), before)
