@@ -173,14 +173,15 @@ def _check_shapes(weights: WeightsFile, config: Mapping[str, Any]) -> None:
         raise UserError(f"{path} has sizes that are no whole numbers. Get it again.") from error
     for name, shape in wanted.items():
         if (found := weights.shapes.get(name)) != shape:
-            raise _unlike(weights, f"{name} is {_size(found)} there and {_size(shape)}")
+            raise unlike(weights, f"{name} is {_size(found)} there and {_size(shape)}")
     for start, count in layers.items():
         found_count = len({name[len(start) :].partition(".")[0] for name in weights.shapes if name.startswith(start)})
         if found_count != count:
-            raise _unlike(weights, f"{start.rstrip('.')} are {found_count} there and {count}")
+            raise unlike(weights, f"{start.rstrip('.')} are {found_count} there and {count}")
 
 
-def _unlike(weights: WeightsFile, how: str) -> UserError:
+def unlike(weights: WeightsFile, how: str) -> UserError:
+    """That weights are not those of their config; `how` says which size is there and which is wanted."""
     return UserError(
         f"{weights.path} does not fit {CONFIG} beside it: {how} by {CONFIG}. Get both again, from one model."
     )

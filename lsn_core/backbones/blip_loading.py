@@ -23,6 +23,7 @@ from lsn_core.backbones.blip_folder import (
     conversion,
     read_blip_config,
     read_blip_folder,
+    unlike,
 )
 from lsn_core.backbones.blip_model import BlipImageTower, BlipModel, BlipTextTower, BlipTokenizer, rename_weights
 from lsn_core.backbones.suggestions import bare
@@ -154,9 +155,12 @@ def _build(folder: BlipFolder) -> BlipModel:
         ) from error
     weights = rename_weights(load_file(folder.weights.path))
     weights["logit_scale"] = model.logit_scale.detach()
-    missing, _ = model.load_state_dict(weights, strict=False, assign=True)
-    if missing:
-        raise UserError(f"{folder.weights.path} is not whole: it lacks {missing[0]}. Get it again.")
+    for name, tensor in model.state_dict().items():
+        if name not in weights:
+            raise UserError(f"{folder.weights.path} is not whole: it lacks {name}. Get it again.")
+        if (found := weights[name].shape) != tensor.shape:
+            raise unlike(folder.weights, f"{name} is {tuple(found)} there and {tuple(tensor.shape)}")
+    model.load_state_dict(weights, strict=False, assign=True)
     return model
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import huggingface_hub
 import pytest
+import torch
 from huggingface_hub import constants
 from huggingface_hub.errors import EntryNotFoundError
 from safetensors.torch import load_file, save_file
@@ -161,6 +162,10 @@ def one_tensor_less(folder: Path) -> None:
     change_weights(folder, lambda state: state.pop("vision_model.encoder.layers.1.layer_norm2.bias"))
 
 
+def one_of_another_size(folder: Path) -> None:
+    change_weights(folder, lambda state: state.update({"vision_model.post_layernorm.bias": torch.zeros(3)}))
+
+
 def change_weights(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
     state = load_file(folder / "model.safetensors")
     change(state)
@@ -201,6 +206,7 @@ WRONG: dict[Callable[[Path], None], str] = {
     under_another_name: "Is it blip.safetensors?",
     cut_off: "it is cut off",
     one_tensor_less: "lacks visual.transformer.resblocks.1.ln_2.bias",
+    one_of_another_size: "visual.ln_post.bias is (3,) there and (48,) by config.json",
     another_side: "resizes pictures to 64 x 64, and the tower reads 48 x 48",
     cropped: "cuts out the middle",
     nearest: "resampling '0'",
