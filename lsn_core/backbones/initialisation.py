@@ -9,8 +9,10 @@ import torch
 from torch.nn import init
 from torch.overrides import TorchFunctionMode
 
+# Zeros, as `trunc_normal_` draws with them until all numbers are within its bounds.
+_DRAWING = {torch.Tensor.normal_, torch.Tensor.uniform_}
 _RANDOM = {
-    *(torch.Tensor.normal_, torch.Tensor.uniform_, torch.Tensor.erfinv_),
+    torch.Tensor.erfinv_,
     # What these do inside is not seen, as they are functions of torch that a mode runs as a whole.
     *(init.normal_, init.uniform_, init.trunc_normal_, init.kaiming_uniform_, init.kaiming_normal_),
     *(init.xavier_uniform_, init.xavier_normal_),
@@ -18,7 +20,7 @@ _RANDOM = {
 
 
 class NoRandomWeights(TorchFunctionMode):
-    """While it is active, in this thread, tensors that would be filled with random numbers are left as they are.
+    """While it is active, in this thread, tensors that would be filled with random numbers are left as they are, or zero.
 
     Only for models all of whose weights are loaded afterwards: open_clip does so strictly, and a weight that its file
     lacks is an error there.
@@ -33,6 +35,8 @@ class NoRandomWeights(TorchFunctionMode):
     ) -> Any:
         """Runs every function but those."""
         named = dict(kwargs or {})
+        if func in _DRAWING:
+            return args[0].zero_()
         if func in _RANDOM:
             return args[0] if args else named["tensor"]
         return func(*args, **named)

@@ -35,6 +35,13 @@ def test_what_no_file_has_is_built_as_ever() -> None:
     assert float(usual.visual.conv1.weight.detach().std()) > 0
 
 
+@pytest.mark.parametrize("bounds", [(-2.0, 2.0), (0.5, 0.6)], ids=str)
+def test_drawing_until_all_is_within_bounds_comes_to_an_end(bounds: tuple[float, float]) -> None:
+    filled = torch.full((1000,), 7.0)  # what is in memory that nobody has filled yet may be anything
+    with NoRandomWeights():
+        assert torch.nn.init.trunc_normal_(filled, 0.0, 1.0, *bounds) is filled
+
+
 def test_numbers_are_random_again_afterwards() -> None:
     with NoRandomWeights():
         assert torch.nn.init.normal_(torch.zeros(3)).tolist() == [0, 0, 0]
