@@ -20,7 +20,7 @@ _RANDOM = {
 
 
 class NoRandomWeights(TorchFunctionMode):
-    """While it is active, in this thread, tensors that would be filled with random numbers are left as they are, or zero.
+    """While it is active, in this thread, tensors to be filled with random numbers are left as they are, or zero.
 
     Only for models all of whose weights are loaded afterwards: open_clip does so strictly, and a weight that its file
     lacks is an error there.
