@@ -17,6 +17,10 @@ _KNOWN = signature(LogisticRegressionCV).parameters
 _NEW: dict[str, Any] = {"use_legacy_attributes": False, "l1_ratios": (0,)} if "use_legacy_attributes" in _KNOWN else {}
 
 
+FEW = 200
+"""With more classes, the strength of the classifier's penalty is chosen on so many of them."""
+
+
 class Classifier:
     """A logistic regression of P-dimensional features that were divided by their mean length.
 
@@ -29,7 +33,11 @@ class Classifier:
         self.unit = float(features.norm(dim=-1).mean())
         self.features, self.labels = features / self.unit, labels
         counts = np.bincount(labels.numpy())
-        self.linear = logistic_regression(self.features, labels, None if counts.min() >= 6 else 10.0)
+        strength = None if counts.min() >= 6 else 10.0
+        if strength is None and len(counts) > FEW:  # hours for a thousand classes
+            some = labels < FEW
+            strength = cross_validated(self.features[some], labels[some])
+        self.linear = logistic_regression(self.features, labels, strength)
 
     def read(self, features: Tensor) -> Tensor:
         """Other images' features (N, P) in its own unit."""
@@ -41,6 +49,18 @@ class Classifier:
         return self.linear(self.read(features))
 
 
+def cross_validated(features: Tensor, labels: Tensor) -> float:
+    """The inverse of the L2 penalty that threefold cross-validation chooses; arguments as of `logistic_regression`."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        found = _cross_validation().fit(features.numpy(), labels.numpy())
+    return float(np.ravel(found.C_)[0])
+
+
+def _cross_validation() -> LogisticRegressionCV:
+    return LogisticRegressionCV(Cs=np.logspace(-1, 3, 5), cv=3, scoring="accuracy", max_iter=1000, **_NEW)
+
+
 def logistic_regression(features: Tensor, labels: Tensor, strength: float | None) -> nn.Linear:
     """A logistic regression (scikit-learn's) as a linear layer.
 
@@ -49,17 +69,7 @@ def logistic_regression(features: Tensor, labels: Tensor, strength: float | None
         labels: class indices, shape (N,), at least two classes.
         strength: inverse of the L2 penalty; None chooses it by threefold cross-validation.
     """
-    kind = (
-        LogisticRegressionCV(
-            Cs=np.logspace(-1, 3, 5),
-            cv=3,
-            scoring="accuracy",
-            max_iter=1000,
-            **_NEW,
-        )
-        if strength is None
-        else LogisticRegression(C=strength, max_iter=1000)
-    )
+    kind = _cross_validation() if strength is None else LogisticRegression(C=strength, max_iter=1000)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         kind.fit(features.numpy(), labels.numpy())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
 
@@ -26,12 +26,22 @@ Scorer = Callable[["Images"], Tensor]
 class Images:
     """Images as the backbone sees them, each kind of feature computed when it is first asked for, and cached on disk.
 
+    Args:
+        progress: of the encoding, as for `extract_features`.
+
     Attributes:
         labels: class indices, int64, shape (N,).
     """
 
-    def __init__(self, backbone: Backbone, data: LabelledImages, cache: Path) -> None:
-        self.backbone, self.data, self.cache = backbone, data, cache
+    def __init__(
+        self,
+        backbone: Backbone,
+        data: LabelledImages,
+        cache: Path,
+        progress: bool | Callable[[int, int], None] = False,
+    ) -> None:
+        self.backbone, self.data, self.cache, self.progress = backbone, data, cache, progress
+        self._whole: tuple[Images, slice] | None = None
         self.labels = torch.from_numpy(data.labels)
         self._samples: dict[int, Images] = {}
         self._inputs: dict[int, tuple[Detector, ScoreInputs]] = {}
@@ -45,13 +55,23 @@ class Images:
             return self
         if most not in self._samples:
             chosen = np.linspace(0, len(self) - 1, most).round().astype(int)
-            self._samples[most] = Images(self.backbone, self.data.subset(chosen), self.cache)
+            self._samples[most] = Images(self.backbone, self.data.subset(chosen), self.cache, self.progress)
         return self._samples[most]
+
+    def chunks(self, size: int) -> Iterator[Images]:
+        """The images in order, at most `size` at a time, so that what is computed of them fits in memory."""
+        for start in range(0, len(self), size):
+            place = slice(start, min(start + size, len(self)))
+            part = Images(self.backbone, self.data.subset(range(place.start, place.stop)), self.cache)
+            part._whole = self, place
+            yield part
 
     @cached_property
     def embedding(self) -> Tensor:
         """Image features in the space of the texts, shape (N, D), unit length."""
-        return extract_features(self.backbone, self.data, cache=self.cache, progress=False).features
+        if self._whole is not None:
+            return self._whole[0].embedding[self._whole[1]]
+        return extract_features(self.backbone, self.data, cache=self.cache, progress=self.progress).features
 
     @cached_property
     def penultimate(self) -> Tensor:
@@ -59,11 +79,13 @@ class Images:
 
         The embedding, where the tower does not keep the two apart.
         """
+        if self._whole is not None:
+            return self._whole[0].penultimate[self._whole[1]]
         try:
             encoder = _Penultimate(self.backbone)
         except UserError:
             return self.embedding
-        rows = extract_features(encoder, self.data, cache=self.cache, progress=False).features
+        rows = extract_features(encoder, self.data, cache=self.cache, progress=self.progress).features
         return rows[:, :-1] / rows[:, -1:]
 
     @cached_property

@@ -7,6 +7,7 @@ import json
 import logging
 import shutil
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
@@ -23,7 +24,8 @@ from lsn_core.data.sampling import few_shot, split
 from lsn_core.detector.fit import Fit
 from lsn_core.scores.photos import KnownPhotos
 from lsn_core.training.config import TrainConfig
-from lsn_core.training.from_images import train_from_images
+from lsn_core.training.from_images import EncodedShots, train_from_images
+from lsn_core.training.loop import Callback
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +48,9 @@ class Setting:
             None for all.
         clock: gathers the seconds that trainings took, when they were run.
         folder: where trained detectors are kept; a later table takes them from there, if the code that trains is the
-            same. Image features are beside them.
+            same. Image features are beside them, and the checkpoints of a training that was interrupted.
+        progress: of the encoding of images, as for `extract_features`.
+        callback: of the training, as for `train`.
     """
 
     backbone: Backbone
@@ -55,6 +59,8 @@ class Setting:
     folder: Path
     cocoop_images: int | None = None
     clock: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
+    progress: bool | Callable[[int, int], None] = False
+    callback: Callback | None = None
     _detectors: dict[str, Detector] = field(default_factory=dict)
 
     @property
@@ -83,7 +89,7 @@ class Setting:
         return self.images(self.drawn.data.subset(self.parts[1]))
 
     def images(self, data: LabelledImages) -> Images:
-        return Images(self.backbone, data, self.folder / "features")
+        return Images(self.backbone, data, self.folder / "features", self.progress)
 
     @cached_property
     def zero_shot(self) -> Detector:
@@ -126,15 +132,14 @@ class Setting:
             self.clock[part] += self._detectors[key].metrics["train_seconds"]
         return self._detectors[key]
 
+    def forget_detectors(self) -> None:
+        """Lets go of the detectors in memory; they stay in the folder."""
+        self._detectors.clear()
+
     def _train(self, config: TrainConfig, path: Path) -> None:
-        """Trains and saves; a schedule in epochs, which may take an hour, goes on where it was interrupted."""
-        checkpoints = path.with_suffix(".run") if config.negative.updates is None else None
-        if checkpoints is not None:
-            checkpoints.mkdir(exist_ok=True)
-        cache = self.folder / "features"
-        images = self.split.train
-        train_from_images(images, self.backbone, config, cache=cache, progress=False, checkpoint_dir=checkpoints).save(
-            path
-        )
-        if checkpoints is not None:
-            shutil.rmtree(checkpoints)
+        """Trains and saves; a training that was interrupted goes on where it was."""
+        checkpoints = path.with_suffix(".run")
+        checkpoints.mkdir(exist_ok=True)
+        shots = EncodedShots(self.drawn.embedding, self.drawn.data.labels, self.class_names, [])
+        train_from_images(shots, self.backbone, config, callback=self.callback, checkpoint_dir=checkpoints).save(path)
+        shutil.rmtree(checkpoints)

@@ -7,7 +7,8 @@ is there; the contexts are shared by the classes and learned with the asymmetric
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import islice
 
 import torch
 from torch import Tensor
@@ -21,9 +22,13 @@ SCALE = 20.0
 GAMMA_POSITIVE, GAMMA_NEGATIVE, CLIP = 1, 2, 0.05
 
 
-def dual_coop(setting: Setting) -> Callable[[Images], Tensor]:
-    """Trains on the setting's images with the optimizer and updates of its positive prompts; the score of an image is
-    the largest probability of a class being there, in (0, 1)."""
+def dual_coop(setting: Setting, updates: int | None = None) -> Callable[[Images], Tensor]:
+    """Trains on the setting's images with the optimizer and passes of its positive prompts; the score of an image is
+    the largest probability of a class being there, in (0, 1).
+
+    Args:
+        updates: steps after which it stops, short of these passes.
+    """
     config, backbone = setting.config.positive, setting.backbone
     x, y = setting.learned.embedding.to(backbone.device), setting.learned.labels.to(backbone.device)
     tower = TextTower(backbone, NameTokens.of(backbone, setting.class_names, config.context_length))
@@ -33,16 +38,20 @@ def dual_coop(setting: Setting) -> Callable[[Images], Tensor]:
     optimizer = kind(prompts.parameters(), config.lr)
     batches = math.ceil(len(x) / config.batch_size)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, config.epochs * batches)
-    for _ in range(config.epochs):
-        for chosen in torch.randperm(len(x), generator=generator).split(config.batch_size):
-            loss = asymmetric_loss(presence(x[chosen], tower.encode(prompts())), y[chosen])
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            schedule.step()
+    drawn = (batch for _ in range(config.epochs) for batch in _batches(len(x), config.batch_size, generator))
+    for chosen in islice(drawn, updates):
+        loss = asymmetric_loss(presence(x[chosen], tower.encode(prompts())), y[chosen])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
     with torch.no_grad():
         text = tower.encode(prompts()).cpu()
     return lambda images: presence(images.embedding, text).amax(dim=-1)
+
+
+def _batches(images: int, size: int, generator: torch.Generator) -> Sequence[Tensor]:
+    return torch.randperm(images, generator=generator).split(size)
 
 
 def presence(features: Tensor, text: Tensor) -> Tensor:

@@ -200,6 +200,19 @@ class TextTower:
     def _whole_prompts(self, names: NameTokens, contexts: Tensor) -> Tensor:
         return self.backbone.encode_prompts(*names.assemble(contexts)).unflatten(0, (len(contexts), -1))
 
+    def activations_gib(self, sets: int, context: int) -> float:
+        """What one pass would keep of all classes at once for its backward pass, in GiB.
+
+        Args:
+            sets: S.
+            context: L of contexts that each class has of its own; 0 for a shared one.
+        """
+        lengths = self.names.lengths
+        run_at = lengths if self.by_length and not self.plain else torch.full_like(lengths, int(lengths.max()))
+        layers = self.backbone.text.layers if self.plain else len(self.blocks)
+        per_token = 4 * self.backbone.width * max(layers, 1) * _KEPT_PER_POSITION
+        return float((run_at + context).sum()) * sets * per_token / 2**30
+
     # -- what is run --------------------------------------------------------------------------------------------------
 
     @property

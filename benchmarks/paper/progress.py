@@ -1,0 +1,75 @@
+"""How far a run is: cells done, and the time that is left, by what was estimated and how that has turned out so far."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+from benchmarks.paper.cells import Cell
+from lsn_core.training.loop import Progress
+
+log = logging.getLogger(__name__)
+
+EVERY = 20.0  # seconds between two lines within a cell
+
+
+class Clock:
+    """Lines of progress.
+
+    Args:
+        estimates: seconds of each group of cells that share a training, by that.
+        cells: of the whole run, and `done` of them before it.
+    """
+
+    def __init__(self, estimates: Mapping[object, float], cells: int, done: int = 0) -> None:
+        self.estimates, self.cells, self.done = dict(estimates), cells, done
+        self._begun = self._said = time.monotonic()
+        self._estimated = self._spent = 0.0
+        self._now = ""
+
+    def begin(self, group: Sequence[Cell]) -> None:
+        """A group of cells is begun."""
+        self._begun, self._now = time.monotonic(), group[0].name
+        log.info("%s: %s", self, self._now)
+
+    def end(self, group: Sequence[Cell]) -> None:
+        """It is done, or has failed."""
+        self._spent += time.monotonic() - self._begun
+        self._estimated += self.estimates.pop(group[0].training, 0.0)
+        self.done += len(group)
+        log.info("%s", self)
+
+    def left(self) -> float:
+        """Seconds: the estimates of what is left, times how much longer the rest took than was estimated."""
+        factor = self._spent / self._estimated if self._estimated > 0 else 1.0
+        return factor * sum(self.estimates.values())
+
+    def __str__(self) -> str:
+        return f"{self.done} of {self.cells} cells, about {in_words(self.left())} left"
+
+    def training(self, progress: Progress) -> None:
+        """A callback of the training."""
+        self._say(f"{progress.phase} prompts, step {progress.step:,} of {progress.total:,}")
+
+    def encoding(self, what: str) -> Callable[[int, int], None]:
+        """A callback of the encoding of images."""
+        return lambda done, total: self._say(f"encoding {what}, {done:,} of {total:,}")
+
+    def scoring(self, what: str) -> Callable[[int, int], None]:
+        """A callback of the scoring of images."""
+        return lambda done, total: self._say(f"scoring {what}, {done:,} of {total:,}")
+
+    def _say(self, part: str) -> None:
+        if time.monotonic() - self._said >= EVERY:
+            self._said = time.monotonic()
+            log.info("%s: %s: %s", self, self._now, part)
+
+
+def in_words(seconds: float) -> str:
+    """A length of time as people say it."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 90 * 60:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h" if seconds < 48 * 3600 else f"{seconds / 86400:.1f} days"

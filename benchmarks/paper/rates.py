@@ -1,0 +1,244 @@
+"""What single steps cost on a machine, by trying a few: the rates that `plan` counts up.
+
+On a CPU a step is tried on a few classes and counted up, as its cost is the text tower's on so many prompts; on a GPU,
+which such a step would leave idle, on all of them.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+from benchmarks.harness.classifier import logistic_regression
+from benchmarks.harness.protocols import imagenet_names
+from benchmarks.harness.report import environment
+from benchmarks.paper.cells import Cell
+from benchmarks.paper.folders import class_list
+from benchmarks.paper.scores import by_detector
+from benchmarks.paper.wanted import Wanted
+from lsn_core import Detector
+from lsn_core.backbones.backbone import Backbone
+from lsn_core.data.images import open_image
+from lsn_core.data.labelled import LabelledImages
+from lsn_core.prompts.encoder import TextTower
+from lsn_core.prompts.learned import NameTokens, PromptSets
+from lsn_core.training.config import PromptConfig, TrainConfig
+from lsn_core.training.phase import Phase
+from lsn_core.training.shots import Shots
+
+TRIED = 10
+"""Classes of a step that is tried on a CPU."""
+ENCODED = 16
+"""Images that are encoded to see how long one takes."""
+_BATCH = 256  # cosines of so many images are scored at a time
+
+
+@dataclass
+class Rates:
+    """Seconds of single steps of one backbone on one machine.
+
+    Attributes:
+        device: that they were measured on, and `machine` what it is.
+        image: seconds to decode and encode an image.
+        parameters: of the backbone; `dim` of its features.
+        steps: kind of step -> seconds of one.
+        activations: kind of step -> GiB that it keeps for its backward pass, as far as `memory_gib` lets it.
+        score: classes -> seconds to score an image by prompts that are the same for all images.
+        conditional: classes -> seconds to score one by prompts made for it.
+        fit: seconds of a logistic regression for each image and class.
+    """
+
+    device: str
+    machine: dict[str, Any]
+    image: float
+    parameters: int
+    dim: int
+    steps: dict[str, float] = field(default_factory=dict)
+    activations: dict[str, float] = field(default_factory=dict)
+    score: dict[str, float] = field(default_factory=dict)
+    conditional: dict[str, float] = field(default_factory=dict)
+    fit: float = 0.0
+
+
+def measure_rates(backbone: Backbone, wanted: Wanted, cells: Sequence[Cell], images: LabelledImages | None) -> Rates:
+    """Tries every kind of step that the cells take.
+
+    Args:
+        images: some of the images that will be encoded; None for made-up pictures of 500 x 375 pixels.
+    """
+    rates = Rates(
+        device=str(backbone.device),
+        machine=environment() | {"threads": torch.get_num_threads()},
+        image=_image_seconds(backbone, images),
+        parameters=sum(weight.numel() for weight in backbone.model.parameters()),
+        dim=backbone.dim,
+        fit=_fit_seconds(backbone.dim) if any(cell.how.learns == "features" for cell in cells) else 0.0,
+    )
+    for cell in cells:
+        config, names = wanted.config(cell), names_of(cell.classes)
+        if cell.how.has_preset:
+            for kind, side in sides(cell, config):
+                key = step_key(cell, kind, side, config)
+                if key not in rates.steps:
+                    rates.steps[key], rates.activations[key] = _try_step(backbone, config, kind, side, names)
+        if cell.how.learns == "cocoop" and cell.classes not in rates.conditional:
+            rates.conditional[cell.classes] = _conditional_seconds(backbone, config, names)
+        if cell.classes not in rates.score:
+            rates.score[cell.classes] = _score_seconds(backbone, names)
+    return rates
+
+
+def names_of(classes: str) -> list[str]:
+    """Class names of one of the paper's settings."""
+    titles = imagenet_names()
+    return [titles[wnid] for wnid in class_list(classes)]
+
+
+def sides(cell: Cell, config: TrainConfig) -> list[tuple[str, PromptConfig]]:
+    """The kinds of prompts that a cell's training learns. DualCoOp's two are counted as positive ones."""
+    if cell.how.learns == "dualcoop":
+        return [("positive", config.positive)]
+    both = (("positive", config.positive), ("negative", config.negative))
+    return [(kind, side) for kind, side in both if side.sets]
+
+
+def step_key(cell: Cell, kind: str, side: PromptConfig, config: TrainConfig) -> str:
+    """Steps that agree in it take the same time."""
+    sets = 1 if kind == "negative" and config.sets_in_turn else side.sets
+    sets = 2 if cell.how.learns == "dualcoop" else sets
+    copies = side.batch_size if config.method == "cocoop" else 1
+    whose = "specific" if side.class_specific else "shared"
+    name = "name" if side.with_name else "no name"
+    return f"{cell.classes}, {kind}, {copies * sets} sets, {whose}, {name}, {side.context_length} vectors"
+
+
+def save_rates(path: Path, rates: dict[str, Rates]) -> None:
+    """Writes rates, by what the tables call the backbone."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({name: vars(rate) for name, rate in rates.items()}, indent=1) + "\n")
+
+
+def load_rates(path: Path) -> dict[str, Rates]:
+    """Rates of a file that `save_rates` wrote, or of the entry "paper_rates" of another JSON file."""
+    found = json.loads(path.read_text())
+    return {name: Rates(**rate) for name, rate in found.get("paper_rates", found).items()}
+
+
+# -- trials ------------------------------------------------------------------------------------------------------------
+
+
+def _seconds(run: Callable[[], object], device: torch.device, times: int = 1) -> float:
+    """Of one run, after one that warms up."""
+    run()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    begun = time.perf_counter()
+    for _ in range(times):
+        run()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return (time.perf_counter() - begun) / times
+
+
+def _image_seconds(backbone: Backbone, images: LabelledImages | None) -> float:
+    count = ENCODED if backbone.device.type == "cpu" else 256
+    if images is None:
+        pixels = torch.randint(256, (375, 500, 3), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+        pictures = [Image.fromarray(pixels.numpy())] * count
+        return _seconds(lambda: backbone.encode_images(pictures), backbone.device) / count
+    chosen = [index * len(images) // count for index in range(count)]
+    return _seconds(
+        lambda: backbone.encode_images([open_image(images.read(index)) for index in chosen]), backbone.device
+    ) / len(chosen)
+
+
+def _try_step(
+    backbone: Backbone, config: TrainConfig, kind: str, side: PromptConfig, names: Sequence[str]
+) -> tuple[float, float]:
+    """Seconds of a step, and GiB of its activations."""
+    on_gpu = backbone.device.type == "cuda"
+    some = names if on_gpu else names[:: len(names) // min(TRIED, len(names))][:TRIED]
+    conditional = config.method == "cocoop"
+    batch = 1 if conditional and not on_gpu else min(side.batch_size, _BATCH)
+    times = side.batch_size // batch if conditional else 1
+    sets = (1 if kind == "negative" and config.sets_in_turn else side.sets) * (batch if conditional else 1)
+    own = side.context_length if side.class_specific else 0
+
+    def activations(classes: Sequence[str]) -> float:
+        tokens = NameTokens.of(backbone, classes, side.context_length, side.with_name)
+        return TextTower(backbone, tokens, config.memory_gib).activations_gib(sets, own)
+
+    whole = activations(names) * times
+    # In several chunks where the whole is, which costs another forward pass.
+    memory = activations(some) / 2 if whole > config.memory_gib and not on_gpu else config.memory_gib
+    phase = Phase(
+        kind,
+        replace(side, batch_size=batch),
+        replace(config, memory_gib=memory),
+        some,
+        backbone,
+        _shots(backbone, len(some), batch),
+    )
+    state = iter(range(10**6))
+    seconds = _seconds(lambda: float(phase.step(next(state) % phase.total)[0]), backbone.device, 5 if on_gpu else 1)
+    return seconds * len(names) / len(some) * times, min(whole, config.memory_gib)
+
+
+def _shots(backbone: Backbone, classes: int, batch: int) -> Shots:
+    """Made-up features: what they are makes no difference to the time."""
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(4 * max(classes, batch)) % classes  # a few steps in a pass
+    features = F.normalize(torch.randn(len(labels), backbone.dim, generator=generator), dim=-1)
+    return Shots(features, labels, features[:0], labels[:0])
+
+
+def _conditional_seconds(backbone: Backbone, config: TrainConfig, names: Sequence[str]) -> float:
+    """To score an image by one positive and three negative prompts for each class, made for it."""
+    on_gpu = backbone.device.type == "cuda"
+    tried = len(names) if on_gpu else min(TRIED, len(names))
+    some = list(names[:: len(names) // tried][:tried])
+    generator = torch.Generator().manual_seed(0)
+    contexts = {}
+    for kind, side in (("positive", config.positive), ("negative", config.negative)):
+        if side.sets:
+            classes = tried if side.class_specific else 1
+            sets = PromptSets(side.sets, classes, side.context_length, backbone.width, generator, backbone.dim)
+            contexts |= {f"{kind}.{name}": value for name, value in sets.state_dict().items()}
+    text = F.normalize(torch.randn(1 + config.negative.sets, tried, backbone.dim, generator=generator), dim=-1)
+    detector = Detector(backbone, some, text[0], text[1:], score_name="mcm", config=config.to_dict(), contexts=contexts)
+    images = 4 if on_gpu else 1
+    features = F.normalize(torch.randn(images, backbone.dim, generator=generator), dim=-1)
+    return _seconds(lambda: detector.cosines(features), backbone.device) / images * len(names) / tried
+
+
+def _score_seconds(backbone: Backbone, names: Sequence[str]) -> float:
+    """To score an image by fixed prompts, as many as LSN has."""
+    generator = torch.Generator().manual_seed(0)
+    text = F.normalize(torch.randn(4, len(names), backbone.dim, generator=generator), dim=-1)
+    detector = Detector(backbone, names, text[0], text[1:], score_name="mcm")
+    columns = by_detector(detector, ("mcm", "lsn", "negatives-only"))
+
+    class Some:
+        embedding = F.normalize(torch.randn(_BATCH, backbone.dim, generator=generator), dim=-1)
+
+    return _seconds(lambda: columns(Some), torch.device("cpu")) / _BATCH  # type: ignore[arg-type]
+
+
+def _fit_seconds(dim: int) -> float:
+    """Of a logistic regression, for each image and class."""
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(320) % 20
+    features = F.normalize(
+        torch.randn(20, dim, generator=generator)[labels] + torch.randn(320, dim, generator=generator), dim=-1
+    )
+    begun = time.perf_counter()
+    logistic_regression(features, labels, 10.0)
+    return (time.perf_counter() - begun) / (320 * 20)
