@@ -5,10 +5,11 @@ r"""The paper's large-scale tables at full size, by one command.
     python -m benchmarks.paper ... --classes ImageNet-100 --methods "MCM,CoOp,CoOp + LSN" --presets paper --seeds 0
     python -m benchmarks.paper --plan --rates FILE                           # the cost on another machine, no images
 
-ImageNet lies in `train` and `val`, each of wnid folders (a flat `val` needs Kaggle's LOC_val_solution.csv or the devkit);
-the OOD sets are those of MOS: iNaturalist, SUN, Places and dtd or Textures. Images are encoded once for each backbone. Each
-cell is a JSON file in OUT/cells; a run that is started again skips what is there, goes on with a training or a scoring that
-was interrupted, and measures anew what is damaged or was made with other settings. OUT/paper.md has the tables.
+ImageNet lies in `train` and `val`, each of wnid folders (a flat `val` needs Kaggle's LOC_val_solution.csv or the
+devkit); the OOD sets are those of MOS: iNaturalist, SUN, Places and dtd or Textures. Images are encoded once for each
+backbone. Each cell is a JSON file in OUT/cells; a run that is started again skips what is there, goes on with a
+training or a scoring that was interrupted, and measures anew what is damaged or was made with other settings.
+OUT/paper.md has the tables.
 """
 
 from __future__ import annotations

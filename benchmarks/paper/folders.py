@@ -115,8 +115,8 @@ def val_labels(flat: Path, root: Path) -> dict[str, str]:
             numbers = truth.read_text().split()
             return {f"ILSVRC2012_val_{i:08d}": wnid_of[int(number)] for i, number in enumerate(numbers, 1)}
     raise UserError(
-        f"{flat} has images in no class folders, and nothing says what they show: put Kaggle's {SOLUTION} beside it, or "
-        f"the devkit's {GROUND_TRUTH} and {META}, or sort the images into wnid folders."
+        f"{flat} has images in no class folders, and nothing says what they show: put Kaggle's {SOLUTION} beside it, "
+        f"or the devkit's {GROUND_TRUTH} and {META}, or sort the images into wnid folders."
     )
 
 

@@ -2,8 +2,8 @@ r"""A made-up ImageNet and made-up weights, to try the whole of `benchmarks.pape
 
     python -m benchmarks.paper.made_up DIR [--classes 1000] [--train 2] [--val 1] [--ood 16] [--weights ViT-B-16,...]
 
-Writes DIR/imagenet/{train,val}/WNID/*.JPEG, DIR/ood/{iNaturalist,SUN,Places,dtd}/images/... and DIR/ARCH.safetensors with
-random weights. The same arguments give the same files. Numbers measured on them mean nothing.
+Writes DIR/imagenet/{train,val}/WNID/*.JPEG, DIR/ood/{iNaturalist,SUN,Places,dtd}/images/... and DIR/ARCH.safetensors
+with random weights. The same arguments give the same files. Numbers measured on them mean nothing.
 """
 
 from __future__ import annotations

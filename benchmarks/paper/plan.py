@@ -103,7 +103,9 @@ def _line(
     kinds = ["", "penultimate"] if cell.method == "ASH" or any(c.method == "ASH" for c in group) else [""]
     images = 0.0
     for kind in kinds:
-        parts = {(cell.backbone, name, kind): float(count) for name, count in sizes.ood.items()}
+        parts: dict[tuple[object, ...], float] = {
+            (cell.backbone, name, kind): float(count) for name, count in sizes.ood.items()
+        }
         parts[cell.backbone, cell.classes, "ID", kind] = tested["ID"]
         if cell.how.learns:
             parts[cell.backbone, cell.classes, cell.seed, kind] = float(shots)

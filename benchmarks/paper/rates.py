@@ -206,7 +206,7 @@ def _conditional_seconds(backbone: Backbone, config: TrainConfig, names: Sequenc
     tried = len(names) if on_gpu else min(TRIED, len(names))
     some = list(names[:: len(names) // tried][:tried])
     generator = torch.Generator().manual_seed(0)
-    contexts = {}
+    contexts: dict[str, torch.Tensor] = {}
     for kind, side in (("positive", config.positive), ("negative", config.negative)):
         if side.sets:
             classes = tried if side.class_specific else 1

@@ -82,11 +82,17 @@ class Runner:
 
     def fingerprint(self, cell: Cell) -> str:
         """Names everything that decides a cell's numbers."""
-        parts = [cell.name, self.backbone.fingerprint, self._digest(cell.classes), __version__, self.wanted.facts]
+        parts: list[Any] = [
+            cell.name,
+            self.backbone.fingerprint,
+            self._digest(cell.classes),
+            __version__,
+            self.wanted.facts,
+        ]
         parts.append(self.wanted.config(cell).to_dict() if cell.how.learns else None)
         return fingerprint(parts)
 
-    # -- one training ---------------------------------------------------------------------------------------------------
+    # -- one training --------------------------------------------------------------------------------------------------
 
     def _measure(self, cells: Sequence[Cell]) -> None:
         forget_peak()
@@ -174,7 +180,7 @@ class Runner:
             "fingerprint": self.fingerprint(cell),
         }
 
-    # -- images -----------------------------------------------------------------------------------------------------------
+    # -- images --------------------------------------------------------------------------------------------------------
 
     def _setting(self, cell: Cell) -> Setting:
         config = self.wanted.config(cell)
