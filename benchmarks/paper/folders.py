@@ -20,6 +20,7 @@ from lsn_core.data.labelled import LabelledImages
 from lsn_core.data.photos import load_photos
 from lsn_core.errors import UserError
 
+# As `plain` gives them.
 TRAIN = ("train", "training", "ilsvrc2012imgtrain", "imagenettrain")
 VAL = ("val", "validation", "valid", "ilsvrc2012imgval", "imagenetval")
 OOD = {
@@ -80,7 +81,7 @@ def find_imagenet(root: Path, val: Path | None = None) -> ImageNet:
     train = _find(root, TRAIN, _has_wnids) or (root if _has_wnids(root) else None)
     if train is None:
         raise UserError(
-            f"There is no ImageNet training set in {root}: a folder called {_listed(TRAIN)} (in any case, up to {DEEP} "
+            f"There is no ImageNet training set in {root}: a folder called {_listed(TRAIN[:2])} (in any case, up to {DEEP} "
             f"folders deep) with one folder for each class, named by its wnid (n01440764), was looked for. "
             f"{_there(root)}"
         )
@@ -91,7 +92,7 @@ def find_imagenet(root: Path, val: Path | None = None) -> ImageNet:
         found = _find(root, VAL, _has_images)
     if found is None:
         raise UserError(
-            f"There are no ImageNet test images in {val or root}: a folder called {_listed(VAL)} was looked for, with "
+            f"There are no ImageNet test images in {val or root}: a folder called {_listed(VAL[:3])} was looked for, with "
             f"wnid folders or with images and {SOLUTION} or the devkit. If they lie elsewhere, give --val. "
             f"{_there(val or root)}"
         )

@@ -105,7 +105,7 @@ def names_of(classes: str) -> list[str]:
 def sides(cell: Cell, config: TrainConfig) -> list[tuple[str, PromptConfig]]:
     """The kinds of prompts that a cell's training learns. DualCoOp's two are counted as positive ones."""
     if cell.how.learns == "dualcoop":
-        return [("positive", config.positive)]
+        return [("positive", replace(config.positive, sets=2))]
     both = (("positive", config.positive), ("negative", config.negative))
     return [(kind, side) for kind, side in both if side.sets]
 
@@ -113,7 +113,6 @@ def sides(cell: Cell, config: TrainConfig) -> list[tuple[str, PromptConfig]]:
 def step_key(cell: Cell, kind: str, side: PromptConfig, config: TrainConfig) -> str:
     """Steps that agree in it take the same time."""
     sets = 1 if kind == "negative" and config.sets_in_turn else side.sets
-    sets = 2 if cell.how.learns == "dualcoop" else sets
     copies = side.batch_size if config.method == "cocoop" else 1
     whose = "specific" if side.class_specific else "shared"
     name = "name" if side.with_name else "no name"
@@ -137,15 +136,17 @@ def load_rates(path: Path) -> dict[str, Rates]:
 
 def _seconds(run: Callable[[], object], device: torch.device, times: int = 1) -> float:
     """Of one run, after one that warms up."""
+    # With one thread, the time of the processor: other work on the machine does not change it.
+    clock = time.process_time if device.type == "cpu" and torch.get_num_threads() == 1 else time.perf_counter
     run()
     if device.type == "cuda":
         torch.cuda.synchronize()
-    begun = time.perf_counter()
+    begun = clock()
     for _ in range(times):
         run()
     if device.type == "cuda":
         torch.cuda.synchronize()
-    return (time.perf_counter() - begun) / times
+    return (clock() - begun) / times
 
 
 def _image_seconds(backbone: Backbone, images: LabelledImages | None) -> float:
@@ -239,6 +240,4 @@ def _fit_seconds(dim: int) -> float:
     features = F.normalize(
         torch.randn(20, dim, generator=generator)[labels] + torch.randn(320, dim, generator=generator), dim=-1
     )
-    begun = time.perf_counter()
-    logistic_regression(features, labels, 10.0)
-    return (time.perf_counter() - begun) / (320 * 20)
+    return _seconds(lambda: logistic_regression(features, labels, 10.0), torch.device("cpu")) / (320 * 20)
