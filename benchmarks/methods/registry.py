@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from benchmarks.harness.images import Scorer
 from benchmarks.harness.setting import Setting
 from benchmarks.methods import post_hoc as image_methods
+from benchmarks.methods.line import line
 from benchmarks.methods.prompts import by_prompts, by_score, cocoop, coop, gl_mcm, without_negatives, written
+from benchmarks.methods.vos import vos
 from lsn_core.scores.registry import BASELINE
 
 ZERO_SHOT, CLASSIFIER, PROMPTS, PHOTOS = "zero-shot", "image classifier", "learned prompts", "photos and nouns"
@@ -76,6 +78,8 @@ METHODS: dict[str, Method] = {
     "ViM": Method(CLASSIFIER, image_methods.vim, by_classifier),
     "KNN": Method(CLASSIFIER, image_methods.knn, by_classifier),
     "NNGuide": Method(CLASSIFIER, image_methods.nn_guide, by_classifier),
+    "LINe": Method(CLASSIFIER, line, by_classifier),
+    "VOS (head alone)": Method(CLASSIFIER, vos, by_classifier),
     "Mahalanobis": Method(CLASSIFIER, image_methods.mahalanobis, by_classifier),
     "ViM (written prompts)": _beside_photos("vim"),
     "prototypes": _beside_photos("prototypes"),
@@ -95,9 +99,8 @@ METHODS: dict[str, Method] = {
 """By name, in the order of the tables."""
 
 NOT_RUN = {
-    "VOS": "fine-tunes the image tower with virtual outliers; here the towers stay as they are",
+    "VOS": "fine-tunes the image tower with virtual outliers; here the towers stay as they are, and its head is run",
     "NPOS": "fine-tunes the image tower with synthesised outliers; here the towers stay as they are",
-    "LiNe": "shapes activations of a trained classifier by neuron importance; pytorch-ood has no version to use",
     "ZOC": "needs an image captioner trained on COCO captions, which is not part of this project",
 }
 """Methods of the paper's tables that are not run, and why."""

@@ -116,7 +116,11 @@ def _run(options: argparse.Namespace, wanted: Wanted, folders: Folders, cells: S
     if options.plan:
         return failed
     done = len(cells) - failed - len(waiting)
-    clock = Clock({line.cells[0].training: line.seconds for line in lines}, len(cells) - failed, done)
+    clock = Clock(
+        {line.cells[0].training: (line.encoding, line.training + line.scoring) for line in lines},
+        len(cells) - failed,
+        done,
+    )
     for name, members in left.items():
         if members:
             backbone = load_backbone(wanted.names[name], wanted.device)

@@ -81,8 +81,8 @@ def find_imagenet(root: Path, val: Path | None = None) -> ImageNet:
     train = _find(root, TRAIN, _has_wnids) or (root if _has_wnids(root) else None)
     if train is None:
         raise UserError(
-            f"There is no ImageNet training set in {root}: a folder called {_listed(TRAIN[:2])} (in any case, up to {DEEP} "
-            f"folders deep) with one folder for each class, named by its wnid (n01440764), was looked for. "
+            f"There is no ImageNet training set in {root}: a folder called {_listed(TRAIN[:2])} (in any case, up "
+            f"to {DEEP} folders deep) with one folder for each class, named by its wnid (n01440764), was looked for. "
             f"{_there(root)}"
         )
     if val is not None:
@@ -92,8 +92,8 @@ def find_imagenet(root: Path, val: Path | None = None) -> ImageNet:
         found = _find(root, VAL, _has_images)
     if found is None:
         raise UserError(
-            f"There are no ImageNet test images in {val or root}: a folder called {_listed(VAL[:3])} was looked for, with "
-            f"wnid folders or with images and {SOLUTION} or the devkit. If they lie elsewhere, give --val. "
+            f"There are no ImageNet test images in {val or root}: a folder called {_listed(VAL[:3])} was looked for, "
+            f"with wnid folders or with images and {SOLUTION} or the devkit. If they lie elsewhere, give --val. "
             f"{_there(val or root)}"
         )
     return ImageNet(train, found, None if _has_wnids(found) else val_labels(found, root))

@@ -41,8 +41,10 @@ NOTES = """
 ## How to read it
 
 - Of the image classifiers (MSP, ODIN, Energy, GradNorm, ViM and KNN in Tables 1 and 2) the paper took numbers from
-  other papers, which fine-tuned the image tower; here a logistic regression learns from the same few labelled images, on
-  features of the tower as it is. So do those of Table 8, on a classifier that the paper does not describe.
+  other papers, which fine-tuned the image tower; here a logistic regression learns from the same few labelled images,
+  on features of the tower as it is. So do those of Table 8, on a classifier that the paper does not describe.
+- VOS is its energy head alone, trained on virtual outliers of the frozen tower's features, where the paper's fine-tunes
+  the tower; LiNe (LINe) prunes the linear classifier.
 - Prompts learn from all the labelled images drawn (none is held out for a calibration), and are scored by Eq. 14.
 - Where the paper does not say which of its two methods "LSN" is, its numbers are those of CoCoOp + LSN (Tables 4, 8, 9
   and 11), and the same is taken for Table 7, whose numbers stand nowhere else.

@@ -18,14 +18,14 @@ class Clock:
     """Lines of progress.
 
     Args:
-        estimates: seconds of each group of cells that share a training, by that.
+        estimates: seconds of encoding and of the rest, for each group of cells that share a training, by that.
         cells: of the whole run, and `done` of them before it.
     """
 
-    def __init__(self, estimates: Mapping[object, float], cells: int, done: int = 0) -> None:
+    def __init__(self, estimates: Mapping[object, tuple[float, float]], cells: int, done: int = 0) -> None:
         self.estimates, self.cells, self.done = dict(estimates), cells, done
         self._begun = self._said = time.monotonic()
-        self._estimated = self._spent = 0.0
+        self._estimated, self._spent = [0.0, 0.0], [0.0, 0.0]  # encoding, the rest
         self._now = ""
 
     def begin(self, group: Sequence[Cell]) -> None:
@@ -33,17 +33,25 @@ class Clock:
         self._begun, self._now = time.monotonic(), group[0].name
         log.info("%s: %s", self, self._now)
 
-    def end(self, group: Sequence[Cell]) -> None:
-        """It is done, or has failed."""
-        self._spent += time.monotonic() - self._begun
-        self._estimated += self.estimates.pop(group[0].training, 0.0)
+    def end(self, group: Sequence[Cell], encoding: float) -> None:
+        """It is done, or has failed, after so many seconds of encoding among the others."""
+        spent = (encoding, time.monotonic() - self._begun - encoding)
+        for part, seconds in enumerate(self.estimates.pop(group[0].training, (0.0, 0.0))):
+            self._spent[part] += spent[part]
+            self._estimated[part] += seconds
         self.done += len(group)
         log.info("%s", self)
 
     def left(self) -> float:
-        """Seconds: the estimates of what is left, times how much longer the rest took than was estimated."""
-        factor = self._spent / self._estimated if self._estimated > 0 else 1.0
-        return factor * sum(self.estimates.values())
+        """Seconds: the estimates of what is left, times how much longer what is done took than was estimated.
+
+        Of encoding and of the rest apart, as images that an earlier run encoded cost nothing.
+        """
+        seconds = 0.0
+        for part, (spent, estimated) in enumerate(zip(self._spent, self._estimated, strict=True)):
+            factor = spent / estimated if estimated > 0 else 1.0
+            seconds += factor * sum(estimate[part] for estimate in self.estimates.values())
+        return seconds
 
     def __str__(self) -> str:
         return f"{self.done} of {self.cells} cells, about {in_words(self.left())} left"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 
 import pytest
 
@@ -45,7 +46,7 @@ def test_without_a_selection_it_is_all_of_the_paper_for_each_preset_and_seed() -
 
 def test_cells_of_one_training_stand_together() -> None:
     trainings = [cell.training for cell in choose_cells([], [], [], ["paper", "fast"], [0, 1]) if cell.how.learns]
-    changes = sum(a != b for a, b in zip(trainings, trainings[1:], strict=False))
+    changes = sum(a != b for a, b in pairwise(trainings))
     assert changes + 1 == len(set(trainings)) < len(trainings)
 
 

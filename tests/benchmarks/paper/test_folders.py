@@ -5,10 +5,10 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from scipy.io import savemat
 
-import numpy as np
 from benchmarks.paper.folders import Folders, class_list, find_imagenet, find_ood
 from benchmarks.paper.made_up import wnids, write_tree
 from lsn_core import UserError
@@ -88,7 +88,7 @@ def test_wnid_folders_alone_serve_where_the_test_images_are_given(tree: Path) ->
 
 
 def test_what_is_missing_is_named_with_where_it_was_looked_for(copy: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="--imagenet: there is no folder .*nowhere"):
+    with pytest.raises(UserError, match=r"--imagenet: there is no folder .*nowhere"):
         find_imagenet(tmp_path / "nowhere")
     with pytest.raises(UserError, match=r"no ImageNet training set in .*There are: Places, SUN, dtd"):
         find_imagenet(copy / "ood")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 from benchmarks.paper.page import page
@@ -72,7 +73,7 @@ def test_short_schedules_samples_and_what_is_not_run_are_marked() -> None:
     ours = lines[next(i for i, line in enumerate(lines) if line[0] == "CoCoOp") + 1]
     assert ours[1] == "paper †*"
     assert ours[7:9] == ["", ""]  # MCM was measured on other images
-    after = {above[0]: line for above, line in zip(lines, lines[1:], strict=False)}
+    after = {above[0]: line for above, line in pairwise(lines)}
     assert after["MCM"][1] == "here"  # nothing of it was trained
     assert after["NPOS"][1].startswith("needs the image tower fine-tuned")
     assert after["CoOp"][1] == "not measured"
