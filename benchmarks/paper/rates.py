@@ -10,6 +10,7 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -82,15 +83,17 @@ def measure_rates(backbone: Backbone, wanted: Wanted, cells: Sequence[Cell], ima
         dim=backbone.dim,
         fit=_fit_seconds(backbone.dim) if any(cell.how.learns == "features" for cell in cells) else 0.0,
     )
+    trials = _Trials(backbone)
     for cell in cells:
         config, names = wanted.config(cell), names_of(cell.classes)
         if cell.how.has_preset:
             for kind, side in sides(cell, config):
                 key = step_key(cell, kind, side, config)
                 if key not in rates.steps:
-                    rates.steps[key], rates.activations[key] = _try_step(backbone, config, kind, side, names)
+                    rates.steps[key], rates.activations[key] = trials.step(config, kind, side, names)
         if cell.how.learns == "cocoop" and cell.classes not in rates.conditional:
-            rates.conditional[cell.classes] = _conditional_seconds(backbone, config, names)
+            whole = wanted.config(replace(cell, method="CoCoOp + LSN"))
+            rates.conditional[cell.classes] = trials.conditional(whole, names)
         if cell.classes not in rates.score:
             rates.score[cell.classes] = _score_seconds(backbone, names)
     return rates
@@ -150,47 +153,78 @@ def _seconds(run: Callable[[], object], device: torch.device, times: int = 1) ->
 
 
 def _image_seconds(backbone: Backbone, images: LabelledImages | None) -> float:
-    count = ENCODED if backbone.device.type == "cpu" else 256
+    number = ENCODED if backbone.device.type == "cpu" else 256
+    backbone.expect(10_000)  # as in a run, so that the tower is compiled where that saves time
     if images is None:
         pixels = torch.randint(256, (375, 500, 3), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
-        pictures = [Image.fromarray(pixels.numpy())] * count
-        return _seconds(lambda: backbone.encode_images(pictures), backbone.device) / count
-    chosen = [index * len(images) // count for index in range(count)]
+        pictures = [Image.fromarray(pixels.numpy())] * number
+        return _seconds(lambda: backbone.encode_images(pictures), backbone.device) / number
+    chosen = [index * len(images) // number for index in range(number)]
     return _seconds(
         lambda: backbone.encode_images([open_image(images.read(index)) for index in chosen]), backbone.device
     ) / len(chosen)
 
 
-def _try_step(
-    backbone: Backbone, config: TrainConfig, kind: str, side: PromptConfig, names: Sequence[str]
-) -> tuple[float, float]:
-    """Seconds of a step, and GiB of its activations."""
-    on_gpu = backbone.device.type == "cuda"
-    some = names if on_gpu else names[:: len(names) // min(TRIED, len(names))][:TRIED]
-    conditional = config.method == "cocoop"
-    batch = 1 if conditional and not on_gpu else min(side.batch_size, _BATCH)
-    times = side.batch_size // batch if conditional else 1
-    sets = (1 if kind == "negative" and config.sets_in_turn else side.sets) * (batch if conditional else 1)
-    own = side.context_length if side.class_specific else 0
+class _Trials:
+    """Steps that are tried, those of one kind once: on a CPU, few classes stand for all numbers of them."""
 
-    def activations(classes: Sequence[str]) -> float:
-        tokens = NameTokens.of(backbone, classes, side.context_length, side.with_name)
-        return TextTower(backbone, tokens, config.memory_gib).activations_gib(sets, own)
+    def __init__(self, backbone: Backbone) -> None:
+        self.backbone, self.on_gpu = backbone, backbone.device.type == "cuda"
+        self._per_class: dict[tuple[object, ...], float] = {}
 
-    whole = activations(names) * times
-    # In several chunks where the whole is, which costs another forward pass.
-    memory = activations(some) / 2 if whole > config.memory_gib and not on_gpu else config.memory_gib
-    phase = Phase(
-        kind,
-        replace(side, batch_size=batch),
-        replace(config, memory_gib=memory),
-        some,
-        backbone,
-        _shots(backbone, len(some), batch),
-    )
-    state = iter(range(10**6))
-    seconds = _seconds(lambda: float(phase.step(next(state) % phase.total)[0]), backbone.device, 5 if on_gpu else 1)
-    return seconds * len(names) / len(some) * times, min(whole, config.memory_gib)
+    def step(self, config: TrainConfig, kind: str, side: PromptConfig, names: Sequence[str]) -> tuple[float, float]:
+        """Seconds of a step, and GiB of its activations."""
+        conditional = config.method == "cocoop"
+        batch = 1 if conditional and not self.on_gpu else min(side.batch_size, _BATCH)
+        times = side.batch_size // batch if conditional else 1
+        sets = (1 if kind == "negative" and config.sets_in_turn else side.sets) * (batch if conditional else 1)
+
+        def activations(classes: Sequence[str]) -> float:
+            tokens = NameTokens.of(self.backbone, classes, side.context_length, side.with_name)
+            tower = TextTower(self.backbone, tokens, config.memory_gib)
+            return tower.activations_gib(sets, side.context_length if side.class_specific else 0)
+
+        whole = activations(names) * times
+        in_chunks = whole > config.memory_gib
+        some = self._some(names)
+        key = (len(some), in_chunks, conditional, kind, sets, side.class_specific, side.with_name, side.context_length)
+        if key not in self._per_class:
+            # In several chunks where the whole is, which costs another forward pass.
+            memory = activations(some) / 2 if in_chunks and not self.on_gpu else config.memory_gib
+            shots = _shots(self.backbone, len(some), batch)
+            shorter, smaller = replace(side, batch_size=batch), replace(config, memory_gib=memory)
+            phase = Phase(kind, shorter, smaller, some, self.backbone, shots)
+            steps = count()
+            seconds = _seconds(
+                lambda: float(phase.step(next(steps) % phase.total)[0]), self.backbone.device, 5 if self.on_gpu else 1
+            )
+            self._per_class[key] = seconds / len(some)
+        return self._per_class[key] * len(names) * times, min(whole, config.memory_gib)
+
+    def conditional(self, config: TrainConfig, names: Sequence[str]) -> float:
+        """Seconds to score an image by one positive and three negative prompts for each class, made for it."""
+        some, backbone = self._some(names), self.backbone
+        key = (len(some), "scoring")
+        if key not in self._per_class:
+            generator = torch.Generator().manual_seed(0)
+            contexts: dict[str, torch.Tensor] = {}
+            for kind, side in (("positive", config.positive), ("negative", config.negative)):
+                classes = len(some) if side.class_specific else 1
+                sets = PromptSets(side.sets, classes, side.context_length, backbone.width, generator, backbone.dim)
+                contexts |= {f"{kind}.{name}": value for name, value in sets.state_dict().items()}
+            text = F.normalize(
+                torch.randn(1 + config.negative.sets, len(some), backbone.dim, generator=generator), dim=-1
+            )
+            detector = Detector(backbone, some, text[0], text[1:], config=config.to_dict(), contexts=contexts)
+            images = 4 if self.on_gpu else 1
+            features = F.normalize(torch.randn(images, backbone.dim, generator=generator), dim=-1)
+            seconds = _seconds(lambda: detector.cosines(features), backbone.device)
+            self._per_class[key] = seconds / images / len(some)
+        return self._per_class[key] * len(names)
+
+    def _some(self, names: Sequence[str]) -> Sequence[str]:
+        """Names of all lengths."""
+        return names if self.on_gpu else names[:: max(1, len(names) // TRIED)][:TRIED]
 
 
 def _shots(backbone: Backbone, classes: int, batch: int) -> Shots:
@@ -199,25 +233,6 @@ def _shots(backbone: Backbone, classes: int, batch: int) -> Shots:
     labels = torch.arange(4 * max(classes, batch)) % classes  # a few steps in a pass
     features = F.normalize(torch.randn(len(labels), backbone.dim, generator=generator), dim=-1)
     return Shots(features, labels, features[:0], labels[:0])
-
-
-def _conditional_seconds(backbone: Backbone, config: TrainConfig, names: Sequence[str]) -> float:
-    """To score an image by one positive and three negative prompts for each class, made for it."""
-    on_gpu = backbone.device.type == "cuda"
-    tried = len(names) if on_gpu else min(TRIED, len(names))
-    some = list(names[:: len(names) // tried][:tried])
-    generator = torch.Generator().manual_seed(0)
-    contexts: dict[str, torch.Tensor] = {}
-    for kind, side in (("positive", config.positive), ("negative", config.negative)):
-        if side.sets:
-            classes = tried if side.class_specific else 1
-            sets = PromptSets(side.sets, classes, side.context_length, backbone.width, generator, backbone.dim)
-            contexts |= {f"{kind}.{name}": value for name, value in sets.state_dict().items()}
-    text = F.normalize(torch.randn(1 + config.negative.sets, tried, backbone.dim, generator=generator), dim=-1)
-    detector = Detector(backbone, some, text[0], text[1:], score_name="mcm", config=config.to_dict(), contexts=contexts)
-    images = 4 if on_gpu else 1
-    features = F.normalize(torch.randn(images, backbone.dim, generator=generator), dim=-1)
-    return _seconds(lambda: detector.cosines(features), backbone.device) / images * len(names) / tried
 
 
 def _score_seconds(backbone: Backbone, names: Sequence[str]) -> float:
