@@ -32,9 +32,9 @@ TITLE = "# A try of the paper's command on made-up images"
 NOTHING = "**Its detection numbers mean nothing and are not shown.**"
 EXTRAPOLATED = """## What the real run would take: extrapolated, not measured
 
-Each kind of step was tried on ten classes, in the time of one thread's processor, and counted up to the paper's classes,
-schedules and three seeds on the real sets. On a CPU that is out of reach but for few classes and the preset `fast`; it
-says what a GPU has to make up for."""
+Each kind of step was tried on ten classes, in the time of one thread's processor, and counted up to the paper's
+classes, schedules and three seeds on the real sets. On a CPU that is out of reach but for few classes and the preset
+`fast`; it says what a GPU has to make up for."""
 CHECKED = """## How far the counting is right
 
 Seconds of the trainings of the try, beside what the tried steps count up for them. The former are by the clock, on a
@@ -139,8 +139,8 @@ def page(records: Sequence[Row], rates: Mapping[str, Rates], lines: Sequence[Lin
     classes.sort(key=lambda name: len(class_list(name)))
     parts = [
         TITLE,
-        f"`python -m benchmarks.paper` on 1,000 wnid folders of tiny made-up JPEG files and ViT-B/16 with random weights, "
-        f"by schedules of {_schedules(records)} updates: {len(records)} cells of {len(methods)} methods on "
+        f"`python -m benchmarks.paper` on 1,000 wnid folders of tiny made-up JPEG files and ViT-B/16 with random "
+        f"weights, by schedules of {_schedules(records)} updates: {len(records)} cells of {len(methods)} methods on "
         f"{', '.join(classes)} ended, with {peak:.1f} GiB at the most. {NOTHING} On {machine.get('threads')} thread of "
         f"{machine.get('cores')} cores ({machine.get('cpu')}), which other work kept busy, training and scoring took "
         f"{in_words(spent)}.",
@@ -164,7 +164,7 @@ def sentence(rates: Mapping[str, Rates], lines: Sequence[Line]) -> str:
     coop = [x for x in fast if x.cells[0].how.learns == "coop" and x.cells[0].backbone == "ViT-B/16"]
     return (
         f"Extrapolated from steps tried on one thread of a CPU ({machine.get('cpu')}), not measured: the whole would\n"
-        f"take {days(*lines)}, ImageNet-10 alone {days(*small)}, and CoOp + LSN by `fast` on ImageNet-100 {days(*coop)},\n"
+        f"take {days(*lines)}, ImageNet-10 alone {days(*small)}, CoOp + LSN by `fast` on ImageNet-100 {days(*coop)},\n"
         f"three seeds and the encoding of images included. The table is in `benchmarks/results/paper_made_up.md`."
     )
 
