@@ -35,8 +35,10 @@ def read_record(path: Path) -> Row | None:
     """What a file holds; None where it is not there, damaged, or of another schema."""
     try:
         record: Row = json.loads(path.read_text(encoding="utf-8"))
-        digest = record.pop(_DIGEST)
-    except (OSError, ValueError, KeyError, AttributeError):
+    except (OSError, ValueError):
+        return None
+    digest = record.pop(_DIGEST, None) if isinstance(record, dict) else None
+    if digest is None:
         return None
     return record if record.get("schema") == SCHEMA and digest == fingerprint(record) else None
 
