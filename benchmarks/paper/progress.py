@@ -12,6 +12,7 @@ from lsn_core.training.loop import Progress
 log = logging.getLogger(__name__)
 
 EVERY = 20.0  # seconds between two lines within a cell
+FIRM = 60.0  # seconds for which the estimates are taken to have been right, lest the first cells say too much
 
 
 class Clock:
@@ -49,7 +50,7 @@ class Clock:
         """
         seconds = 0.0
         for part, (spent, estimated) in enumerate(zip(self._spent, self._estimated, strict=True)):
-            factor = spent / estimated if estimated > 0 else 1.0
+            factor = (spent + FIRM) / (estimated + FIRM)
             seconds += factor * sum(estimate[part] for estimate in self.estimates.values())
         return seconds
 
