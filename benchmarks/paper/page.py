@@ -68,7 +68,7 @@ def page(records: Sequence[Row], about: Sequence[str] = ()) -> str:
     if any(record.get("sampled") for record in records):
         parts.append(f"Rows with {SAMPLED} were measured on a sample of the test images.")
     for table, title in TITLES.items():
-        parts += [f"## {table}: {title}", _table(paper[table], [c for c in CLAIMS if c.table == table], records)]
+        parts += [f"## {table}: {title}", _table(paper, [c for c in CLAIMS if c.table == table], records)]
     known = {(claim.backbone, claim.classes, claim.method) for claim in CLAIMS}
     if others := [record for record in records if _place(record) not in known]:
         parts += [f"## {OTHERS}", _others(others, records)]
@@ -78,9 +78,9 @@ def page(records: Sequence[Row], about: Sequence[str] = ()) -> str:
 
 def _table(paper: dict[str, Any], claims: Sequence[Claim], records: Sequence[Row]) -> str:
     rows = []
-    of_mcm = {(c.backbone, c.classes): paper[c.row] for c in claims if c.method == BASELINE}
+    of_mcm = {(c.backbone, c.classes): paper[c.table][c.row] for c in CLAIMS if c.method == BASELINE}
     for claim in claims:
-        theirs, baseline = paper[claim.row], of_mcm.get((claim.backbone, claim.classes))
+        theirs, baseline = paper[claim.table][claim.row], of_mcm[claim.backbone, claim.classes]
         rows.append(_theirs(claim.row, theirs, None if claim.method == BASELINE else baseline))
         rows += _ours((claim.backbone, claim.classes, claim.method), records) or [_missing(claim, records)]
     return markdown_table(_header(), rows)

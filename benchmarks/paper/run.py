@@ -26,6 +26,7 @@ from benchmarks.paper.scores import (
     FEW,
     MANY,
     PREDICTED,
+    SOME,
     Columns,
     by_detector,
     by_dual_coop,
@@ -113,7 +114,7 @@ class Runner:
             name: score_images(
                 columns,
                 images,
-                FEW if conditional else MANY,
+                {"cocoop": FEW, "features": SOME}.get(first.how.learns, MANY),
                 kept / name if conditional else None,
                 self.clock.scoring(name) if conditional else None,
             )

@@ -20,8 +20,9 @@ from lsn_core.scores.registry import BASELINE, total
 
 PREDICTED = "predicted"
 """Column of the class that each image is taken for."""
-MANY, FEW = 2048, 64
-"""Images in a chunk; where each costs runs of the text tower, few, so that an interrupted run loses little."""
+MANY, SOME, FEW = 2048, 256, 64
+"""Images in a chunk: some for methods that are fitted to features, as GradNorm takes a gradient of the classifier for
+each of them at once; few where each costs runs of the text tower, so that an interrupted run loses little."""
 
 Columns = Callable[[Images], dict[str, Tensor]]
 """Images -> score -> values, shape (N,), higher = more in-distribution; `PREDICTED` may be among them."""

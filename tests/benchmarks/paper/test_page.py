@@ -59,6 +59,8 @@ def test_the_papers_leads_are_over_the_mcm_of_the_same_classes() -> None:
     lines = {line[0]: line for line in rows(page([]), "Table 11")}
     assert lines["ImageNet-10/LSN"][7:9] == ["-0.25", "+0.14"]
     assert lines["ImageNet-1k/LSN"][7:9] == ["-13.33", "+2.34"]
+    lines = {line[0]: line for line in rows(page([]), "Table 5")}  # which has no row of MCM
+    assert lines["neg-shared-w name"][7:9] == ["+48.69", "-12.21"]
 
 
 def test_short_schedules_samples_and_what_is_not_run_are_marked() -> None:

@@ -39,7 +39,7 @@ def test_the_real_run_is_counted_in_the_papers_epochs(tmp_path: Path) -> None:
     assert (first.encoding, second.encoding) == (0.5 * 12_800, 0.5 * 12_800)  # each seed draws its own
     assert turns.encoding == 0  # the same images as those of the first preset
     assert turns.training == 50 * batches * 1.0 + 3 * 100 * batches * 4.0
-    assert 3.0 < first.memory < 6.0
+    assert 3.0 < first.memory < 7.0
 
 
 def test_short_schedules_samples_and_other_backbones_cost_what_they_say(tmp_path: Path) -> None:
