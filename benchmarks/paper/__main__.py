@@ -29,7 +29,7 @@ from benchmarks.paper.page import page
 from benchmarks.paper.plan import Line, Sizes, plan, plan_table
 from benchmarks.paper.progress import Clock, in_words
 from benchmarks.paper.rates import Rates, load_rates, measure_rates, save_rates
-from benchmarks.paper.record import read_all
+from benchmarks.paper.record import FAILED, read_all, read_status
 from benchmarks.paper.run import Runner, fail
 from benchmarks.paper.wanted import Wanted
 from lsn_core import UserError, load_backbone
@@ -48,6 +48,8 @@ def main() -> None:
         failed = run(options)
     except UserError as error:
         sys.exit(str(error))
+    except KeyboardInterrupt:
+        sys.exit("Interrupted: the same command goes on from here.")
     if failed:
         sys.exit(f"{failed} cells could not be measured; {options.out / PAGE} says why.")
 
@@ -127,7 +129,7 @@ def _run(options: argparse.Namespace, wanted: Wanted, folders: Folders, cells: S
             Runner(wanted, folders, name, backbone, clock).run(members)
             write_page(wanted.out)
     write_page(wanted.out)
-    return sum(record["status"] == "failed" for record in read_all(wanted.out))
+    return sum(read_status(wanted.out, cell) == FAILED for cell in cells)
 
 
 def write_page(out: Path) -> None:

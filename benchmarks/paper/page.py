@@ -12,8 +12,9 @@ from benchmarks.harness.protocols import FILES
 from benchmarks.harness.report import markdown_table
 from benchmarks.paper.cells import CLAIMS, METHODS, Claim
 from benchmarks.paper.folders import OOD
-from benchmarks.paper.record import MEASURED
+from benchmarks.paper.record import MEASURED, fingerprint
 from benchmarks.paper.run import AVERAGE
+from lsn_core.training.presets import PRESETS
 
 COLUMNS = (*OOD, AVERAGE)
 BASELINE = "MCM"
@@ -163,9 +164,19 @@ def _place(record: Row) -> tuple[str, str, str]:
 
 
 def _by_preset(records: Sequence[Row]) -> Iterator[tuple[str | None, list[Row]]]:
-    for preset in dict.fromkeys(record["cell"]["preset"] for record in records):
-        some = [record for record in records if record["cell"]["preset"] == preset]
-        yield preset, sorted(some, key=lambda record: record["cell"]["seed"] or 0)
+    """Those that differ in nothing but the seed, so that an average is of one thing."""
+    groups: dict[str, list[Row]] = {}
+    for record in sorted(records, key=_order):
+        settings = {key: value for key, value in record.get("settings", {}).items() if key != "seed"}
+        facts = [record["cell"]["preset"], record.get("shorten"), record["sampled"], settings, record.get("backbone")]
+        groups.setdefault(fingerprint(facts), []).append(record)
+    for some in groups.values():
+        yield some[0]["cell"]["preset"], some
+
+
+def _order(record: Row) -> tuple[int, int]:
+    preset = record["cell"]["preset"]
+    return list(PRESETS).index(preset) if preset in PRESETS else -1, record["cell"]["seed"] or 0
 
 
 def _spread(values: Sequence[float]) -> str:

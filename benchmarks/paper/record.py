@@ -49,6 +49,12 @@ def is_done(out: Path, cell: Cell, wanted: str) -> bool:
     return bool(record and record["status"] == MEASURED and record["fingerprint"] == wanted)
 
 
+def read_status(out: Path, cell: Cell) -> str | None:
+    """`MEASURED` or `FAILED`; None without a file that can be trusted."""
+    record = read_record(path_of(out, cell))
+    return record["status"] if record else None
+
+
 def read_all(out: Path) -> list[Row]:
     """All cells of a folder that can be trusted, by name."""
     found = (read_record(path) for path in sorted((out / "cells").glob("*.json")))

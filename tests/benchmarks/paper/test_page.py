@@ -82,6 +82,20 @@ def test_short_schedules_samples_and_what_is_not_run_are_marked() -> None:
     assert "| ViT-B/16 ImageNet-100 KNN | memory \\| disk |" in text
 
 
+def test_seeds_of_other_settings_are_not_averaged() -> None:
+    """A folder may hold a try of one seed beside the whole of another."""
+    short = record("CoOp", 50.0, 50.0, seed=0, shorten=2, settings={"shots": 128, "seed": 0})
+    whole = [record("CoOp", 10.0, 90.0, seed=n, settings={"shots": 128, "seed": n}) for n in (1, 2)]
+    fewer = record("CoOp", 20.0, 80.0, seed=3, settings={"shots": 16, "seed": 3})
+    lines = rows(page([short, *whole, fewer]), "Table 1")
+    at = next(i for i, line in enumerate(lines) if line[0] == "CoOp")
+    assert [(line[1], line[2], line[-1]) for line in lines[at + 1 : at + 4]] == [
+        ("paper †", "50.00 / 50.00", "0"),
+        ("paper", "10.00 ± 0.00 / 90.00 ± 0.00", "1, 2"),
+        ("paper", "20.00 / 80.00", "3"),
+    ]
+
+
 def test_every_measurement_is_on_the_page_once_or_more() -> None:
     other = record("KNN", 12.5, 87.5)  # the paper has no KNN on ImageNet-100
     text = page([other])
