@@ -28,7 +28,7 @@ from benchmarks.paper.folders import Folders, plain
 from benchmarks.paper.page import page
 from benchmarks.paper.plan import Line, Sizes, plan, plan_table
 from benchmarks.paper.progress import Clock, in_words
-from benchmarks.paper.rates import Rates, load_rates, measure_rates, save_rates
+from benchmarks.paper.rates import Rates, covers, load_rates, measure_rates, save_rates
 from benchmarks.paper.record import FAILED, read_all, read_status
 from benchmarks.paper.run import Runner, fail
 from benchmarks.paper.wanted import Wanted
@@ -105,10 +105,11 @@ def _run(options: argparse.Namespace, wanted: Wanted, folders: Folders, cells: S
                 fail(wanted.out, members, f"a backbone {wanted.names[name]}: {error}")
             continue
         left[name] = members if options.plan else Runner(wanted, folders, name, backbone, Clock({}, 0)).left(members)
-        if left[name]:
-            images = next(iter(folders.ood.values()))
-            found = measure_rates(backbone, wanted, left[name], images)
-            known = rates.get(name)
+        known = rates.get(name)
+        if known is not None and known.device != str(backbone.device):
+            known = None
+        if untried := [cell for cell in left[name] if known is None or not covers(known, cell, wanted)]:
+            found = measure_rates(backbone, wanted, untried, next(iter(folders.ood.values())))
             rates[name] = found if known is None else _joined(known, found)
             save_rates(rates_file, rates)
     waiting = [cell for members in left.values() for cell in members]
@@ -129,7 +130,7 @@ def _run(options: argparse.Namespace, wanted: Wanted, folders: Folders, cells: S
             Runner(wanted, folders, name, backbone, clock).run(members)
             write_page(wanted.out)
     write_page(wanted.out)
-    return sum(read_status(wanted.out, cell) == FAILED for cell in cells)
+    return failed + sum(read_status(wanted.out, cell) == FAILED for cell in cells if cell.backbone in left)
 
 
 def write_page(out: Path) -> None:
@@ -226,7 +227,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--plan", action="store_true", help="list the cells, their time and memory, and stop")
     parser.add_argument("--rates", type=Path, help="with --plan: the rates.json of a run, to plan without images")
     parser.add_argument("--shorten", type=int, help="updates of each kind of prompt: a try, not the paper's numbers")
-    parser.add_argument("--again", action="store_true", help="forget kept rates of steps")
+    parser.add_argument("--again", action="store_true", help="try all steps again that were tried before")
     return parser
 
 

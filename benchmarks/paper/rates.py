@@ -122,6 +122,16 @@ def step_key(cell: Cell, kind: str, side: PromptConfig, config: TrainConfig) -> 
     return f"{cell.classes}, {kind}, {copies * sets} sets, {whose}, {name}, {side.context_length} vectors"
 
 
+def covers(rates: Rates, cell: Cell, wanted: Wanted) -> bool:
+    """Whether every kind of step that a cell takes was tried."""
+    config = wanted.config(cell)
+    keys = [step_key(cell, kind, side, config) for kind, side in sides(cell, config)] if cell.how.has_preset else []
+    if cell.how.learns == "cocoop" and cell.classes not in rates.conditional:
+        return False
+    fitted = cell.how.learns != "features" or rates.fit > 0
+    return fitted and cell.classes in rates.score and all(key in rates.steps for key in keys)
+
+
 def save_rates(path: Path, rates: dict[str, Rates]) -> None:
     """Writes rates, by what the tables call the backbone."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -21,7 +21,7 @@ from benchmarks.paper.cells import Cell
 from benchmarks.paper.folders import Folders
 from benchmarks.paper.memory import forget_peak, peak_gib
 from benchmarks.paper.progress import Clock
-from benchmarks.paper.record import FAILED, MEASURED, fingerprint, is_done, write_record
+from benchmarks.paper.record import FAILED, MEASURED, fingerprint, is_done, read_status, write_record
 from benchmarks.paper.scores import (
     FEW,
     MANY,
@@ -230,6 +230,7 @@ class Runner:
 
 
 def fail(out: Path, cells: Sequence[Cell], reason: str) -> None:
-    """Writes files of cells that could not be begun, with what they need."""
+    """Writes files of cells that could not be begun, with what they need; what was measured before stays."""
     for cell in cells:
-        write_record(out, cell, {"status": FAILED, "needs": reason, "fingerprint": None})
+        if read_status(out, cell) != MEASURED:
+            write_record(out, cell, {"status": FAILED, "needs": reason, "fingerprint": None})

@@ -19,7 +19,7 @@ from benchmarks.paper.cells import Cell, choose_cells
 from benchmarks.paper.folders import class_list
 from benchmarks.paper.plan import Line, Sizes, plan, plan_table
 from benchmarks.paper.progress import in_words
-from benchmarks.paper.rates import Rates, load_rates, sides, step_key
+from benchmarks.paper.rates import Rates, covers, load_rates, sides, step_key
 from benchmarks.paper.record import MEASURED, read_all
 from benchmarks.paper.wanted import Wanted
 from lsn_core import UserError
@@ -76,17 +76,12 @@ def write(run: Path, folder: Path = RESULTS, docs: Path | None = DOCS) -> None:
 
 def real_run(wanted: Wanted, rates: Mapping[str, Rates]) -> list[Line]:
     """What the paper's cells cost of those backbones and methods whose steps were all tried."""
-    cells = [cell for cell in choose_cells([], [], [], list(PRESETS), SEEDS) if _has_rates(cell, wanted, rates)]
+    cells = [
+        cell
+        for cell in choose_cells([], [], [], list(PRESETS), SEEDS)
+        if not cell.how.needs and cell.backbone in rates and covers(rates[cell.backbone], cell, wanted)
+    ]
     return plan(cells, wanted, rates, Sizes.real())
-
-
-def _has_rates(cell: Cell, wanted: Wanted, rates: Mapping[str, Rates]) -> bool:
-    if cell.how.needs or cell.backbone not in rates:
-        return False
-    rate, config = rates[cell.backbone], wanted.config(cell)
-    keys = [step_key(cell, kind, side, config) for kind, side in sides(cell, config)] if cell.how.has_preset else []
-    conditional = cell.how.learns != "cocoop" or cell.classes in rate.conditional
-    return conditional and cell.classes in rate.score and all(key in rate.steps for key in keys)
 
 
 def steps(records: Sequence[Row], rates: Mapping[str, Rates]) -> list[Row]:

@@ -172,6 +172,9 @@ def test_weights_that_cannot_be_had_are_a_row_that_says_so(
         run(monkeypatch, *arguments(tree, tmp_path, "--backbones", backbones, methods="MCM"))
     states = {record["cell"]["backbone"]: record["status"] for record in read_all(tmp_path)}
     assert states == {"ViT-B/32": "measured", "BLIP": "failed"}
+    with pytest.raises(SystemExit, match="1 cells could not be measured"):  # now those of the other are gone
+        run(monkeypatch, *arguments(tree, tmp_path, "--backbones", "ViT-B/32=local-dir:/no/such", methods="MCM"))
+    assert {record["cell"]["backbone"]: record["status"] for record in read_all(tmp_path)} == states
     assert f"a backbone local-dir:{tmp_path / 'blip'}" in (tmp_path / "paper.md").read_text()
 
 
