@@ -177,14 +177,14 @@ def _given_rates(options: argparse.Namespace) -> dict[str, Rates]:
         raise UserError(f"There are no rates in {file}. Give --rates, the {RATES} of a run; or images to try steps on.")
     try:
         return load_rates(file)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, AttributeError) as error:
         raise UserError(f"{file} holds no rates as a run writes them to OUT/{RATES} ({error}).") from error
 
 
 def _kept_rates(file: Path) -> dict[str, Rates]:
     try:
         return load_rates(file)
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, AttributeError):
         return {}
 
 

@@ -8,6 +8,7 @@ RUN is the folder of the try, whose rates.json has the steps of every cell that 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -69,7 +70,7 @@ def write(run: Path, folder: Path = RESULTS, docs: Path | None = DOCS) -> None:
         "cells": [_short(record) for record in records],
     }
     write_results(NAME, found, folder)
-    (folder / f"{NAME}.md").write_text(page(records, rates, lines))
+    (folder / f"{NAME}.md").write_text(page(records, rates, lines) + on_gpu(wanted, folder / "gpu.json"))
     if docs is not None:
         replace_section(docs, "costs", sentence(rates, lines))
 
@@ -82,6 +83,15 @@ def real_run(wanted: Wanted, rates: Mapping[str, Rates]) -> list[Line]:
         if not cell.how.needs and cell.backbone in rates and covers(rates[cell.backbone], cell, wanted)
     ]
     return plan(cells, wanted, rates, Sizes.real())
+
+
+def on_gpu(wanted: Wanted, file: Path) -> str:
+    """The same cost by rates of a GPU, where results/gpu.json has "paper_rates"; else empty."""
+    if not file.is_file() or "paper_rates" not in json.loads(file.read_text()):
+        return ""
+    rates = load_rates(file)
+    device = next(iter(rates.values())).machine.get("gpu")
+    return f"\n## On a GPU ({device}): extrapolated, not measured\n\n{plan_table(real_run(wanted, rates))}\n"
 
 
 def steps(records: Sequence[Row], rates: Mapping[str, Rates]) -> list[Row]:

@@ -51,4 +51,9 @@ def test_the_real_run_is_counted_up_beside_what_the_try_took(tmp_path: Path, tin
     )
     text = (tmp_path / "paper_made_up.md").read_text()
     assert "extrapolated, not measured" in text and "| ImageNet-10 | CoCoOp | paper | 4 | 2.5 |" in text
+    assert "On a GPU" not in text
+    on_gpu = {VIT: vars(rates[VIT]) | {"machine": {"gpu": "a GPU of the test"}}}
+    (tmp_path / "gpu.json").write_text(json.dumps({"paper_rates": on_gpu}))
+    write(run, tmp_path, docs)
+    assert "On a GPU (a GPU of the test): extrapolated" in (tmp_path / "paper_made_up.md").read_text()
     assert "Extrapolated from steps" in docs.read_text() and docs.read_text().endswith("after\n")
