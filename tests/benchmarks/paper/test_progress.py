@@ -35,7 +35,8 @@ def test_a_cell_without_an_estimate_does_not_make_the_rest_endless(monkeypatch: 
 
 
 @pytest.mark.parametrize(
-    ("seconds", "words"), [(0, "0 s"), (89, "89 s"), (1800, "30 min"), (7200, "2.0 h"), (864000, "10.0 days")]
+    ("seconds", "words"),
+    [(0, "0 s"), (89, "89 s"), (1800, "30 min"), (7200, "2.0 h"), (864000, "10.0 days"), (1e8, "3.2 years")],
 )
 def test_times_are_said_as_people_say_them(seconds: float, words: str) -> None:
     assert in_words(seconds) == words
