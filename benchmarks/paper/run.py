@@ -104,10 +104,10 @@ class Runner:
         known, unknown = self._tested(first)
         if first.how.learns:
             setting.drawn.embedding  # noqa: B018 - encoded now, so that its time is told apart
-        encoded = time.perf_counter()
+        encoded, worked = time.perf_counter(), time.process_time()
         self._encoding = encoded - begun
         columns, facts = self._columns(setting, config, cells)
-        trained = time.perf_counter()
+        trained, worked = time.perf_counter(), time.process_time() - worked
         conditional = first.how.learns == "cocoop"
         kept = self.wanted.out / "scores" / fingerprint([first.training, self.fingerprint(first)])[:24]
         scores = {
@@ -123,6 +123,7 @@ class Runner:
         seconds = {
             "encoding": self._encoding,
             "training": facts.pop("training_seconds", trained - encoded),
+            "training_processor": worked,
             "scoring": time.perf_counter() - trained,
         }
         peak = peak_gib()

@@ -38,8 +38,8 @@ classes, schedules and three seeds on the real sets. On a CPU that is out of rea
 `fast`; it says what a GPU has to make up for."""
 CHECKED = """## How far the counting is right
 
-Seconds of the trainings of the try, beside what the tried steps count up for them. The former are by the clock, on a
-machine with other work."""
+Seconds of the trainings of the try by the clock, on a machine with other work, and of its processor, which include the
+making of what is trained; and what the tried steps count up for them."""
 
 
 def main() -> None:
@@ -115,6 +115,7 @@ def steps(records: Sequence[Row], rates: Mapping[str, Rates]) -> list[Row]:
             "preset": cell.preset,
             "updates": updates,
             "seconds": record["seconds"]["training"],
+            "processor": record["seconds"].get("training_processor"),
             "counted_up": round(counted, 2),
             "peak_gib": record["peak_gib"],
         }
@@ -134,6 +135,7 @@ def page(records: Sequence[Row], rates: Mapping[str, Rates], lines: Sequence[Lin
             row["preset"],
             str(row["updates"]),
             f"{row['seconds']:.1f}",
+            "" if row["processor"] is None else f"{row['processor']:.1f}",
             f"{row['counted_up']:.1f}",
             f"{row['peak_gib']['memory']:.1f}",
         ]
@@ -145,14 +147,16 @@ def page(records: Sequence[Row], rates: Mapping[str, Rates], lines: Sequence[Lin
     parts = [
         TITLE,
         f"`python -m benchmarks.paper` on 1,000 wnid folders of tiny made-up JPEG files and ViT-B/16 with random "
-        f"weights, by schedules of {_schedules(records)} updates: {len(records)} cells of {len(methods)} methods on "
+        f"weights, by schedules of {_schedules(records)} of each kind of prompt: {len(records)} cells of {len(methods)} methods on "
         f"{', '.join(classes)} ended, with {peak:.1f} GiB at the most. {NOTHING} On {machine.get('threads')} thread of "
         f"{machine.get('cores')} cores ({machine.get('cpu')}), which other work kept busy, training and scoring took "
         f"{in_words(spent)}.",
         EXTRAPOLATED,
         plan_table(lines),
         CHECKED,
-        markdown_table(["classes", "prompts", "preset", "updates", "seconds", "counted up", "peak GiB"], tried),
+        markdown_table(
+            ["classes", "prompts", "preset", "updates", "seconds", "processor", "counted up", "peak GiB"], tried
+        ),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -175,7 +179,8 @@ def sentence(rates: Mapping[str, Rates], lines: Sequence[Line]) -> str:
 
 
 def _schedules(records: Sequence[Row]) -> str:
-    return " or ".join(sorted({str(record["shorten"]) for record in records if record["shorten"]}))
+    counts = sorted({record["shorten"] for record in records if record["shorten"]})
+    return " or ".join(f"{count} update{'s' * (count > 1)}" for count in counts)
 
 
 def _plain(line: Line) -> Row:

@@ -32,7 +32,7 @@ def test_the_real_run_is_counted_up_beside_what_the_try_took(tmp_path: Path, tin
             "shorten": 2,
             "training_images": 20,
             "metrics": {"Average": {"auroc": 12.3456}},
-            "seconds": {"encoding": 1.0, "training": 2.5, "scoring": 0.5},
+            "seconds": {"encoding": 1.0, "training": 2.5, "training_processor": 1.25, "scoring": 0.5},
             "peak_gib": {"memory": 1.5},
         }
         write_record(run, cell, values)
@@ -50,7 +50,7 @@ def test_the_real_run_is_counted_up_beside_what_the_try_took(tmp_path: Path, tin
         sum(line.training for line in lines), abs=1.0
     )
     text = (tmp_path / "paper_made_up.md").read_text()
-    assert "extrapolated, not measured" in text and "| ImageNet-10 | CoCoOp | paper | 4 | 2.5 |" in text
+    assert "extrapolated, not measured" in text and "| ImageNet-10 | CoCoOp | paper | 4 | 2.5 | 1.2 |" in text
     assert "On a GPU" not in text
     on_gpu = {VIT: vars(rates[VIT]) | {"machine": {"gpu": "a GPU of the test"}}}
     (tmp_path / "gpu.json").write_text(json.dumps({"paper_rates": on_gpu}))
