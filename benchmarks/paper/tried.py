@@ -147,8 +147,8 @@ def page(records: Sequence[Row], rates: Mapping[str, Rates], lines: Sequence[Lin
     parts = [
         TITLE,
         f"`python -m benchmarks.paper` on 1,000 wnid folders of tiny made-up JPEG files and ViT-B/16 with random "
-        f"weights, by schedules of {_schedules(records)} of each kind of prompt: {len(records)} cells of {len(methods)} methods on "
-        f"{', '.join(classes)} ended, with {peak:.1f} GiB at the most. {NOTHING} On {machine.get('threads')} thread of "
+        f"weights, by schedules of {_schedules(records)} of each kind of prompt: {len(records)} cells of "
+        f"{len(methods)} methods on {', '.join(classes)} ended, with {peak:.1f} GiB at the most. {NOTHING} On {machine.get('threads')} thread of "
         f"{machine.get('cores')} cores ({machine.get('cpu')}), which other work kept busy, training and scoring took "
         f"{in_words(spent)}.",
         EXTRAPOLATED,
@@ -174,7 +174,7 @@ def sentence(rates: Mapping[str, Rates], lines: Sequence[Line]) -> str:
     return (
         f"Extrapolated from steps tried on one thread of a CPU ({machine.get('cpu')}), not measured: the whole would\n"
         f"take {days(*lines)}, ImageNet-10 alone {days(*small)}, CoOp + LSN by `fast` on ImageNet-100 {days(*coop)},\n"
-        f"three seeds and the encoding of images included. The table is in `benchmarks/results/paper_made_up.md`."
+        f"with three seeds each, the last without the encoding of images. The table is in `benchmarks/results/paper_made_up.md`."
     )
 
 
