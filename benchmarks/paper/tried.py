@@ -148,8 +148,8 @@ def page(records: Sequence[Row], rates: Mapping[str, Rates], lines: Sequence[Lin
         TITLE,
         f"`python -m benchmarks.paper` on 1,000 wnid folders of tiny made-up JPEG files and ViT-B/16 with random "
         f"weights, by schedules of {_schedules(records)} of each kind of prompt: {len(records)} cells of "
-        f"{len(methods)} methods on {', '.join(classes)} ended, with {peak:.1f} GiB at the most. {NOTHING} On {machine.get('threads')} thread of "
-        f"{machine.get('cores')} cores ({machine.get('cpu')}), which other work kept busy, training and scoring took "
+        f"{len(methods)} methods on {', '.join(classes)} ended, with {peak:.1f} GiB at the most. {NOTHING} On "
+        f"{machine.get('threads')} thread of {machine.get('cores')} cores ({machine.get('cpu')}), which other work kept busy, training and scoring took "
         f"{in_words(spent)}.",
         EXTRAPOLATED,
         plan_table(lines),
@@ -174,7 +174,8 @@ def sentence(rates: Mapping[str, Rates], lines: Sequence[Line]) -> str:
     return (
         f"Extrapolated from steps tried on one thread of a CPU ({machine.get('cpu')}), not measured: the whole would\n"
         f"take {days(*lines)}, ImageNet-10 alone {days(*small)}, CoOp + LSN by `fast` on ImageNet-100 {days(*coop)},\n"
-        f"with three seeds each, the last without the encoding of images. The table is in `benchmarks/results/paper_made_up.md`."
+        f"with three seeds each, the last without the encoding of images. The table is in\n"
+        f"`benchmarks/results/paper_made_up.md`."
     )
 
 
