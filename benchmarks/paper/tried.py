@@ -149,7 +149,8 @@ def page(records: Sequence[Row], rates: Mapping[str, Rates], lines: Sequence[Lin
         f"`python -m benchmarks.paper` on 1,000 wnid folders of tiny made-up JPEG files and ViT-B/16 with random "
         f"weights, by schedules of {_schedules(records)} of each kind of prompt: {len(records)} cells of "
         f"{len(methods)} methods on {', '.join(classes)} ended, with {peak:.1f} GiB at the most. {NOTHING} On "
-        f"{machine.get('threads')} thread of {machine.get('cores')} cores ({machine.get('cpu')}), which other work kept busy, training and scoring took "
+        f"{machine.get('threads')} thread of {machine.get('cores')} cores ({machine.get('cpu')}),"
+        f" which other work kept busy, training and scoring took "
         f"{in_words(spent)}.",
         EXTRAPOLATED,
         plan_table(lines),
