@@ -12,7 +12,7 @@ from support import REPO
 # Top-level packages; torch's compiler comes with sympy, a second of every start.
 SCORING_NEEDS_NO = (
     *("pyarrow", "matplotlib", "pytorch_grad_cam", "cv2", "pandas", "scipy", "sklearn", "sympy", "torch._dynamo"),
-    *("redis", "huey", "gradio", "plotly", "onnx", "onnxruntime", "openvino", "transformers"),
+    *("redis", "huey", "gradio", "plotly", "onnx", "onnxruntime", "openvino", "transformers", "ray"),
 )
 HELP_NEEDS_NO = ("torch", "torchvision", "open_clip", "timm", "numpy", "PIL", "safetensors", *SCORING_NEEDS_NO)
 RUN = """

@@ -1,0 +1,1 @@
+"""Many machines: work that is divided over a Ray cluster."""
