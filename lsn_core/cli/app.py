@@ -11,6 +11,7 @@ import typer
 
 from lsn_core import __version__
 from lsn_core.cli import compile, doctor, evaluate, export, heatmap, hub, jobs, probe, score, train, watch
+from lsn_core.cli.cluster import CommandWithAddress
 from lsn_core.cli.output import echo
 from lsn_core.errors import UserError
 
@@ -68,7 +69,7 @@ def build(commands: Sequence[Callable[..., None]] = COMMANDS) -> typer.Typer:
     )
     app.callback()(main)
     for command in commands:
-        app.command()(plain_errors(command))
+        app.command(cls=CommandWithAddress)(plain_errors(command))
     job_app = typer.Typer(no_args_is_help=True, help="Training jobs: start, see, stop, resume and delete them.")
     for command in JOB_COMMANDS:
         job_app.command(command.__name__.removesuffix("_jobs"))(plain_errors(command))

@@ -6,12 +6,14 @@ import math
 import shutil
 import sys
 from contextlib import AbstractContextManager, ExitStack, closing
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from tqdm import tqdm
 
+from lsn_core.cli.cluster import RayOption, WorkersOption, chosen_cluster
 from lsn_core.cli.options import (
     PHOTOS_HELP,
     BackboneOption,
@@ -78,6 +80,8 @@ def score(
         bool,
         typer.Option("--bf16", help="Run the image tower in bf16 on a CPU: faster, for other scores; see --calibrate."),
     ] = False,
+    ray: RayOption = None,
+    ray_workers: WorkersOption = None,
     backbone: BackboneOption = None,
     device: DeviceOption = "auto",
     as_json: JsonOption = False,
@@ -96,10 +100,12 @@ def score(
         check_target(form, out, image_prefix)
     elif image_prefix is not None:
         raise UserError("--image-prefix serves --format label-studio and coco only. Name one of them, or leave it out.")
+    cluster = chosen_cluster(ray, ray_workers, device)
     photos = open_photos(images)
     place = common_folder(photos.names, images) if form is not None else None
     folder = Folder(copy_unknown, photos.names) if copy_unknown is not None else None
-    scorer = open_detector(detector, class_list(classes, classes_file), backbone, device)
+    here = device if cluster is None else "auto"
+    scorer = open_detector(detector, class_list(classes, classes_file), backbone, here)
     if score is not None and score != scorer.score_name:
         scorer = scorer.with_score(score)
     if bf16:
@@ -128,7 +134,15 @@ def score(
         if where := cache or so_far:
             encoder = scorer.backbone
             kept = closed.enter_context(closing(DiskFeatureCache(where, encoder.fingerprint, encoder.dim)))
-        for index, prediction in enumerate(scorer.stream(photos, tpr, cache=kept)):
+        if cluster is None:
+            predictions = scorer.stream(photos, tpr, cache=kept)
+        else:
+            from lsn_core.cluster.features import cluster_rows
+
+            rows = cluster_rows(cluster, scorer.backbone, photos, partial(open_photos, images), kept)
+            closed.enter_context(closing(rows))
+            predictions = scorer.stream_rows((row for _, row in rows), tpr)
+        for index, prediction in enumerate(predictions):
             failed += prediction.error is not None
             line = {"file": photos.names[index], **prediction.as_dict()}
             if folder is not None and prediction.verdict == "OOD":

@@ -95,6 +95,19 @@ class DiskFeatureCache:
             return np.frombuffer(feature, dtype="<f4").astype(np.float32)
         return None
 
+    def keys(self) -> np.ndarray:
+        """Content keys of all features that are kept, sorted, dtype S32; none where the cache cannot be read."""
+        found: list[bytes] = []
+        try:
+            for name in self._names:
+                if self._connection is None:
+                    break
+                rows = self._connection.execute("SELECT image FROM features WHERE fingerprint = ?", (name,))
+                found += [image for (image,) in rows if isinstance(image, bytes) and len(image) == 32]
+        except _CACHE_ERRORS as error:
+            self._give_up(error)
+        return np.unique(np.array(found, "S32"))
+
     def put(self, rows: Mapping[bytes, np.ndarray]) -> None:
         """Keeps features, each float32 of shape (D,); where that fails, goes on without."""
         if self._connection is None or not rows:

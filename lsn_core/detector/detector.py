@@ -185,11 +185,22 @@ class Detector(PromptScorer):
             images: as in `predict`; taken as they are needed.
             cache: of features of the detector's backbone, which are taken from there and put there.
         """
-        check_tpr(tpr)
         count = len(images) if isinstance(images, Sized) else None
         rows = FeatureStream(self.backbone, cache, batch_size).run(unopened(images), count)
+        yield from self.stream_rows((row for _, row in rows), tpr, batch_size)
+
+    def stream_rows(
+        self, rows: Iterable[np.ndarray | UserError], tpr: float = DEFAULT_TPR, batch_size: int = _BATCH
+    ) -> Iterator[Prediction]:
+        """Verdicts on images whose features come from elsewhere, such as a cluster, one by one.
+
+        Args:
+            rows: the feature (D,) of each image, float32, unit length, or the error about it; taken as they are needed.
+        """
+        check_tpr(tpr)
+        coming = iter(rows)
         calibrated = self.calibration is not None
-        while batch := [row for _, row in islice(rows, batch_size)]:
+        while batch := list(islice(coming, batch_size)):
             good = [row for row in batch if not isinstance(row, UserError)]
             verdicts = iter(self.predict_features(torch.from_numpy(np.stack(good)), tpr) if good else ())
             for row in batch:
