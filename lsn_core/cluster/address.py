@@ -13,8 +13,6 @@ from typing import Any
 
 from lsn_core.errors import UserError
 
-log = logging.getLogger(__name__)
-
 LOCAL = "local"
 """The address of a Ray of this process's own, which ends with it."""
 FORMS = "auto (the cluster this machine is part of), local, HOST:PORT or ray://HOST:PORT"
@@ -78,7 +76,7 @@ def connect(address: str | None = None, **options: Any) -> Any:
         return ray
     if chosen not in (LOCAL, "auto"):
         _check_answers(chosen)
-    quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": log.isEnabledFor(logging.INFO)}
+    quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}  # what it tells goes to stdout
     if chosen == LOCAL:
         quiet["include_dashboard"] = False
     try:

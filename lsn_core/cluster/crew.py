@@ -53,8 +53,8 @@ class Job(Protocol[Task, Gives]):
     def start(self) -> tuple[Any, Any]:
         """A new actor, and the reference of the `Greeting` that it will give, or of the UserError why it cannot."""
 
-    def send(self, actor: Any, greeting: Greeting, task: Task) -> tuple[Any, Task | None]:
-        """Has an actor do a task: the reference of its result, and what of the task is left to do, if any."""
+    def send(self, actor: Any, greeting: Greeting, task: Task) -> tuple[Any, Task, Task | None]:
+        """Has an actor do a task, or its beginning: the reference of the result, that part, and the rest if any."""
 
     def divide(self, task: Task) -> Sequence[Task]:
         """The smallest parts of a task, in order; itself where it has none."""
@@ -161,7 +161,7 @@ class Crew(Generic[Task, Result]):
 
     def _give(self, worker: _Worker, entry: _Entry[Task, Result]) -> None:
         assert worker.greeting is not None
-        ref, rest = self._job.send(worker.actor, worker.greeting, entry.task)
+        ref, entry.task, rest = self._job.send(worker.actor, worker.greeting, entry.task)
         if rest is not None:
             later = _Entry[Task, Result](rest, entry.deaths)
             self._order.insert(self._order.index(entry) + 1, later)

@@ -152,9 +152,9 @@ class _Encoding:
         actor = self._actor.remote()
         return actor, actor.greet.remote(*self._greeting)
 
-    def send(self, actor: Any, greeting: Greeting, task: Part) -> tuple[Any, Part | None]:
+    def send(self, actor: Any, greeting: Greeting, task: Part) -> tuple[Any, Part, Part | None]:
         if greeting.sees:
-            return actor.encode.remote(task), None
+            return actor.encode.remote(task), task, None
         sent: list[Unopened | bytes] = []
         held = 0
         for image in self._read(task.start, task.stop):
@@ -165,7 +165,7 @@ class _Encoding:
                 break
         stop = task.start + len(sent)
         rest = Part(stop, task.stop) if stop < task.stop else None
-        return actor.encode.remote(Part(task.start, stop, tuple(sent))), rest
+        return actor.encode.remote(Part(task.start, stop, tuple(sent))), Part(task.start, stop), rest
 
     def divide(self, task: Part) -> Sequence[Part]:
         return [Part(index, index + 1) for index in range(task.start, task.stop)]

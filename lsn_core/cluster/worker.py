@@ -89,26 +89,33 @@ class FeatureWorker:
     """Encodes parts of a collection. The backbone is loaded once, with the greeting."""
 
     def greet(self, orders: Orders, known: np.ndarray | None) -> Greeting:
+        """Makes ready, and says where this is. Raises UserError as `prepare` does."""
+        import ray
+
+        sees = self.prepare(orders, known)
+        return Greeting(ray.get_runtime_context().get_node_id(), sees)
+
+    def prepare(self, orders: Orders, known: np.ndarray | None) -> bool:
         """Loads the backbone and looks for the images.
 
         Args:
             known: content keys whose features need not be computed, sorted, dtype S32.
 
+        Returns:
+            Whether the images are here.
+
         Raises:
             UserError: this machine cannot give the features that are asked for; the message names it.
         """
-        import ray
-
-        where = f"{socket.gethostname()} ({ray.util.get_node_ip_address()})"
         try:
-            self._prepare(orders)
+            self._load(orders)
         except UserError as error:
-            raise UserError(f"{where} cannot help: {error}") from error
+            raise UserError(f"{socket.gethostname()} cannot help: {error}") from error
         self._orders, self._known, self._reading = orders, known, threading.Lock()
         self._images = find_images(orders)
-        return Greeting(ray.get_runtime_context().get_node_id(), self._images is not None)
+        return self._images is not None
 
-    def _prepare(self, orders: Orders) -> None:
+    def _load(self, orders: Orders) -> None:
         import torch
 
         from lsn_core import __version__

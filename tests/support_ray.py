@@ -1,0 +1,94 @@
+"""A Ray cluster for tests: several machines, all of which are this one, and an actor that imports little."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lsn_core.cluster.address import connect, import_ray
+from lsn_core.cluster.crew import Greeting
+from lsn_core.errors import UserError
+
+DEADLY, WRONG = 13, -1
+_MEMORY = 150 * 2**20
+_QUICK = {  # a machine that is gone is missed in a second
+    "health_check_initial_delay_ms": 500,
+    "health_check_period_ms": 300,
+    "health_check_failure_threshold": 3,
+}
+
+
+@dataclass
+class Machines:
+    """A cluster whose head has no CPUs, so that all work goes to machines that may be taken away.
+
+    Attributes:
+        nodes: the machines, each with one CPU.
+    """
+
+    cluster: Any
+    nodes: list[Any] = field(default_factory=list)
+
+    @property
+    def address(self) -> str:
+        """HOST:PORT."""
+        return str(self.cluster.address)
+
+    def add(self) -> None:
+        """One more machine."""
+        self.nodes.append(self.cluster.add_node(num_cpus=1, object_store_memory=_MEMORY))
+
+    def lose(self) -> None:
+        """The oldest machine goes without a word."""
+        self.cluster.remove_node(self.nodes.pop(0), allow_graceful=False)
+
+
+class Squares:
+    """Squares numbers, slowly; one is deadly."""
+
+    def greet(self, folder: str, refused: str) -> Greeting:
+        import ray
+
+        node = ray.get_runtime_context().get_node_id()
+        if refused:
+            raise UserError(refused)
+        (Path(folder) / str(os.getpid())).write_text(node)
+        return Greeting(node)
+
+    def work(self, numbers: list[int]) -> list[int | str]:
+        time.sleep(0.05)
+        if DEADLY in numbers:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if WRONG in numbers:
+            raise UserError(f"{WRONG} is no number to square.")
+        return [number**2 for number in numbers]
+
+
+@contextmanager
+def two_machines() -> Iterator[Machines]:
+    """A cluster of two machines, to which this process is connected."""
+    ray = import_ray()
+    from ray.cluster_utils import Cluster
+
+    os.environ["PYTHONPATH"] = os.pathsep.join(sys.path)  # what this process imports, workers do, too
+    folder = tempfile.mkdtemp(prefix="r", dir="/tmp")  # the path of a socket has at most 100 characters
+    head = {"num_cpus": 0, "object_store_memory": _MEMORY, "include_dashboard": False, "temp_dir": folder}
+    machines = Machines(Cluster(initialize_head=True, head_node_args=head | {"_system_config": _QUICK}))
+    try:
+        connect(machines.address)
+        machines.add()
+        machines.add()
+        yield machines
+    finally:
+        ray.shutdown()
+        machines.cluster.shutdown()
+        shutil.rmtree(folder, ignore_errors=True)
