@@ -10,7 +10,7 @@ from typing import Annotated, ParamSpec, TypeVar
 import typer
 
 from lsn_core import __version__
-from lsn_core.cli import compile, doctor, evaluate, export, heatmap, hub, jobs, probe, score, train, watch
+from lsn_core.cli import compile, doctor, evaluate, export, features, heatmap, hub, jobs, probe, score, train, watch
 from lsn_core.cli.cluster import CommandWithAddress
 from lsn_core.cli.output import echo
 from lsn_core.errors import UserError
@@ -25,6 +25,7 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     heatmap.heatmap,
     train.train,
     evaluate.evaluate,
+    features.features,
     export.export,
     hub.push,
     hub.pull,

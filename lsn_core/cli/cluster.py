@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from contextlib import closing
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -11,7 +13,13 @@ from lsn_core.cluster.address import is_address
 from lsn_core.errors import UserError
 
 if TYPE_CHECKING:
+    import numpy as np
+
+    from lsn_core.backbones.backbone import Backbone
     from lsn_core.cluster.features import Cluster
+    from lsn_core.cluster.worker import Reopen
+    from lsn_core.data.collection import ImageCollection
+    from lsn_core.data.feature_cache import DiskFeatureCache
 
 RayOption = Annotated[
     str | None,
@@ -51,3 +59,24 @@ def chosen_cluster(ray: str | None, workers: int | None, device: str) -> Cluster
     from lsn_core.cluster.features import Cluster
 
     return Cluster(ray or None, workers, device)
+
+
+def image_rows(
+    cluster: Cluster | None,
+    backbone: Backbone,
+    images: ImageCollection,
+    reopen: Reopen,
+    cache: DiskFeatureCache | None,
+) -> Generator[np.ndarray | UserError, None, None]:
+    """The feature (D,) of each image, float32, or the error about it, in order: on a cluster, or here without one."""
+    from lsn_core.data.feature_stream import FeatureStream, unopened
+
+    if cluster is None:
+        rows = FeatureStream(backbone, cache).run(unopened(images), len(images))
+    else:
+        from lsn_core.cluster.features import cluster_rows
+
+        rows = cluster_rows(cluster, backbone, images, reopen, cache)
+    with closing(rows):
+        for _, row in rows:
+            yield row

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from contextlib import ExitStack, closing
+from functools import partial
+from itertools import islice
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lsn_core.cli.cluster import RayOption, WorkersOption, chosen_cluster, image_rows
 from lsn_core.cli.options import (
     DATA_HELP,
     BackboneOption,
@@ -23,6 +28,10 @@ from lsn_core.cli.options import (
     open_detector,
 )
 from lsn_core.errors import UserError
+
+if TYPE_CHECKING:
+    from lsn_core.data.collection import ImageList
+    from lsn_core.data.labelled import LabelledImages
 
 PAPER = ("lsn", "mcm")
 
@@ -49,6 +58,8 @@ def evaluate(
     image_column: ImageColumnOption = None,
     label_column: LabelColumnOption = None,
     cache: CacheOption = None,
+    ray: RayOption = None,
+    ray_workers: WorkersOption = None,
     backbone: BackboneOption = None,
     device: DeviceOption = "auto",
     as_json: JsonOption = False,
@@ -58,11 +69,9 @@ def evaluate(
     Zero-shot MCM on hand-written prompts is measured on the same images, as what any other has to beat. Of
     in-distribution data that holds several splits, the test split is taken (and this is said) unless another is named.
     """
-    from lsn_core.data.collection import ImageCollection
-    from lsn_core.data.features import FeatureSet, extract_features
-    from lsn_core.data.labelled import load_data
-    from lsn_core.data.photos import load_photos
-    from lsn_core.data.splits import TEST, VALIDATION
+    from lsn_core.data.collection import ImageCollection, join
+    from lsn_core.data.feature_cache import DiskFeatureCache
+    from lsn_core.data.features import FeatureSet, gather
     from lsn_core.evaluation import Method, class_targets
     from lsn_core.evaluation import evaluate as measure
     from lsn_core.scores.registry import BASELINE, check_usable, usable_scores
@@ -73,31 +82,39 @@ def evaluate(
         if not (name and where) or name in paths:
             raise UserError(f"--ood {item!r} is not NAME=DATA, or its name is given twice.")
         paths[name] = Path(where)
-    images = load_data(
-        known, split=split, guess=[TEST, VALIDATION], image_column=image_column, label_column=label_column
+    cluster = chosen_cluster(ray, ray_workers, device)
+    reopen = partial(_open_sets, known, split, image_column, label_column, [*paths.values()])
+    images, others = reopen()
+    measured = open_detector(
+        detector, class_list(classes, classes_file), backbone, device if cluster is None else "auto"
     )
-    sets = {name: load_photos(path) for name, path in paths.items()}
-    measured = open_detector(detector, class_list(classes, classes_file), backbone, device)
     serving = usable_scores(len(measured.class_names), measured.has)
     for name in score or ():
         check_usable(name, len(measured.class_names), measured.has)
     scores = [measured.score_name, *(score or (name for name in PAPER if name in serving))]
     scores += [BASELINE] if BASELINE in serving else []
 
-    def encode(name: str, images: ImageCollection) -> FeatureSet:
-        encoded = extract_features(measured.backbone, images, cache=cache, on_error="skip")
-        if not len(encoded.features):
-            raise UserError(f"{name}: none of its {len(images)} images can be read. {encoded.errors[0][1]}")
-        return encoded
-
     # Before the first image is opened, as the labels tell.
     targets = class_targets([images.class_names[i] for i in images.labels], measured, known.name)
-    encoded = encode(known.name, images)
+    together: list[FeatureSet] = []
+    with ExitStack() as closed:
+        encoder, kept = measured.backbone, None
+        if cache is not None:
+            kept = closed.enter_context(closing(DiskFeatureCache(cache, encoder.fingerprint, encoder.dim)))
+        rows = image_rows(cluster, encoder, join([images, *others]), partial(_open_joined, reopen), kept)
+        closed.enter_context(closing(rows))
+        parts: list[ImageCollection] = [images, *others]
+        for name, part in zip([known.name, *paths], parts, strict=True):
+            found = gather(islice(rows, len(part)), part.names, encoder.dim, on_error="skip")
+            if not len(found.features):
+                raise UserError(f"{name}: none of its {len(part)} images can be read. {found.errors[0][1]}")
+            together.append(found)
+    encoded, *unknown = together
     evaluation = measure(
         [Method(name, measured, name) for name in dict.fromkeys(scores)],
         encoded.features,
         [targets[i] for i in encoded.kept],
-        {name: encode(name, others).features for name, others in sets.items()},
+        {name: found.features for name, found in zip(paths, unknown, strict=True)},
     )
     for row in evaluation.rows:
         default = row.score == measured.score_name
@@ -106,3 +123,24 @@ def evaluate(
         typer.echo(json.dumps(row.as_dict() | {"default": default}) if as_json else line)
     if not as_json:
         typer.echo(f"ID accuracy {evaluation.rows[0].id_accuracy:.4f} on {len(encoded.features)} images")
+
+
+def _open_sets(
+    known: Path, split: str | None, image_column: str | None, label_column: str | None, ood: list[Path]
+) -> tuple[LabelledImages, list[ImageList]]:
+    """The in-distribution images, and each set of others."""
+    from lsn_core.data.labelled import load_data
+    from lsn_core.data.photos import load_photos
+    from lsn_core.data.splits import TEST, VALIDATION
+
+    images = load_data(
+        known, split=split, guess=[TEST, VALIDATION], image_column=image_column, label_column=label_column
+    )
+    return images, [load_photos(path) for path in ood]
+
+
+def _open_joined(reopen: Callable[[], tuple[LabelledImages, list[ImageList]]]) -> ImageList:
+    from lsn_core.data.collection import join
+
+    images, others = reopen()
+    return join([images, *others])

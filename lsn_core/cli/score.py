@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from tqdm import tqdm
 
-from lsn_core.cli.cluster import RayOption, WorkersOption, chosen_cluster
+from lsn_core.cli.cluster import RayOption, WorkersOption, chosen_cluster, image_rows
 from lsn_core.cli.options import (
     PHOTOS_HELP,
     BackboneOption,
@@ -134,14 +134,9 @@ def score(
         if where := cache or so_far:
             encoder = scorer.backbone
             kept = closed.enter_context(closing(DiskFeatureCache(where, encoder.fingerprint, encoder.dim)))
-        if cluster is None:
-            predictions = scorer.stream(photos, tpr, cache=kept)
-        else:
-            from lsn_core.cluster.features import cluster_rows
-
-            rows = cluster_rows(cluster, scorer.backbone, photos, partial(open_photos, images), kept)
-            closed.enter_context(closing(rows))
-            predictions = scorer.stream_rows((row for _, row in rows), tpr)
+        rows = image_rows(cluster, scorer.backbone, photos, partial(open_photos, images), kept)
+        closed.enter_context(closing(rows))
+        predictions = scorer.stream_rows(rows, tpr)
         for index, prediction in enumerate(predictions):
             failed += prediction.error is not None
             line = {"file": photos.names[index], **prediction.as_dict()}

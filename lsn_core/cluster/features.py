@@ -12,13 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from lsn_core import __version__
 from lsn_core.backbones.backbone import Backbone
 from lsn_core.backbones.loading import load_backbone
 from lsn_core.cluster.address import connected
 from lsn_core.cluster.crew import Crew, Greeting
 from lsn_core.cluster.room import Room, find_room
-from lsn_core.cluster.worker import Encoded, FeatureWorker, Orders, Part, Reopen, mark_of
+from lsn_core.cluster.worker import Encoded, FeatureWorker, Orders, Part, Reopen, mark_of, own_version
 from lsn_core.data.collection import ImageCollection, ImageList
 from lsn_core.data.feature_cache import DiskFeatureCache
 from lsn_core.data.feature_stream import FeatureStream, Unopened, unopened
@@ -113,7 +112,7 @@ def _orders(
         load=partial(load_backbone, backbone.name, "cuda" if room.gpus else "cpu"),
         name=backbone.name,
         fingerprint=backbone.fingerprint,
-        version=__version__,
+        version=own_version(),
         runtime=runtime,
         bf16=backbone.runtime.bf16,
         threads=room.cpus or 1,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -118,10 +119,8 @@ class FeatureWorker:
     def _load(self, orders: Orders) -> None:
         import torch
 
-        from lsn_core import __version__
-
-        if __version__ != orders.version:
-            raise UserError(f"it has lsn-core {__version__}, not {orders.version}. Install the same on all machines.")
+        if (version := own_version()) != orders.version:
+            raise UserError(f"it has lsn-core {version}, not {orders.version}. Install the same on all machines.")
         if orders.runtime is not None:
             os.environ["LSN_RUNTIME"] = orders.runtime  # of this process, which has no other purpose
         torch.set_num_threads(orders.threads)
@@ -186,6 +185,11 @@ class FeatureWorker:
                     continue
             places.append(place)
             yield image
+
+
+def own_version() -> str:
+    """The version of lsn_core that runs here, asked of the package, which is above this module."""
+    return str(sys.modules["lsn_core"].__version__)
 
 
 def _is_among(key: bytes, known: np.ndarray) -> bool:

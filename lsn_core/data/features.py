@@ -2,9 +2,9 @@
 
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -88,10 +88,6 @@ def extract_features(
         raise UserError(f"The batch size must be at least 1, not {batch_size}.")
     if on_error not in ("raise", "skip"):
         raise UserError(f'on_error must be "raise" or "skip", not {on_error!r}.')
-    rows: list[np.ndarray] = []
-    kept: list[int] = []
-    left_out: list[int] = []
-    errors: list[tuple[str, str]] = []
     warnings: list[tuple[str, str]] = []
 
     def warn(name: str | None, sentence: str) -> None:
@@ -101,24 +97,52 @@ def extract_features(
     with ExitStack() as closed:
         if isinstance(cache, str | os.PathLike):
             cache = closed.enter_context(closing(DiskFeatureCache(Path(cache), backbone.fingerprint, backbone.dim)))
-        bar = closed.enter_context(closing(_Progress(progress, len(data))))
         stream = FeatureStream(backbone, cache, batch_size, limits, warn, on_picture)
-        for index, found in closed.enter_context(closing(stream.run(unopened(data), len(data)))):
+        rows = closed.enter_context(closing(stream.run(unopened(data), len(data))))
+        found = gather((row for _, row in rows), data.names, backbone.dim, progress=progress, on_error=on_error)
+    logger.info("%d features: %d encoded, %d images left out.", len(found.kept), stream.encoded, len(found.errors))
+    if warnings:
+        logger.warning("%d of %d images are used with a warning.", len(warnings), len(data))
+    return replace(found, warnings=warnings)
+
+
+def gather(
+    rows: Iterable[np.ndarray | UserError],
+    names: Sequence[str],
+    dim: int,
+    *,
+    progress: bool | Callable[[int, int], None] = True,
+    on_error: Literal["raise", "skip"] = "raise",
+) -> FeatureSet:
+    """Features that come one by one, from wherever, as one set.
+
+    Args:
+        rows: of each of N images its feature, float32, shape (D,), or the error about it.
+        names: of the images, shape (N,).
+        dim: D.
+        progress, on_error: as for `extract_features`.
+
+    Raises:
+        UserError: an image has no feature (`on_error="raise"`).
+    """
+    features: list[np.ndarray] = []
+    kept: list[int] = []
+    left_out: list[int] = []
+    errors: list[tuple[str, str]] = []
+    with closing(_Progress(progress, len(names))) as bar:
+        for index, found in enumerate(rows):
             if not isinstance(found, UserError):
-                rows.append(found)
+                features.append(found)
                 kept.append(index)
             elif on_error == "raise":
                 raise found
             else:
                 logger.warning("Left out: %s", found)
                 left_out.append(index)
-                errors.append((data.names[index], str(found)))
+                errors.append((names[index], str(found)))
             bar.advance()
-    features = torch.from_numpy(np.stack(rows)) if rows else torch.zeros(0, backbone.dim)
-    logger.info("%d features: %d encoded, %d images left out.", len(kept), stream.encoded, len(errors))
-    if warnings:
-        logger.warning("%d of %d images are used with a warning.", len(warnings), len(data))
-    return FeatureSet(features, np.array(kept, np.int64), errors, np.array(left_out, np.int64), warnings)
+    together = torch.from_numpy(np.stack(features)) if features else torch.zeros(0, dim)
+    return FeatureSet(together, np.array(kept, np.int64), errors, np.array(left_out, np.int64))
 
 
 class _Progress:

@@ -12,7 +12,7 @@ from lsn_core.data.archive import ZipSource
 from lsn_core.data.formats import is_picture, kind_of, suffix
 from lsn_core.data.images import printable
 from lsn_core.data.layout import LAYOUT, Wanted
-from lsn_core.data.remote import address_of, list_remote
+from lsn_core.data.remote import RemoteFolder, address_of, list_remote
 from lsn_core.data.sources import DataError, DataLimits, FileSource, FolderSource, Rows
 from lsn_core.errors import UserError
 
@@ -36,10 +36,7 @@ def open_source(path: Any, limits: DataLimits, wanted: Wanted, labelled: bool = 
 
         return DatasetRows(path, limits, wanted, labelled)
     if (address := address_of(path)) is not None:
-        from lsn_core.data.shards import ParquetShards
-
-        files = [(file.address.removeprefix(address), file) for file in list_remote(address)]
-        return ParquetShards(files, address, limits, wanted, labelled)
+        return _open_remote(address, limits, wanted, labelled)
     source, where = Path(path), printable(os.fspath(path))
     try:
         if source.is_dir():
@@ -68,6 +65,23 @@ def open_source(path: Any, limits: DataLimits, wanted: Wanted, labelled: bool = 
     kind = kind_of(start, source.name)
     what = f"this is {kind[0]}, and" if kind else "this is"
     raise DataError(f"{where}: {what} neither a folder of class folders, a zip of one, nor a Parquet file. {LAYOUT}")
+
+
+def _open_remote(address: str, limits: DataLimits, wanted: Wanted, labelled: bool) -> FileSource | Rows:
+    files = list_remote(address)
+    tables = [file for file in files if suffix(file.name) == ".parquet"]
+    if any(is_picture(file.name) for file in files):
+        return RemoteFolder(address, files, limits)
+    if not tables:
+        raise DataError(
+            f"{address}: there are no photos and no Parquet files at this address. Download sets of other kinds, "
+            "such as zips, and give the file or folder."
+        )
+    from lsn_core.data.shards import ParquetShards
+
+    return ParquetShards(
+        [(file.address.removeprefix(address.rstrip("/")), file) for file in tables], address, limits, wanted, labelled
+    )
 
 
 def is_dataset(data: object) -> bool:

@@ -28,8 +28,8 @@ def load_photos(
     """Photos without their classes, listed and not read.
 
     Args:
-        path: a folder or a zip with photos in any folders or none, a Parquet file or a folder or address of them, with
-            or without labels, or one photo.
+        path: a folder or a zip with photos in any folders or none, a Parquet file or a folder of them, with or without
+            labels, an address of a folder or Parquet files for fsspec (s3://..., hf://datasets/...), or one photo.
         limits: what to refuse.
         image_column: name of the column of a Parquet file, where it is not clear.
 
@@ -78,7 +78,9 @@ def open_photos(paths: Sequence[str | os.PathLike[str]], limits: DataLimits = _D
             parts.append(list_files([path]))
             continue
         photos = load_photos(path, limits)
-        root = printable(os.fspath(path)).rstrip("/")
+        root = (address_of(path) or printable(os.fspath(path))).rstrip("/")
+        if photos.names == (root.rpartition("/")[2],):  # the address of one photo
+            root = root.rpartition("/")[0]
         parts.append(replace(photos, names=tuple(f"{root}/{name}" for name in photos.names)))
     return parts[0] if len(parts) == 1 else join(parts)
 

@@ -1,4 +1,4 @@
-"""Parquet files at an address (hf://datasets/..., s3://...), read in place by fsspec; the page never asks for any."""
+"""Files at an address (hf://datasets/..., s3://...), read in place by fsspec; the page never asks for any."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import re
 from dataclasses import dataclass
 from typing import Any, BinaryIO, cast
 
-from lsn_core.data.sources import DataError
+from lsn_core.data.images import printable
+from lsn_core.data.sources import DataError, DataLimits, bounded, too_many
 
 _ADDRESS = re.compile(r"^([a-z][a-z0-9+.]+):/{1,2}(?=[^/])")
 
@@ -51,10 +52,10 @@ def address_of(path: object) -> str | None:
 
 
 def list_remote(address: str) -> list[RemoteFile]:
-    """The Parquet files at an address: one, or those below a folder, in sorted order.
+    """The files at an address: one, or those below a folder, in sorted order.
 
     Raises:
-        DataError: there are none, or the address cannot be read.
+        DataError: there are none, the address cannot be read, or its kind needs a package that is not installed.
     """
     try:
         fsspec = importlib.import_module("fsspec")
@@ -65,13 +66,49 @@ def list_remote(address: str) -> list[RemoteFile]:
     try:
         files, path = fsspec.core.url_to_fs(address)
         found = [path] if files.isfile(path) else sorted(files.find(path))
-    except Exception as error:  # each file system has errors of its own, and most need a package of their own
+    except ImportError as error:
+        raise DataError(
+            f"{address}: addresses that begin with {address.partition('://')[0]}:// need a package that is not "
+            f"installed ({error}). Install it, on all machines that are to read there."
+        ) from error
+    except Exception as error:  # each file system has errors of its own
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
         raise DataError(f"{address}: the address cannot be read ({reason}). Check it and the network.") from error
-    tables = [name for name in found if name.endswith(".parquet")]
-    if not tables:
-        raise DataError(
-            f"{address}: there are no Parquet files at this address. Download other sets and give the folder."
-        )
-    base = path.rstrip("/")
-    return [RemoteFile(address + name[len(base) :] if name.startswith(base) else name, name, files) for name in tables]
+    if not found:
+        raise DataError(f"{address}: there are no files at this address. Check it.")
+    base, root = path.rstrip("/"), address.rstrip("/")
+    return [RemoteFile(root + name[len(base) :] if name.startswith(base) else name, name, files) for name in found]
+
+
+class RemoteFolder:
+    """Files at an address as a `FileSource`; each is fetched when it is read.
+
+    Args:
+        files: of one address, see `list_remote`.
+        limits: what to refuse.
+    """
+
+    def __init__(self, address: str, files: list[RemoteFile], limits: DataLimits) -> None:
+        if len(files) > limits.max_entries:
+            raise too_many(address, limits)
+        start = len(address.rstrip("/")) + 1
+        self._files, self._limits = files, limits
+        self.files = [printable(file.address[start:] or file.name) for file in files]
+        parents = {name.rpartition("/")[0] for name in self.files} - {""}
+        self.folders = sorted({"/".join(parts[: n + 1]) for parts in map(_parts, parents) for n in range(len(parts))})
+
+    def read(self, position: int) -> bytes:
+        """The bytes of a file. Raises DataError when they cannot be had."""
+        file, most = self._files[position], self._limits.max_image_bytes
+        try:
+            data: bytes = file.files.cat_file(file.path, 0, most + 1)
+        except Exception as error:
+            reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+            raise DataError(
+                f"{printable(str(file))}: the file cannot be read ({reason}). Check the network."
+            ) from error
+        return bounded(data, self.files[position], self._limits)
+
+
+def _parts(path: str) -> list[str]:
+    return path.split("/")

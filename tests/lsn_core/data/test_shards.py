@@ -78,10 +78,12 @@ def test_addresses_are_read_in_place(tmp_path: Path) -> None:
     memory, folder = fsspec.filesystem("memory"), write(tmp_path / "set")
     for path in (folder / "data").iterdir():
         memory.pipe(f"/shards/{path.name}", path.read_bytes())
+    memory.pipe("/archives/photos.zip", b"PK")
     for address in ("memory://shards", Path("memory://shards")):  # a Path takes one slash away
         assert contents(load_data(address, split="train")) == contents(load_data(folder, split="train"))
     for address, reason in (
-        ("memory://none", "no Parquet files at this address"),
+        ("memory://none", "memory://none: there are no files at this address"),
+        ("memory://archives", "memory://archives: there are no photos and no Parquet files at this address"),
         ("nowhere://x", "nowhere://x: the address cannot be read"),
     ):
         with pytest.raises(UserError, match=reason):
