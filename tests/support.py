@@ -171,6 +171,16 @@ def make_folders(root: Path, wnids: tuple[str, ...] = WNIDS, per_class: int = 2)
     return root / "id", root / "ood"
 
 
+def fill_folders(folder: Path, classes: list[str], count: int) -> None:
+    """Folders of small pictures, each class in a colour of its own."""
+    for i, name in enumerate(classes):
+        (folder / name).mkdir(parents=True)
+        for k in range(count):
+            noise = np.random.default_rng([i, k, count]).integers(0, 120, (16, 16, 3))
+            noise[..., i % 3] += 15 * (i % 9)
+            Image.fromarray(noise.astype(np.uint8)).save(folder / name / f"{k}.png")
+
+
 def choose_option(page: Page, dropdown: str, option: str) -> None:
     """Opens a dropdown of the page and picks an option, as a person does who has scrolled to it first.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from filelock import FileLock
 from PIL import Image
 from torch import Tensor
 
@@ -71,7 +73,10 @@ class Images:
         """Image features in the space of the texts, shape (N, D), unit length."""
         if self._whole is not None:
             return self._whole[0].embedding[self._whole[1]]
-        return extract_features(self.backbone, self.data, cache=self.cache, progress=self.progress).features
+        names = hashlib.sha256("\0".join(self.data.names).encode("utf-8", "backslashreplace")).hexdigest()[:16]
+        self.cache.mkdir(parents=True, exist_ok=True)
+        with FileLock(self.cache / f"{names}.lock"):  # several workers of a cluster begin with the same images
+            return extract_features(self.backbone, self.data, cache=self.cache, progress=self.progress).features
 
     @cached_property
     def penultimate(self) -> Tensor:

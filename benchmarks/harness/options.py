@@ -12,6 +12,7 @@ from typing import Any
 from benchmarks.harness.protocols import Split
 from benchmarks.harness.report import RESULTS
 from benchmarks.harness.setting import Setting
+from benchmarks.harness.units import Run, here
 from lsn_core import UserError, get_preset, load_backbone
 from lsn_core.backbones.backbone import Backbone
 from lsn_core.training.config import TrainConfig
@@ -28,6 +29,7 @@ class Bench:
         seeds: each draws its own images and trains its own prompts.
         draws: bootstrap draws behind each interval.
         clock: seconds of training, of all settings.
+        run: does the measurements of a table.
     """
 
     backbone: Backbone
@@ -37,6 +39,7 @@ class Bench:
     cocoop_images: int | None
     draws: int
     clock: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
+    run: Run = here
 
     def setting(self, split: Split, seed: int | None = None) -> Setting:
         """A split for one seed; None is the first."""
@@ -103,4 +106,5 @@ def open_bench(options: argparse.Namespace) -> Bench:
     """Loads the backbone. Raises UserError for a name, preset or weights that cannot be had."""
     config = get_preset(options.preset, shots=options.shots, seed=options.seeds[0])
     backbone = load_backbone(options.backbone, options.device)
-    return Bench(backbone, config, options.seeds, options.cache, options.cocoop_images, options.draws)
+    run = getattr(options, "run", here)
+    return Bench(backbone, config, options.seeds, options.cache, options.cocoop_images, options.draws, run=run)

@@ -13,6 +13,7 @@ from functools import cache, cached_property
 from pathlib import Path
 
 import numpy as np
+from filelock import FileLock
 
 from benchmarks.harness.classifier import Classifier
 from benchmarks.harness.images import Images
@@ -124,10 +125,11 @@ class Setting:
         if key not in self._detectors:
             path = self.folder / "detectors" / f"{key}.safetensors"
             part = "training, kept from earlier runs" if path.is_file() else "training"
-            if not path.is_file():
-                log.info("training %s prompts on %s", config.method, self.split.name)
-                path.parent.mkdir(parents=True, exist_ok=True)
-                self._train(config, path)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(path.with_suffix(".lock")):  # others of a cluster may want it, too
+                if not path.is_file():
+                    log.info("training %s prompts on %s", config.method, self.split.name)
+                    self._train(config, path)
             self._detectors[key] = Detector.load(path, self.backbone)
             self.clock[part] += self._detectors[key].metrics["train_seconds"]
         return self._detectors[key]

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 
 from benchmarks.harness.measure import Meter, Row
 from benchmarks.harness.options import Bench
 from benchmarks.harness.protocols import Split
+from benchmarks.harness.units import Latest, Unit
 from benchmarks.methods.registry import MCM, METHODS
 from lsn_core import UserError
+
+Measure = Callable[[Meter], list[Row]]
+"""Measures one method on the images of a setting."""
 
 
 def run_methods(bench: Bench, splits: Iterable[Split], names: Sequence[str]) -> list[Row]:
@@ -22,15 +27,37 @@ def run_methods(bench: Bench, splits: Iterable[Split], names: Sequence[str]) -> 
     """
     if unknown := [name for name in names if name not in METHODS]:
         raise UserError(f"There is no method {unknown[0]!r}. Known ones: {', '.join(METHODS)}.")
-    rows = []
-    for split in splits:
-        begun = time.process_time()
-        for seed in bench.seeds:
-            meter = Meter(bench.setting(split, seed), bench.draws)
-            for name in dict.fromkeys((MCM, *names)):
-                if METHODS[name].seeded or seed == bench.seeds[0]:
-                    rows += measure(meter, name)
-        bench.clock[split.protocol] += time.process_time() - begun
+
+    def measures(seed: int) -> Iterator[Measure]:
+        for name in dict.fromkeys((MCM, *names)):
+            if METHODS[name].seeded or seed == bench.seeds[0]:
+                yield partial(measure, name=name)
+
+    return run_measures(bench, splits, measures)
+
+
+def run_measures(bench: Bench, splits: Iterable[Split], measures: Callable[[int], Iterable[Measure]]) -> list[Row]:
+    """Rows of every split, for every seed, of all that is to be measured for this seed."""
+
+    def units() -> Iterator[Unit]:
+        latest = Latest[Meter]()
+        for place, split in enumerate(splits):
+            for seed in bench.seeds:
+                meter = partial(latest.get, (place, seed), partial(_meter, bench, split, seed))
+                for one in measures(seed):
+                    yield partial(_timed, bench, split.protocol, meter, one)
+
+    return bench.run(units(), bench.clock)
+
+
+def _meter(bench: Bench, split: Split, seed: int) -> Meter:
+    return Meter(bench.setting(split, seed), bench.draws)
+
+
+def _timed(bench: Bench, protocol: str, meter: Callable[[], Meter], one: Measure) -> list[Row]:
+    begun = time.process_time()
+    rows = one(meter())
+    bench.clock[protocol] += time.process_time() - begun
     return rows
 
 

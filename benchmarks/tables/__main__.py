@@ -15,23 +15,18 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
+from copy import copy
+from functools import partial
 from pathlib import Path
 
 from benchmarks.harness.options import add_options, show_progress, whole_numbers
 from benchmarks.harness.protocols import IMAGENET, ZOC
-from benchmarks.tables.figure7 import figure7
-from benchmarks.tables.figures9_12 import figures9to12
+from benchmarks.harness.units import OnCluster, here
+from benchmarks.tables.makers import TABLES, make_table
 from benchmarks.tables.table import Maker
-from benchmarks.tables.table1 import table1
-from benchmarks.tables.table3 import table3
-from benchmarks.tables.table4_5 import table4, table5
-from benchmarks.tables.table7 import table7
-from benchmarks.tables.table9 import table9
-from benchmarks.tables.table10 import table10
-from benchmarks.tables.table11 import table11
 from lsn_core import UserError
 from lsn_core.backbones.blip_loading import PREFIX as BLIP
+from lsn_core.cluster.address import chosen_address
 
 
 def main() -> None:
@@ -52,28 +47,26 @@ def main() -> None:
     parser.add_argument(
         "--classes", type=whole_numbers, help="table11: numbers of known classes, comma-separated; default: 10 to 200"
     )
+    parser.add_argument(
+        "--ray",
+        nargs="?",
+        const="",
+        metavar="ADDRESS",
+        help="measure on a Ray cluster whose machines all see --data and --cache: auto, HOST:PORT or ray://HOST:PORT; "
+        "without an address that of RAY_ADDRESS, or a Ray of this machine's own",
+    )
     options = parser.parse_args()
     show_progress()
     try:
         everything = [name for name in TABLES if name != "table10" or options.backbone.startswith(BLIP)]
         for name in everything if "all" in options.names else options.names:
+            options.run = here
+            if options.ray is not None:
+                chosen_address(options.ray)
+                options.run = OnCluster(options.ray or None, partial(make_table, name, copy(options)))
             TABLES[name](Maker(name, options))
     except UserError as error:
         sys.exit(str(error))
-
-
-TABLES: dict[str, Callable[[Maker], None]] = {
-    "table3": table3,
-    "table1": table1,
-    "table4": table4,
-    "table5": table5,
-    "table7": table7,
-    "table9": table9,
-    "table10": table10,
-    "table11": table11,
-    "figure7": figure7,
-    "figures9-12": figures9to12,
-}
 
 
 if __name__ == "__main__":

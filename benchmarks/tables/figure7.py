@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 
 from benchmarks.harness import pictures as figures
 from benchmarks.harness.cells import lead, plus_minus
 from benchmarks.harness.measure import Meter, Row
-from benchmarks.harness.protocols import zoc_splits
+from benchmarks.harness.protocols import Split, zoc_splits
 from benchmarks.harness.report import markdown_table
 from benchmarks.harness.summary import summarise
+from benchmarks.harness.units import Latest, Unit
 from benchmarks.methods.prompts import by_score, coop
 from benchmarks.methods.registry import DEFAULT, MCM
 from benchmarks.methods.run import measure
@@ -22,17 +24,28 @@ KINDS = {"positive prompts": "mcm", "negative prompts": "negatives-only", "both 
 
 def figure7(table: Maker) -> None:
     """AUROC of positive and of negative prompts alone, of both, and of what `train --shots` makes of them."""
-    rows = []
-    for split in zoc_splits(table.data, "CIFAR10"):
-        for shots in SHOTS:
-            for seed in table.bench.seeds:
-                setting = table.bench.setting(split, seed)
-                setting = replace(setting, config=replace(setting.config, shots=shots))
-                meter = Meter(setting, table.bench.draws)
-                found = measure(meter, MCM) if seed == table.bench.seeds[0] else []
-                for name, score in KINDS.items():
-                    found += meter.measure(name, by_score(coop, score)(setting))
-                rows += [{"shots": shots} | row for row in found]
+    bench, latest = table.bench, Latest[Meter]()
+
+    def meter_for(split: Split, shots: int, seed: int) -> Meter:
+        setting = bench.setting(split, seed)
+        return Meter(replace(setting, config=replace(setting.config, shots=shots)), bench.draws)
+
+    def one(meter: Callable[[], Meter], shots: int, name: str) -> list[Row]:
+        if name == MCM:
+            found = measure(meter(), MCM)
+        else:
+            found = meter().measure(name, by_score(coop, KINDS[name])(meter().setting))
+        return [{"shots": shots} | row for row in found]
+
+    def units() -> Iterator[Unit]:
+        for place, split in enumerate(zoc_splits(table.data, "CIFAR10")):
+            for shots in SHOTS:
+                for seed in bench.seeds:
+                    meter = partial(latest.get, (place, shots, seed), partial(meter_for, split, shots, seed))
+                    for name in ((MCM,) if seed == bench.seeds[0] else ()) + tuple(KINDS):
+                        yield partial(one, meter, shots, name)
+
+    rows = bench.run(units(), bench.clock)
     summary = summarise(rows, ("shots", "method"))
     table.write("Figure 7: labelled images per class, CIFAR10 splits", summary, rows)
     figures.by_shots(summary, table.picture())

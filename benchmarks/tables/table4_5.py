@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from benchmarks.harness import pictures as figures
@@ -11,7 +12,7 @@ from benchmarks.harness.measure import Meter, Row
 from benchmarks.harness.report import markdown_table
 from benchmarks.methods.prompts import ablation
 from benchmarks.methods.registry import MCM
-from benchmarks.methods.run import measure
+from benchmarks.methods.run import Measure, measure, run_measures
 from benchmarks.tables.table import Maker, averaged_by_protocol
 
 TABLE4 = {
@@ -44,18 +45,19 @@ def table5(table: Maker) -> None:
 
 def ablations(table: Maker, title: str, names: dict[str, str]) -> None:
     """Rows of Table 4 or 5 on the large-scale setting or its stand-in, and on the CIFAR10 splits."""
-    rows = []
-    for split in table.ablated():
-        for seed in table.bench.seeds:
-            setting = table.bench.setting(split, seed)
-            meter = Meter(setting, table.bench.draws)
-            if seed == table.bench.seeds[0]:
-                rows += measure(meter, MCM)
-            for name in names:
-                rows += meter.measure(name, ablation(name)(setting))
+    first = table.bench.seeds[0]
+
+    def measures(seed: int) -> Sequence[Measure]:
+        return [partial(measure, name=MCM)] * (seed == first) + [partial(_measure, name=name) for name in names]
+
+    rows = run_measures(table.bench, table.ablated(), measures)
     summary = averaged_by_protocol(rows)
     table.write(title, summary, rows)
     figures.methods_by_protocol(summary, "ood", table.picture(), title)
+
+
+def _measure(meter: Meter, name: str) -> list[Row]:
+    return meter.measure(name, ablation(name)(meter.setting))
 
 
 def ablation_section(summary: Sequence[Row], paper: dict[str, Any], names: dict[str, str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from benchmarks.harness import pictures as figures
@@ -11,7 +12,7 @@ from benchmarks.harness.measure import Meter, Row
 from benchmarks.harness.report import markdown_table
 from benchmarks.methods.dualcoop import dual_coop
 from benchmarks.methods.registry import MCM
-from benchmarks.methods.run import measure
+from benchmarks.methods.run import Measure, measure, run_measures
 from benchmarks.tables.table import Maker, averaged_by_protocol
 
 DUAL, LSN = "DualCoOp", "CoOp + LSN"
@@ -20,17 +21,19 @@ OF_PAPER = {MCM: "MCM", DUAL: "DualCoOp", LSN: "LSN"}
 
 def table7(table: Maker) -> None:
     """MCM, DualCoOp and CoOp + LSN on the large-scale setting or its stand-in, and on the CIFAR10 splits."""
-    rows = []
-    for split in table.ablated():
-        for seed in table.bench.seeds:
-            meter = Meter(table.bench.setting(split, seed), table.bench.draws)
-            if seed == table.bench.seeds[0]:
-                rows += measure(meter, MCM)
-            rows += meter.measure(DUAL, dual_coop(meter.setting))
-            rows += measure(meter, LSN)
+    first = table.bench.seeds[0]
+
+    def measures(seed: int) -> Sequence[Measure]:
+        return [partial(measure, name=MCM)] * (seed == first) + [_dual, partial(measure, name=LSN)]
+
+    rows = run_measures(table.bench, table.ablated(), measures)
     summary = averaged_by_protocol(rows)
     table.write("Table 7: DualCoOp", summary, rows)
     figures.methods_by_protocol(summary, "ood", table.picture(), "Table 7")
+
+
+def _dual(meter: Meter) -> list[Row]:
+    return meter.measure(DUAL, dual_coop(meter.setting))
 
 
 def table7_section(summary: Sequence[Row], paper: dict[str, Any]) -> str:

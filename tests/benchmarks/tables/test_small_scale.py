@@ -9,8 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
-from support import fewer_updates, unit_vectors
+from support import fewer_updates, fill_folders, unit_vectors
 
 from benchmarks.harness import options
 from benchmarks.harness.protocols import FILES
@@ -26,16 +25,6 @@ LIGHT = ["MCM", "names alone", "CoOp + LSN", "default detector without negatives
 THINGS = ["tench", "church", "parachute", "chainsaw", "golf ball", "gas pump"]
 
 
-def fill(folder: Path, classes: list[str], count: int) -> None:
-    """Folders of small pictures, each class in a colour of its own."""
-    for i, name in enumerate(classes):
-        (folder / name).mkdir(parents=True)
-        for k in range(count):
-            noise = np.random.default_rng([i, k, count]).integers(0, 120, (16, 16, 3))
-            noise[..., i % 3] += 15 * (i % 9)
-            Image.fromarray(noise.astype(np.uint8)).save(folder / name / f"{k}.png")
-
-
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Sets in the layout of the real ones."""
@@ -46,10 +35,10 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("imagenette", THINGS),
         ("tinyimagenet", [f"thing {word}" for word in "abcdefgh"]),
     ):
-        fill(folder / name / "train", classes, 6)
-        fill(folder / name / "val", classes, 4)
+        fill_folders(folder / name / "train", classes, 6)
+        fill_folders(folder / name / "val", classes, 4)
     for place in ("flowers/test", "sun/test", "miniplaces/val", "textures/test"):
-        fill(folder / place, ["other"], 4)
+        fill_folders(folder / place, ["other"], 4)
     return folder
 
 
