@@ -17,7 +17,8 @@ from benchmarks.harness.protocols import FILES
 from benchmarks.harness.report import PAGE, RESULTS, replace_section
 from benchmarks.monitoring import changes_section, monitoring_section
 from benchmarks.presets import presets_section
-from benchmarks.speed import cold_start, installed_size
+from benchmarks.speed import cold_start, cost, installed_size
+from benchmarks.speed.scale import scale_section
 from benchmarks.speed.throughput import throughput_section
 from benchmarks.tables.figure7 import figure7_section
 from benchmarks.tables.figures9_12 import figures9_12_section
@@ -30,6 +31,7 @@ from benchmarks.tables.table11 import table11_section
 README = PAGE.parents[1] / "README.md"
 WATCH = PAGE.parents[1] / "docs" / "labelling-and-monitoring.md"
 MANY = PAGE.parents[1] / "docs" / "many-photos.md"
+MACHINES = PAGE.parents[1] / "docs" / "many-machines.md"
 NOT_YET = "Not measured yet with this version."
 
 
@@ -70,6 +72,8 @@ def sections(folder: Path = RESULTS) -> list[tuple[Path, str, str]]:
         (WATCH, "false-alarms", rows("monitoring"), monitoring_section),
         (WATCH, "changes", rows("monitoring", "changes"), changes_section),
         (MANY, "throughput", rows("throughput"), throughput_section),
+        (MACHINES, "scale", rows("scale"), scale_section),
+        (MACHINES, "cost", cost.load(folder), cost.cost_section),
         (PAGE, "cold-start", rows("cold_start"), cold_start.table),
         (installed_size.PAGE, "installed-size", rows("installed_size"), installed_size.table),
         (README, "size", rows("installed_size"), installed_size.sentence),

@@ -55,7 +55,7 @@ LAYERS = (
     ("benchmarks.harness", "lsn_app.shared", "lsn_app.serving"),
     ("lsn_core.cli", "lsn_core.jobs"),
     ("lsn_core.heatmaps", "lsn_core.training", "lsn_core.evaluation", "lsn_core.negation"),
-    ("lsn_core.detector", "lsn_core.handoff", "lsn_core.monitoring"),
+    ("lsn_core.detector", "lsn_core.handoff", "lsn_core.monitoring", "lsn_core.cluster"),
     ("lsn_core.prompts", "lsn_core.losses", "lsn_core.scores", "lsn_core.calibration", "lsn_core.metrics"),
     ("lsn_core.backbones", "lsn_core.data"),
 )

@@ -22,7 +22,7 @@ from typing import Any
 
 from benchmarks.harness.report import markdown_table, replace_section, write_results
 
-EXTRAS = ("app", "mcp", "redis", "metrics", "onnx", "openvino", "transformers", "docs", "bench", "dev")
+EXTRAS = ("app", "mcp", "redis", "metrics", "ray", "onnx", "openvino", "transformers", "docs", "bench", "dev")
 REPO = Path(__file__).resolve().parents[2]
 PAGE, README = REPO / "docs" / "install.md", REPO / "README.md"
 

@@ -136,7 +136,8 @@ def score(
             kept = closed.enter_context(closing(DiskFeatureCache(where, encoder.fingerprint, encoder.dim)))
         rows = image_rows(cluster, scorer.backbone, photos, partial(open_photos, images), kept)
         closed.enter_context(closing(rows))
-        predictions = scorer.stream_rows(rows, tpr)
+        told = as_json or (out is not None and out.suffix.lower() == ".jsonl")  # where cosines to all prompts go
+        predictions = scorer.stream_rows(rows, tpr, cosines=told)
         for index, prediction in enumerate(predictions):
             failed += prediction.error is not None
             line = {"file": photos.names[index], **prediction.as_dict()}

@@ -106,8 +106,6 @@ def _orders(
     if not room.gpus:
         backbone.expect(len(images))
         runtime = backbone.runtime.name
-    elif backbone.runtime.bf16:
-        raise UserError("bf16 is computed on CPUs, and the workers of this cluster have GPUs. Use --device cpu.")
     return Orders(
         load=partial(load_backbone, backbone.name, "cuda" if room.gpus else "cpu"),
         name=backbone.name,

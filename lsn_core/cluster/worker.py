@@ -128,10 +128,10 @@ class FeatureWorker:
             os.chdir(orders.folder)
         self._backbone = orders.load()
         runtime = getattr(self._backbone, "runtime", None)
-        if orders.runtime == "openvino" and runtime is not None:
+        if runtime is not None:
             if orders.bf16:
                 runtime.use_bf16()
-            elif not runtime.compile():
+            elif orders.runtime == "openvino" and not runtime.compile():
                 raise UserError(
                     "it cannot compile the image tower, which PyTorch would run with other last digits. Set "
                     "LSN_RUNTIME=eager where you start, so that PyTorch runs it everywhere."

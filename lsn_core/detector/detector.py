@@ -123,8 +123,12 @@ class Detector(PromptScorer):
             rows.append(row)
         return self.score_features(torch.from_numpy(np.array(rows).reshape(len(rows), self.positive.shape[-1])))
 
-    def predict_features(self, features: Tensor, tpr: float = DEFAULT_TPR) -> list[Prediction]:
-        """Verdicts on image features (N, D) at the threshold that keeps a share `tpr` of known images."""
+    def predict_features(self, features: Tensor, tpr: float = DEFAULT_TPR, *, cosines: bool = True) -> list[Prediction]:
+        """Verdicts on image features (N, D) at the threshold that keeps a share `tpr` of known images.
+
+        Args:
+            cosines: whether predictions hold the cosines to all prompts, which with many classes take most of the time.
+        """
         if not len(features):
             return []
         threshold = self.threshold(check_tpr(tpr))
@@ -144,8 +148,8 @@ class Detector(PromptScorer):
                     calibrated=self.calibration is not None,
                     p_value=float(p_values[i]) if p_values is not None else None,
                     predicted_class=self.class_names[int(positive.argmax())],
-                    positive=dict(zip(self.class_names, positive.tolist(), strict=True)),
-                    negative=dict(zip(self.class_names, negative.T.tolist(), strict=True)),
+                    positive=dict(zip(self.class_names, positive.tolist(), strict=True)) if cosines else {},
+                    negative=dict(zip(self.class_names, negative.T.tolist(), strict=True)) if cosines else {},
                     score_name=self.score_name,
                     evidence=reasons[i],
                 )
@@ -190,21 +194,30 @@ class Detector(PromptScorer):
         yield from self.stream_rows((row for _, row in rows), tpr, batch_size)
 
     def stream_rows(
-        self, rows: Iterable[np.ndarray | UserError], tpr: float = DEFAULT_TPR, batch_size: int = _BATCH
+        self,
+        rows: Iterable[np.ndarray | UserError],
+        tpr: float = DEFAULT_TPR,
+        batch_size: int = _BATCH,
+        *,
+        cosines: bool = True,
     ) -> Iterator[Prediction]:
         """Verdicts on images whose features come from elsewhere, such as a cluster, one by one.
 
         Args:
             rows: the feature (D,) of each image, float32, unit length, or the error about it; taken as they are needed.
+            cosines: as for `predict_features`.
         """
         check_tpr(tpr)
         coming = iter(rows)
         calibrated = self.calibration is not None
         while batch := list(islice(coming, batch_size)):
             good = [row for row in batch if not isinstance(row, UserError)]
-            verdicts = iter(self.predict_features(torch.from_numpy(np.stack(good)), tpr) if good else ())
+            verdicts = iter(self._verdicts(good, tpr, cosines))
             for row in batch:
                 yield Prediction.failed(str(row), calibrated) if isinstance(row, UserError) else next(verdicts)
+
+    def _verdicts(self, rows: list[np.ndarray], tpr: float, cosines: bool) -> list[Prediction]:
+        return self.predict_features(torch.from_numpy(np.stack(rows)), tpr, cosines=cosines) if rows else []
 
     def reconsider(self, prediction: Prediction, tpr: float) -> Prediction:
         """One of its own predictions at the threshold for another `tpr`, without a look at the image."""
