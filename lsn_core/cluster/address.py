@@ -7,11 +7,14 @@ import logging
 import os
 import re
 import socket
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from lsn_core.errors import UserError
+
+log = logging.getLogger(__name__)
 
 LOCAL = "local"
 """The address of a Ray of this process's own, which ends with it."""
@@ -91,6 +94,7 @@ def connect(address: str | None = None, **options: Any) -> Any:
             f"{chosen}: there is no Ray cluster to be had at this address ({reason}). Check the address, that the "
             "cluster runs (ray status), and that its versions of Python and Ray are those of this machine."
         ) from error
+    _keep_off_stdout()
     return ray
 
 
@@ -105,6 +109,17 @@ def connected(address: str | None = None, **options: Any) -> Iterator[Any]:
     finally:
         if not theirs:
             ray.shutdown()
+
+
+def _keep_off_stdout() -> None:
+    """Ray prints what its machines say of dead workers, whatever it is told: between the lines that programs read."""
+    module = sys.modules.get("ray._private.worker")
+    if hasattr(module, "print_to_stdstream"):
+        setattr(module, "print_to_stdstream", _tell)  # noqa: B010 - a name of its own that nobody promises
+
+
+def _tell(data: dict[str, Any], ignore_prefix: bool = False) -> None:
+    log.info("Ray: %s", " ".join(map(str, data.get("lines", ()))))
 
 
 def _check_answers(address: str) -> None:

@@ -84,9 +84,12 @@ def test_actors_and_a_machine_die_and_each_result_comes_once_and_in_order(machin
     assert crew.deaths >= 1
 
 
-def test_a_deadly_number_is_found_and_the_others_go_on(machines: Machines, tmp_path: Path) -> None:
+def test_a_deadly_number_is_found_and_the_others_go_on(
+    machines: Machines, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     results = [one for found in Squaring(tmp_path).crew().run(lists(range(24))) for one in found]
     assert results == [*squares(range(13)), "13 is deadly", *squares(range(14, 24))]
+    assert capsys.readouterr().out == ""  # which is for programs
 
 
 def test_what_a_task_raises_ends_the_run(machines: Machines, tmp_path: Path) -> None:
