@@ -92,7 +92,8 @@ def connect(address: str | None = None, **options: Any) -> Any:
         reason = " ".join(str(error).split())[:300]
         raise UserError(
             f"{chosen}: there is no Ray cluster to be had at this address ({reason}). Check the address, that the "
-            "cluster runs (ray status), and that its versions of Python and Ray are those of this machine."
+            "cluster runs (ray status), and that its versions of Python and Ray are those of this machine. One that "
+            "wants a token gets it with RAY_AUTH_MODE=token and RAY_AUTH_TOKEN."
         ) from error
     _keep_off_stdout()
     return ray

@@ -55,6 +55,19 @@ def test_verdict_follows_the_threshold_and_the_positive_prompts(detector: Detect
             assert list(prediction.negative) == NAMES and all(len(v) == 1 for v in prediction.negative.values())
 
 
+def test_cosines_may_be_left_out_and_nothing_else_changes(detector: Detector) -> None:
+    calibrated, features = detector.calibrate(_features(99, seed=1)), _features(9, seed=2)
+    without = calibrated.predict_features(features, cosines=False)
+    assert without == [
+        replace(full, positive={}, negative={}) for full in calibrated.predict_features(features) if full.positive
+    ]
+    rows = [*features[:4].numpy(), UserError("no photo"), *features[4:].numpy()]
+    streamed = list(calibrated.stream_rows(rows, batch_size=2, cosines=False))
+    assert streamed.pop(4).error == "no photo"
+    assert [one.verdict for one in streamed] == [one.verdict for one in without]
+    assert [one.score for one in streamed] == pytest.approx([one.score for one in without], abs=1e-6)
+
+
 def test_another_tpr_is_considered_without_the_image(detector: Detector) -> None:
     calibrated, features = detector.calibrate(_features(99, seed=1)), _features(4, seed=2)
     for before, wanted in zip(
