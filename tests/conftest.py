@@ -25,6 +25,7 @@ LONGEST_FIRST = (
     "tests/browser/",
     "tests/lsn_core/jobs/worker/test_worker.py",
     "tests/test_outages.py",
+    "tests/lsn_core/cluster/test_two",
     "tests/lsn_core/cli/",
     "tests/lsn_core/test_faults.py",
     "tests/lsn_core/backbones/test_compiled.py",
@@ -44,6 +45,7 @@ SESSION = "LSN_TEST_SESSION"
 PORTABLE = "LSN_TEST_PORTABLE"
 NEEDS_POSIX = re.compile(
     r"import (resource|fcntl)\b|os\.(fork|mkfifo|waitpid)|SIGKILL|/proc/|/dev/|\.chmod\(|symlink_to|kill\(os\.getpid"
+    r"|support_ray"
 )
 _ENDING_SECONDS = 20.0
 
