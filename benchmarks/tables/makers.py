@@ -15,7 +15,6 @@ from benchmarks.tables.table4_5 import table4, table5
 from benchmarks.tables.table7 import table7
 from benchmarks.tables.table9 import table9
 from benchmarks.tables.table10 import table10
-from benchmarks.tables.table10 import table10
 from benchmarks.tables.table11 import table11
 
 TABLES: dict[str, Callable[[Maker], None]] = {
@@ -25,7 +24,6 @@ TABLES: dict[str, Callable[[Maker], None]] = {
     "table5": table5,
     "table7": table7,
     "table9": table9,
-    "table10": table10,
     "table10": table10,
     "table11": table11,
     "figure7": figure7,
