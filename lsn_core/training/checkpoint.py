@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
 
 from lsn_core.atomic import write_safetensors
 from lsn_core.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 CHECKPOINT_FILE = "training.safetensors"
 SCHEMA = 1

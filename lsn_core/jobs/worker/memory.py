@@ -25,3 +25,11 @@ def resident(process_id: int) -> int:
     except (OSError, IndexError):
         return 0
     return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def too_much_memory(limit_gib: float) -> str:
+    """What is said of a job that took more."""
+    return (
+        f"It took more than the {limit_gib:g} GiB of memory that a job may have. "
+        "Use fewer classes or a smaller memory_gib in the settings."
+    )

@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from safetensors import safe_open
@@ -23,7 +23,6 @@ from lsn_core.evaluation import Method, evaluate
 from lsn_core.jobs.job import ACTIVE, EVALUATING, TRAINING, Job, Point
 from lsn_core.jobs.limits import JobLimits
 from lsn_core.jobs.storage.files import FEATURES, RESULT, JobFiles
-from lsn_core.jobs.storage.registry import Registry
 from lsn_core.jobs.worker.attempt import Attempt, Stopped
 from lsn_core.metrics import accuracy
 from lsn_core.scores.registry import BASELINE, usable_scores
@@ -42,11 +41,27 @@ _LISTED = 20  # unusable photos that are named
 _DRAWS = 500  # of the photos, behind each interval
 
 
+class Reports(Protocol):
+    """Where an attempt writes down how far it is: the registry, or who passes it on to one."""
+
+    def prepared(self, job_id: str, claim: str, done: int, images: int) -> None:
+        """As `Registry.prepared`."""
+
+    def trained(self, job_id: str, claim: str, point: Point, total: int, *, first: bool) -> None:
+        """As `Registry.trained`."""
+
+    def advance(self, job_id: str, claim: str, to: str) -> None:
+        """As `Registry.advance`."""
+
+    def finish(self, job_id: str, claim: str, result: str, metrics: dict[str, Any]) -> None:
+        """As `Registry.finish`."""
+
+
 class Pipeline:
     """One attempt of one job."""
 
     def __init__(
-        self, attempt: Attempt, registry: Registry, files: JobFiles, limits: JobLimits, stop: Callable[[], bool]
+        self, attempt: Attempt, registry: Reports, files: JobFiles, limits: JobLimits, stop: Callable[[], bool]
     ) -> None:
         """Takes what it works with; `stop` is asked between steps whether to end the attempt."""
         self.attempt, self.registry, self.files, self.limits, self.stop = attempt, registry, files, limits, stop

@@ -15,6 +15,7 @@ from contextlib import closing
 from pathlib import Path
 
 from lsn_core.errors import UserError
+from lsn_core.jobs.job import Job
 from lsn_core.jobs.limits import JobLimits
 from lsn_core.jobs.storage.files import FEATURES, JobFiles
 from lsn_core.jobs.storage.locks import Slots
@@ -44,12 +45,10 @@ def _run(attempt: Attempt, registry: Registry, files: JobFiles, seconds: float |
         job, limits = registry.get(attempt.job), JobLimits.read(files.root)
         if job is None:
             return
-        limits.check_room(files.free())
-        if not (files.folder(job.id) / FEATURES).is_file():
-            files.open(job.dataset, job.name, limits)
+        refuse_at_once(job, files, limits)
         from lsn_core.jobs.worker.pipeline import Pipeline  # torch takes seconds to load
 
-        stop = _when_terminated() if seconds is None else _when_over(seconds, registry, job.id)
+        stop = when_terminated() if seconds is None else _when_over(seconds, registry, job.id)
         Pipeline(attempt, registry, files, limits, stop).run(job)
     except Stopped:
         log.info("Stopped.")  # the worker knows why, and writes it down
@@ -57,10 +56,18 @@ def _run(attempt: Attempt, registry: Registry, files: JobFiles, seconds: float |
         log.warning("The job was taken away.")
     except Exception as error:
         log.exception("The job failed.")
-        registry.fail(attempt.job, attempt.claim, _sentence(error))
+        registry.fail(attempt.job, attempt.claim, as_sentence(error))
 
 
-def _when_terminated() -> Callable[[], bool]:
+def refuse_at_once(job: Job, files: JobFiles, limits: JobLimits) -> None:
+    """Raises UserError for what can be seen to be in the job's way without torch."""
+    limits.check_room(files.free())
+    if not (files.folder(job.id) / FEATURES).is_file():
+        files.open(job.dataset, job.name, limits)
+
+
+def when_terminated() -> Callable[[], bool]:
+    """Whether this process has been asked to end, from now on."""
     terminated = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: terminated.set())
     return terminated.is_set
@@ -83,7 +90,8 @@ def _when_over(seconds: float, registry: Registry, job_id: str) -> Callable[[], 
     return over
 
 
-def _sentence(error: Exception) -> str:
+def as_sentence(error: Exception) -> str:
+    """Why a job failed, as its owner is told."""
     if isinstance(error, UserError):
         return str(error)
     full = isinstance(error, sqlite3.OperationalError) and "full" in str(error)

@@ -21,7 +21,7 @@ from lsn_core.jobs.storage.files import LOG, RESULT, JobFiles
 from lsn_core.jobs.storage.locks import Slot, Slots
 from lsn_core.jobs.storage.registry import LostClaim, Registry
 from lsn_core.jobs.worker.attempt import Attempt
-from lsn_core.jobs.worker.memory import check_watchable, resident
+from lsn_core.jobs.worker.memory import check_watchable, resident, too_much_memory
 from lsn_core.jobs.worker.queue import JobQueue
 
 log = logging.getLogger(__name__)
@@ -58,6 +58,8 @@ class WorkerConfig:
 
 class Worker:
     """Runs jobs of a data directory until told to end."""
+
+    grace_seconds = GRACE_SECONDS
 
     def __init__(self, folder: Path, config: WorkerConfig) -> None:
         check_watchable(config.memory_gib)
@@ -126,13 +128,17 @@ class Worker:
         except OSError as error:
             self.registry.fail(job.id, claim, f"The job could not be begun ({error.strerror}). Try again later.")
             return
+        self._see_through(job, process)
+
+    def _see_through(self, job: Job, process: subprocess.Popen[bytes]) -> None:
+        """Watches an attempt until its process is gone, and writes down how it ended."""
         reason, asked = None, 0.0
         try:
             reason = self._watch(job, process)
             if reason is not None:
                 asked = time.monotonic()
                 process.terminate()
-                process.wait(GRACE_SECONDS)
+                process.wait(self.grace_seconds)
         except subprocess.TimeoutExpired:
             log.info("Job %s did not end in %.1f s.", job.id, time.monotonic() - asked)
         finally:
@@ -178,9 +184,12 @@ class Worker:
             reason = self._reason_to_end(job.id, left)
             if reason is not None:
                 return reason
-            if self.config.memory_gib and resident(process.pid) > self.config.memory_gib * 2**30:
+            if self._takes_too_much(process):
                 process.kill()  # at once: it may be growing
                 return "memory"
+
+    def _takes_too_much(self, process: subprocess.Popen[bytes]) -> bool:
+        return bool(self.config.memory_gib) and resident(process.pid) > (self.config.memory_gib or 0) * 2**30
 
     def _reason_to_end(self, job_id: str, left: float) -> str | None:
         if self._ending.is_set():
@@ -205,12 +214,7 @@ class Worker:
                 "on from its last checkpoint, or choose fewer epochs.",
             )
         elif reason == "memory":
-            self.registry.fail(
-                job.id,
-                claim,
-                f"It took more than the {self.config.memory_gib:g} GiB of memory that a job may have. "
-                "Use fewer classes or a smaller memory_gib in the settings.",
-            )
+            self.registry.fail(job.id, claim, too_much_memory(self.config.memory_gib or 0))
         elif status < 0:  # killed from outside, by the system when memory runs out: worth some more tries
             log.warning("The process of job %s was killed by signal %d.", job.id, -status)
             self.registry.interrupt(job.id, claim, lost=True, limit=self.limits.crashes)
@@ -235,7 +239,10 @@ class Worker:
             recover(self.registry, self.slots, self.limits, mine=self.name, but=self._at)
         if self.config.resume:
             self.registry.requeue_interrupted()
-        self.queue.top_up(len(self.registry.queue()))
+        self._see_to_the_waiting()
         if time.monotonic() - self._tidied > _TIDY_SECONDS or not self._tidied:
             self._tidied = time.monotonic()
             tidy(self.registry, self.files, self.limits, aged=self._clock.trusted())
+
+    def _see_to_the_waiting(self) -> None:
+        self.queue.top_up(len(self.registry.queue()))
