@@ -49,16 +49,36 @@ def worker(
     nice: Annotated[int, typer.Option(help="Lower the priority of jobs by this much.")] = 0,
     resume: Annotated[bool, typer.Option(help="Let interrupted jobs go on by themselves.")] = True,
     checkpoint_seconds: Annotated[float, typer.Option(min=0, help="Least time between a job's checkpoints.")] = 10.0,
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            envvar="LSN_CLUSTER", help="auto, HOST:PORT or ray://HOST:PORT: jobs are done on this Ray cluster."
+        ),
+    ] = None,
+    cluster_jobs: Annotated[
+        int | None,
+        typer.Option(envvar="LSN_CLUSTER_JOBS", min=1, help="Most jobs at once there; default: as many as find room."),
+    ] = None,
     with_parent: Annotated[bool, typer.Option(hidden=True)] = False,
 ) -> None:
-    """Run training jobs, one at a time, until stopped (Ctrl-C). Its job is then interrupted and can go on later."""
+    """Run training jobs, one at a time, until stopped (Ctrl-C). Its job is then interrupted and can go on later.
+
+    With --cluster, as many at once as find room on the cluster.
+    """
     from lsn_core.jobs import Worker, WorkerConfig
     from lsn_core.jobs.worker.parent import end_at_once, when_parent_ends
 
     logging.getLogger("lsn_core").setLevel(logging.INFO)
     config = WorkerConfig(device, name, threads, memory_gib, resume, queue, checkpoint_seconds)
     with _plainly(data):
-        running = Worker(data, config)
+        if cluster:
+            from lsn_core.jobs.cluster.address import check_cluster
+            from lsn_core.jobs.cluster.workers import MOST_JOBS, ClusterConfig, ClusterWorker
+
+            check_cluster(cluster, "--cluster")
+            running: Worker = ClusterWorker(data, config, ClusterConfig(cluster, cluster_jobs or MOST_JOBS))
+        else:
+            running = Worker(data, config)
     if nice:
         if not hasattr(os, "nice"):
             raise UserError("This system has no priorities of that kind. Leave --nice out.")
@@ -112,6 +132,8 @@ def submit(
         raise typer.Exit(1)
     if not jobs.working():
         typer.echo("No worker is running: start one with `python -m lsn_core worker`, or start the app.", err=True)
+    elif hindrance := jobs.hindrance():
+        typer.echo(hindrance, err=True)
 
 
 def list_jobs(data: DataOption, owner: OwnerOption = None, as_json: JsonOption = False) -> None:
@@ -123,6 +145,8 @@ def list_jobs(data: DataOption, owner: OwnerOption = None, as_json: JsonOption =
 
 def show(job: JobArgument, data: DataOption, owner: OwnerOption = None, as_json: JsonOption = False) -> None:
     """Show one job, with its states and its loss and accuracy over time."""
+    from lsn_core.jobs.job import QUEUED
+
     jobs = _open(data)
     record = jobs.get(job, owner)
     points, history = jobs.progress(job), [(at, state) for _, at, state in jobs.registry.history(job)]
@@ -130,6 +154,8 @@ def show(job: JobArgument, data: DataOption, owner: OwnerOption = None, as_json:
         line = _line(jobs, record) | {"history": history, "progress": [vars(point) for point in points]}
         typer.echo(json.dumps(line, ensure_ascii=False))
         return
+    if record.state == QUEUED and (hindrance := jobs.hindrance()):
+        typer.echo(hindrance, err=True)
     for key, value in _line(jobs, record).items():
         typer.echo(f"{key.replace('_', ' '):>14}  {json.dumps(value) if isinstance(value, dict) else value}")
     for at, state in history:

@@ -19,6 +19,7 @@ from lsn_core.jobs.limits import JobLimits
 from lsn_core.jobs.storage.cleanup import forget, recover
 from lsn_core.jobs.storage.files import TRAINING_SPLIT, Incoming, JobFiles, calling, count_classes
 from lsn_core.jobs.storage.locks import Slots
+from lsn_core.jobs.storage.notes import current_hindrance
 from lsn_core.jobs.storage.registry import Registry
 from lsn_core.jobs.worker.queue import JobQueue
 
@@ -193,7 +194,7 @@ class Jobs:
             return "No worker is running just now; it will begin as soon as there is one."
         if not self.queue.reachable():
             return "The server that hands out jobs cannot be reached just now; it will begin when that is back."
-        return ""
+        return current_hindrance(self.folder, self.slots)
 
     # -- what can be done with them -----------------------------------------------------------------------------------
 

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import lsn_core
+from lsn_core.cluster.address import import_ray
 from lsn_core.jobs.cluster.messages import FAIL, LOG, Batch, Event, Events, Place
+from lsn_core.jobs.cluster.mirror import Mirror
 from lsn_core.jobs.cluster.scratch import NodeFiles, Scratch
 from lsn_core.jobs.cluster.waiting import Awaited
 from lsn_core.jobs.job import Job
@@ -45,9 +47,11 @@ class RemoteAttempt:
         self._events: list[Event] = []
         self._batch = Batch(0, {}, (), (), 0, False)
         self._thread: threading.Thread | None = None
+        self._mirror: Mirror | None = None
 
-    def place(self, node: str) -> Place:
+    def place(self) -> Place:
         """Where this is."""
+        node = import_ray().get_runtime_context().get_node_id()
         return Place(node, platform.node(), lsn_core.__version__, importlib.metadata.version("torch"))
 
     def give(self, name: str, data: bytes | None, last: bool, job_id: str | None = None) -> None:
@@ -72,8 +76,6 @@ class RemoteAttempt:
 
     def begin(self, job: Job, attempt: Attempt, limits: JobLimits) -> None:
         """Begins the job; to be called once, after its folder's files were given."""
-        from lsn_core.jobs.cluster.mirror import Mirror
-
         folder = self._files.folder(job.id)
         folder.mkdir(exist_ok=True)
         self._mirror = Mirror(folder)
@@ -90,7 +92,7 @@ class RemoteAttempt:
             ended = self._thread is not None and not self._thread.is_alive()  # before the events: none is left out
             with self._changing:
                 events, self._events = tuple(self._events), []
-            files = self._mirror.changes()
+            files = {} if self._mirror is None else self._mirror.changes()
             memory = resident(os.getpid())
             self._batch = Batch(received + 1, files, events, self._awaited.names(), memory, ended)
         return self._batch

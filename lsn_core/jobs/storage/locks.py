@@ -12,6 +12,8 @@ from pathlib import Path
 from lsn_core.errors import UserError
 from lsn_core.jobs.storage.system_locks import INHERITED, OWN, Lock, LockKind
 
+PART = "@"
+"""Between the name of a worker that does several jobs at once and the number of one of its places."""
 _OF_JOB = ".job-lock"
 
 
@@ -89,6 +91,11 @@ class Slots:
         """Whether a worker of that name, or the process of its job, is alive."""
         return self._held(self._path(name))
 
+    def workers(self) -> list[str]:
+        """Names of the workers that are alive, without the parts of one that does several jobs at once."""
+        names = [path.stem for path in sorted(self._folder.glob("*.lock")) if self._held(path)]
+        return [name for name in names if PART not in name]
+
     def any_held(self) -> bool:
         """Whether any worker is alive."""
         return any(self._held(path) for path in self._folder.glob("*.lock"))
@@ -101,7 +108,7 @@ class Slots:
         return path.with_suffix(_OF_JOB)
 
     def _path(self, name: str) -> Path:
-        if not re.fullmatch(r"[\w:.-]{1,64}", name):
+        if not re.fullmatch(rf"[\w:.-]{{1,64}}({PART}\d{{1,3}})?", name):
             raise UserError(f"{name!r} is no name for a worker. Use letters, digits, dots and dashes.")
         if sys.platform == "win32":
             name = name.replace(":", "+")  # cuda:0 is no file there

@@ -1,0 +1,191 @@
+"""Jobs on a real Ray cluster of several nodes on this machine: nodes, processes and the worker itself are killed."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, closing
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from ray.cluster_utils import Cluster
+from ray.util import get_node_ip_address
+from support import until
+
+from benchmarks.speed.job_kills import Trial, same_weights, short_config, wait_for, worker
+from lsn_core.jobs.cluster.workers import AWAY, FULL
+from lsn_core.jobs.storage.audit import audit
+
+STORE = 100 * 2**20
+# As a node that is gone is noticed in seconds, not in half a minute.
+HEALTH = {
+    "health_check_initial_delay_ms": 0,
+    "health_check_period_ms": 500,
+    "health_check_failure_threshold": 2,
+    "prestart_worker_first_driver": False,
+}
+
+
+class Machines:
+    """A cluster whose head, on which no job finds room, is started when it is asked for."""
+
+    def __init__(self) -> None:
+        self._folder = tempfile.mkdtemp(prefix="lsn-", dir="/tmp")  # sockets' paths must be short
+        with socket.socket() as probe:
+            probe.bind(("", 0))
+            self._port = probe.getsockname()[1]
+        self.address = f"{get_node_ip_address()}:{self._port}"
+        self.scratch = Path(self._folder, "scratch")
+        self._cluster: Any = None
+
+    def start(self) -> None:
+        """Starts the head."""
+        self._cluster = Cluster(
+            initialize_head=True,
+            head_node_args={
+                "num_cpus": 0,
+                "gcs_server_port": self._port,
+                "object_store_memory": STORE,
+                "include_dashboard": False,
+                "temp_dir": self._folder,
+                "_system_config": HEALTH,
+            },
+        )
+
+    def add(self) -> Any:
+        """Another node, with room for one job."""
+        return self._cluster.add_node(num_cpus=1, object_store_memory=STORE)
+
+    def kill(self, node: Any) -> None:
+        """As a power cut would: the node's own process gets SIGKILL, and its workers end with it."""
+        self._cluster.remove_node(node, allow_graceful=False)
+
+    def attempts(self) -> list[psutil.Process]:
+        """The processes in which jobs are done."""
+        found = []
+        for process in psutil.process_iter(["name", "cmdline", "environ"]):
+            told = process.info
+            if "RemoteAttempt" in " ".join(told["cmdline"] or ()) and self._folder in str(told["environ"]):
+                found.append(process)
+        return found
+
+    def close(self) -> None:
+        """Ends it all."""
+        if self._cluster is not None:
+            self._cluster.shutdown()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def machines() -> Iterator[Machines]:
+    with closing(Machines()) as machines:
+        yield machines
+
+
+@pytest.fixture(scope="module")
+def trial(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trial]:
+    trial = Trial(tmp_path_factory.mktemp("trial"), "worker", photos=8, epochs=8)
+    with closing(trial.jobs):
+        yield trial
+
+
+@pytest.fixture
+def submitter(trial: Trial, machines: Machines) -> Any:
+    """Starts a worker that has jobs done on the cluster."""
+
+    def start(*options: str) -> AbstractContextManager[subprocess.Popen[bytes]]:
+        return worker(trial.folder, "--cluster", machines.address, *options)
+
+    return start
+
+
+def test_a_job_waits_for_its_cluster_outlives_a_node_and_ends_with_the_bits_of_training_here(
+    trial: Trial, machines: Machines, submitter: Any
+) -> None:
+    jobs, job_id = trial.jobs, trial.submit()
+    with submitter():
+        until(lambda: jobs.hindrance() == AWAY)
+        machines.start()
+        until(lambda: jobs.hindrance() == FULL.format("CPU"))  # no node has room
+        assert jobs.get(job_id).state == "queued"
+        node = machines.add()
+        checkpoint = jobs.files.folder(job_id) / "training.safetensors"
+        until(checkpoint.exists)
+        machines.kill(node)
+        until(lambda: "interrupted" in states(trial, job_id))
+        stood = jobs.get(job_id)
+        assert stood.losses == 0 and stood.step > 0
+        machines.add()
+        job = wait_for(jobs, job_id, "done", "failed")
+    assert job.state == "done", job.error
+    assert same_weights(jobs.result(job_id), trial.wanted)
+    assert states(trial, job_id).count("preparing") == 2
+    assert [point.step for point in jobs.progress(job_id)][0] == 1 and job.step == job.total
+    log = (jobs.files.folder(job_id) / "log.txt").read_text()
+    assert "The node is gone" in log and "Going on from step" in log and log.count("features: 24 encoded") == 1
+    kept = sorted(path.name for path in jobs.files.folder(job_id).iterdir())
+    assert kept == ["detector.safetensors", "log.txt"]
+    assert audit(trial.folder) == []
+
+
+def test_a_job_outlives_the_worker_that_submitted_it_and_is_not_done_twice(
+    trial: Trial, machines: Machines, submitter: Any
+) -> None:
+    jobs, job_id = trial.jobs, trial.submit()
+    with submitter() as process:
+        until((jobs.files.folder(job_id) / "training.safetensors").exists)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    until(lambda: not jobs.working())  # the process that passed on ends with the worker
+    assert jobs.get(job_id).state == "interrupted" and audit(trial.folder) == []
+    until(lambda: not machines.attempts())  # and so does what it had begun on the cluster
+    with submitter():
+        job = wait_for(jobs, job_id, "done", "failed")
+    assert job.state == "done" and same_weights(jobs.result(job_id), trial.wanted)
+    assert states(trial, job_id) == [
+        *("queued", "preparing", "training", "interrupted"),
+        *("queued", "preparing", "training", "evaluating", "done"),
+    ]
+    assert audit(trial.folder) == []
+
+
+def test_owners_take_turns_and_a_stop_or_a_killed_process_keeps_what_was_done(
+    trial: Trial, machines: Machines, submitter: Any
+) -> None:
+    jobs = trial.jobs
+    long = short_config(epochs=2000)
+    first, second = (jobs.submit(trial.images, "ann", long).id for _ in range(2))
+    other = jobs.submit(trial.images, "ben", long).id
+    with submitter():
+        until(lambda: (jobs.files.folder(first) / "training.safetensors").exists())
+        step = jobs.get(first).step
+        assert jobs.hindrance() == ""  # others wait for this job, not for the cluster
+        (process,) = machines.attempts()
+        process.kill()
+        until(lambda: jobs.get(first).step > step and jobs.get(first).state == "training")
+        stop_quickly(trial, first)
+        wait_for(jobs, other, "training", "preparing")
+        stop_quickly(trial, other)
+        wait_for(jobs, second, "preparing")
+        stop_quickly(trial, second)
+    order = [job for job, _, state in jobs.registry.history() if state == "preparing" and job in (first, second, other)]
+    assert order == [first, first, other, second]
+    assert (jobs.files.folder(first) / "training.safetensors").is_file()
+    assert audit(trial.folder) == [] and not machines.attempts()
+
+
+def states(trial: Trial, job_id: str) -> list[str]:
+    return [state for _, _, state in trial.jobs.registry.history(job_id)]
+
+
+def stop_quickly(trial: Trial, job_id: str) -> None:
+    begun = time.monotonic()
+    assert trial.jobs.stop(job_id).state == "stopped"
+    assert time.monotonic() - begun < 4.0
