@@ -3,6 +3,7 @@
 Environment: LSN_BACKBONE (default 'embedded'), LSN_PUBLIC (1: strangers use it, so backbones come from a fixed list;
 default: whenever the server listens on more than this machine), LSN_DATA (the one folder that is written to: training
 jobs, uploads, downloaded models; default ~/.local/share/lsn), LSN_QUEUE (redis://HOST:PORT/DB; default: SQLite),
+LSN_CLUSTER (auto, HOST:PORT or ray://HOST:PORT: jobs are done on this Ray cluster), LSN_CLUSTER_JOBS (most at once),
 LSN_JOB_THREADS (CPU threads of a job; default: all cores but one), LSN_JOB_MEMORY_GIB (a job that takes more fails),
 LSN_RESUME (0: interrupted jobs wait to be resumed), LSN_SLICE_SECONDS (on ZeroGPU, how long a job has the GPU at a
 time; default 40), LSN_MCP (1: the public endpoints are MCP tools, too), LSN_HOSTS (names
@@ -129,13 +130,20 @@ def start_worker(start: Startup) -> Callable[[], None]:
     """Starts what does training jobs; what it returns ends it."""
     from lsn_app.serving import accelerator
 
-    if accelerator.ZERO_GPU:  # in this process, as no other gets the GPU
+    if accelerator.ZERO_GPU and start.cluster is None:  # in this process, as no other gets the GPU
         config = WorkerConfig(queue_url=start.queue, resume=start.resume)
         worker = SlicedWorker(start.data, config, accelerator.run_slice, start.slice_seconds or SLICE_SECONDS)
         threading.Thread(target=worker.run, name="training", daemon=True).start()
         return worker.end
     options = ["--nice", "10", "--resume" if start.resume else "--no-resume"]
-    for value, option in ((start.queue, "--queue"), (start.threads, "--threads"), (start.memory_gib, "--memory-gib")):
+    given = (
+        (start.queue, "--queue"),
+        (start.threads, "--threads"),
+        (start.memory_gib, "--memory-gib"),
+        (start.cluster, "--cluster"),
+        (start.cluster_jobs, "--cluster-jobs"),
+    )
+    for value, option in given:
         if value is not None:
             options += [option, str(value)]
     supervisor = Supervisor(start.data, options)

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from lsn_core.errors import UserError
 from lsn_core.jobs import DEFAULT_FOLDER, JobLimits
+from lsn_core.jobs.cluster.address import MOST_JOBS, check_cluster, check_ray
 from lsn_core.jobs.storage.damage import set_damaged_aside
 from lsn_core.jobs.worker.memory import check_watchable
 from lsn_core.jobs.worker.queue import QUEUE_FILE
@@ -37,6 +38,7 @@ class Startup:
         backbone: name of the backbone to begin with; whether it can be had is seen when it is loaded.
         public: whether strangers use the page.
         queue: address of a Redis server, or None for SQLite.
+        cluster, cluster_jobs: address of the Ray cluster on which jobs are done, and most at once; or None.
         hosts: names under which the page is served; empty where none are set.
         threads, memory_gib: bounds of a job, or None.
         resume: whether interrupted jobs go on by themselves.
@@ -51,6 +53,8 @@ class Startup:
     backbone: str
     public: bool
     queue: str | None
+    cluster: str | None
+    cluster_jobs: int | None
     hosts: tuple[str, ...]
     threads: int | None
     memory_gib: float | None
@@ -77,6 +81,7 @@ def read_environment(environment: Mapping[str, str]) -> Startup:
         )
     space = environment.get("SPACE_HOST", "").strip()
     threads = _number(environment, "LSN_JOB_THREADS", whole=True, least=1, most=4096)
+    at_once = _number(environment, "LSN_CLUSTER_JOBS", whole=True, least=1, most=MOST_JOBS)
     return Startup(
         host=host,
         port=int(_number(environment, "GRADIO_SERVER_PORT", whole=True, least=1, most=65_535) or PORT),
@@ -84,6 +89,8 @@ def read_environment(environment: Mapping[str, str]) -> Startup:
         backbone=environment.get("LSN_BACKBONE", "").strip() or EMBEDDED,
         public=_flag(environment, "LSN_PUBLIC", host not in LOCAL_HOSTS),
         queue=_queue(environment),
+        cluster=_cluster(environment),
+        cluster_jobs=None if at_once is None else int(at_once),
         hosts=_hosts(environment, space),
         threads=None if threads is None else int(threads),
         memory_gib=_number(environment, "LSN_JOB_MEMORY_GIB", above=0.0),
@@ -107,6 +114,8 @@ def check_startup(start: Startup) -> list[str]:
         UserError: the app cannot run so; one sentence on what is in its way and what to do.
     """
     check_watchable(start.memory_gib)
+    if start.cluster is not None:
+        check_ray("LSN_CLUSTER")
     check_port(start.host, start.port)
     check_folder(start.data)
     JobLimits.read(start.data)
@@ -227,6 +236,13 @@ def _queue(environment: Mapping[str, str]) -> str | None:
     if not fine:
         raise UserError(f"LSN_QUEUE must be redis://HOST:PORT/DB, or be left out for SQLite, not {text[:80]!r}.")
     return text
+
+
+def _cluster(environment: Mapping[str, str]) -> str | None:
+    text = environment.get("LSN_CLUSTER", "").strip()
+    if text:
+        check_cluster(text, "LSN_CLUSTER")
+    return text or None
 
 
 def _hosts(environment: Mapping[str, str], space: str) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import os
 import platform
 from dataclasses import asdict
 from pathlib import Path
@@ -54,6 +55,7 @@ def doctor(
         "pillow",
         "openvino",
         "transformers",
+        "ray",
     )
     report: dict[str, Any] = {
         "python": platform.python_version(),
@@ -66,6 +68,10 @@ def doctor(
         "weights_cache": HF_HUB_CACHE,
         "weights_in_cache": sorted(path.name for path in Path(HF_HUB_CACHE).glob("models--*")),
     }
+    if cluster := os.environ.get("LSN_CLUSTER", "").strip():
+        from lsn_core.jobs.cluster.address import describe_cluster
+
+        report["cluster"] = describe_cluster(cluster)
     try:
         loaded = load_backbone(backbone, device)
         report["backbone_ok"] = True

@@ -57,7 +57,7 @@ def worker(
     ] = None,
     cluster_jobs: Annotated[
         int | None,
-        typer.Option(envvar="LSN_CLUSTER_JOBS", min=1, help="Most jobs at once there; default: as many as find room."),
+        typer.Option(envvar="LSN_CLUSTER_JOBS", min=1, max=64, help="Most jobs there at once; default: as find room."),
     ] = None,
     with_parent: Annotated[bool, typer.Option(hidden=True)] = False,
 ) -> None:
@@ -72,10 +72,11 @@ def worker(
     config = WorkerConfig(device, name, threads, memory_gib, resume, queue, checkpoint_seconds)
     with _plainly(data):
         if cluster:
-            from lsn_core.jobs.cluster.address import check_cluster
-            from lsn_core.jobs.cluster.workers import MOST_JOBS, ClusterConfig, ClusterWorker
+            from lsn_core.jobs.cluster.address import MOST_JOBS, check_cluster, check_ray
+            from lsn_core.jobs.cluster.workers import ClusterConfig, ClusterWorker
 
             check_cluster(cluster, "--cluster")
+            check_ray("--cluster")
             running: Worker = ClusterWorker(data, config, ClusterConfig(cluster, cluster_jobs or MOST_JOBS))
         else:
             running = Worker(data, config)

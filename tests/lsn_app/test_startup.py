@@ -52,6 +52,9 @@ WRONG = [
     ("LSN_QUEUE", "redis://localhost:port/0", ["redis://HOST:PORT/DB"]),
     ("LSN_QUEUE", "redis://localhost:99999/0", ["redis://HOST:PORT/DB"]),
     ("LSN_QUEUE", "redis://[::1/0", ["redis://HOST:PORT/DB"]),
+    ("LSN_CLUSTER", "http://head:8265", ["auto (the cluster", "HOST:PORT", "'http://head:8265'"]),
+    ("LSN_CLUSTER", "local", ["auto (the cluster", "to train on this machine"]),
+    ("LSN_CLUSTER_JOBS", "0", ["from 1"]),
     ("LSN_HOSTS", "https://example.org", ["names alone"]),
     ("LSN_HOSTS", "example.org, example.com:80", ["names alone", "example.com:80"]),
     ("LSN_HOSTS", "*.example.org", ["names alone"]),
@@ -83,12 +86,15 @@ def test_values_that_are_meant_are_read_however_they_are_written() -> None:
             "LSN_JOB_MEMORY_GIB": "1.5",
             "LSN_SLICE_SECONDS": "20",
             "LSN_QUEUE": "unix:///run/redis.sock",
+            "LSN_CLUSTER": "ray://head:10001",
+            "LSN_CLUSTER_JOBS": "8",
             "LSN_HOSTS": "example.org, ::1",
             "LSN_DATA": "~/some where",
         }
     )
     assert (given.port, given.public, given.resume, given.mcp) == (8000, True, False, True)
     assert (given.threads, given.memory_gib, given.slice_seconds) == (3, 1.5, 20.0)
+    assert (given.cluster, given.cluster_jobs) == ("ray://head:10001", 8)
     assert given.hosts == ("example.org", "::1") and given.data == Path.home() / "some where"
 
 

@@ -62,7 +62,8 @@ class Relay:
             for part, last in _parts(folder / name):
                 self.seat.ask("give", name, part, last, self.job.id)
         self.seat.ask("begin", self.job, self.attempt, limits)
-        number, asked, sending = 0, False, iter(())  # type: int, bool, Iterator[tuple[str, bytes | None, bool]]
+        number, asked = 0, False
+        sending: Iterator[tuple[str, bytes | None, bool]] = iter(())
         pause = threading.Event()
         while True:
             if terminated() and not asked:
@@ -77,9 +78,8 @@ class Relay:
             if memory_gib and batch.memory > memory_gib * 2**30:
                 self.registry.fail(self.job.id, self.attempt.claim, too_much_memory(memory_gib))
                 return
-            part = next(sending, None)
-            if part is not None:
-                self.seat.ask("give", *part)
+            if piece := next(sending, None):
+                self.seat.ask("give", *piece)
             elif batch.needs:
                 sending = self._dataset(batch.needs[0])
             else:

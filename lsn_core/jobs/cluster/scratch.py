@@ -1,4 +1,4 @@
-"""A folder on a node for as long as an attempt runs there; those of attempts that were killed are removed by the next."""
+"""A folder on a node for as long as an attempt runs there; what killed attempts left is removed by the next one."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ import getpass
 import shutil
 import sys
 import tempfile
+import time
 from pathlib import Path
 
+from lsn_core.jobs.cluster.waiting import Awaited
 from lsn_core.jobs.storage.files import JobFiles
 from lsn_core.jobs.storage.system_locks import INHERITED, OWN, Lock, LockKind
-from lsn_core.jobs.cluster.waiting import Awaited
 
 _LOCK = ".lock"
+_ALONE = "making"  # held while a folder is made, which has no lock for a moment
 
 
 class Scratch:
@@ -24,11 +26,16 @@ class Scratch:
         self._kind: LockKind = OWN if sys.platform == "win32" else INHERITED
         base = base or Path(tempfile.gettempdir()) / f"lsn-jobs-{getpass.getuser()}"
         base.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self.folder = Path(tempfile.mkdtemp(dir=base))
-        lock = self._kind.take(self._lock(self.folder))
-        assert lock is not None, "nobody else knows of this folder"
-        self._held: Lock = lock
-        self._sweep(base)
+        while (alone := self._kind.take(base / _ALONE)) is None:
+            time.sleep(0.05)
+        try:
+            self._sweep(base)
+            self.folder = Path(tempfile.mkdtemp(dir=base))
+            lock = self._kind.take(self._lock(self.folder))
+            assert lock is not None, "nobody else knows of this folder"
+            self._held: Lock = lock
+        finally:
+            alone.close()
 
     def close(self) -> None:
         """Removes it."""

@@ -15,6 +15,7 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from lsn_core.jobs.cluster.address import MOST_JOBS
 from lsn_core.jobs.cluster.relay import CLUSTER_LOST, NODE_LOST, PROBLEM, PROCESS_LOST, READY, WAITING, Order
 from lsn_core.jobs.cluster.seat import Wish
 from lsn_core.jobs.job import Job
@@ -27,9 +28,6 @@ from lsn_core.jobs.worker.worker import Worker, WorkerConfig
 log = logging.getLogger(__name__)
 
 NAME = "cluster"
-MOST_JOBS = 64
-"""Most jobs at once, unless another number is given: each has a process on this machine."""
-
 _LOOKING = 2  # that wait for room at once: others would only wait behind them
 _TURN_SECONDS, _POLL_SECONDS = 0.3, 0.1
 _FIRST_PAUSE, _LONGEST_PAUSE = 2.0, 30.0
@@ -46,7 +44,7 @@ class ClusterConfig:
 
     Attributes:
         address: auto, HOST:PORT or ray://HOST:PORT.
-        jobs: most at once.
+        jobs: most at once, up to `MOST_JOBS`.
         scratch: folder for scratch folders on the nodes; None for the systems' own.
     """
 
