@@ -45,6 +45,21 @@ class Batch:
 
 
 @dataclass(frozen=True)
+class Part:
+    """Part of a file on its way to a node.
+
+    Attributes:
+        content: None where there is no such file.
+        start: where in the file it belongs.
+        last: the file is whole with it.
+    """
+
+    content: bytes | None
+    start: int
+    last: bool
+
+
+@dataclass(frozen=True)
 class Place:
     """Where an attempt has found room.
 

@@ -11,6 +11,7 @@ import os
 import queue
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -19,9 +20,9 @@ from typing import IO, Any
 
 from lsn_core.atomic import write_bytes
 from lsn_core.errors import UserError
-from lsn_core.jobs.cluster.messages import LOG, REPORTS, Batch, Event
+from lsn_core.jobs.cluster.messages import LOG, REPORTS, Batch, Event, Part
 from lsn_core.jobs.cluster.mirror import KEPT
-from lsn_core.jobs.cluster.seat import NodeLost, NoSeat, ProcessLost, Seat, Wish
+from lsn_core.jobs.cluster.seat import ClusterLost, NodeLost, NoSeat, ProcessLost, Seat, Wish
 from lsn_core.jobs.job import Job
 from lsn_core.jobs.limits import JobLimits
 from lsn_core.jobs.storage.files import JobFiles
@@ -40,6 +41,7 @@ NODE_LOST, PROCESS_LOST, CLUSTER_LOST = 75, 76, 77
 
 _PART = 16 * 2**20
 _PAUSE_SECONDS = 0.15
+_LOOK_SECONDS, _MISSED = 2.0, 3
 
 
 class Relay:
@@ -53,17 +55,17 @@ class Relay:
         """Has the job done, from where it stands to its end, or until `terminated`; its errors are written down.
 
         Raises:
-            NodeLost, ProcessLost: the attempt is gone.
+            NodeLost, ProcessLost, ClusterLost: the attempt is gone.
             LostClaim: the job was taken away.
         """
         folder = self.files.folder(self.job.id)
         folder.mkdir(exist_ok=True)
         for name in KEPT[:-1]:
-            for part, last in _parts(folder / name):
-                self.seat.ask("give", name, part, last, self.job.id)
+            for part in parts(folder / name):
+                self.seat.ask("give", name, part, self.job.id)
         self.seat.ask("begin", self.job, self.attempt, limits)
         number, asked = 0, False
-        sending: Iterator[tuple[str, bytes | None, bool]] = iter(())
+        sending: Iterator[tuple[str, Part]] = iter(())
         pause = threading.Event()
         while True:
             if terminated() and not asked:
@@ -81,13 +83,12 @@ class Relay:
             if piece := next(sending, None):
                 self.seat.ask("give", *piece)
             elif batch.needs:
-                sending = self._dataset(batch.needs[0])
+                name = batch.needs[0]
+                # security: a node gets this job's data sets, and no other file of this machine.
+                assert name in (self.job.dataset, self.job.ood)
+                sending = ((name, part) for part in parts(self.files.datasets / name))
             else:
                 pause.wait(_PAUSE_SECONDS)
-
-    def _dataset(self, name: str) -> Iterator[tuple[str, bytes | None, bool]]:
-        for part, last in _parts(self.files.datasets / name):
-            yield name, part, last
 
     def _write_down(self, batch: Batch) -> None:
         folder = self.files.folder(self.job.id)
@@ -109,19 +110,19 @@ class Relay:
         report(self.job.id, self.attempt.claim, *event.arguments, **dict(event.options))
 
 
-def _parts(path: Path) -> Iterator[tuple[bytes | None, bool]]:
-    """A file's content in parts, each with whether it is the last; None for a file that is not there."""
+def parts(path: Path, size: int = _PART) -> Iterator[Part]:
+    """A file in parts of so many bytes; one part without content for a file that is not there."""
     try:
         file = open(path, "rb")  # noqa: SIM115
     except FileNotFoundError:
-        yield None, True
+        yield Part(None, 0, True)
         return
     with file:
-        part = file.read(_PART)
-        while following := file.read(_PART):
-            yield part, False
-            part = following
-        yield part, True
+        start, content = 0, file.read(size)
+        while following := file.read(size):
+            yield Part(content, start, False)
+            start, content = start + len(content), following
+        yield Part(content, start, True)
 
 
 @dataclass(frozen=True)
@@ -162,6 +163,7 @@ def main() -> int:
         _say(said, PROBLEM, str(error))
         return CLUSTER_LOST
     terminated = when_terminated()  # after Ray's own
+    threading.Thread(target=_end_with_cluster, args=(seat,), name="cluster", daemon=True).start()
     try:
         _say(said, WAITING, "GPU" if seat.gpu else "CPU")
         try:
@@ -198,13 +200,22 @@ def _do(attempt: Attempt, seat: Seat, memory_gib: float | None, terminated: Call
         except ProcessLost as error:
             log.warning("The process on the node is gone (%s).", error)
             return PROCESS_LOST
+        except ClusterLost as error:
+            log.warning("The cluster is gone (%s).", error)
+            return CLUSTER_LOST
         except Exception as error:
-            if type(error).__module__.startswith("ray"):
-                log.exception("The cluster is gone.")
-                return CLUSTER_LOST
             log.exception("The job failed.")
             registry.fail(attempt.job, attempt.claim, as_sentence(error))
     return 0
+
+
+def _end_with_cluster(seat: Seat) -> None:
+    missed = 0
+    while missed < _MISSED:
+        time.sleep(_LOOK_SECONDS)
+        missed = missed + 1 if seat.away() else 0
+    log.warning("The cluster is gone.")
+    os._exit(CLUSTER_LOST)
 
 
 def _attempt(told: queue.Queue[bytes], terminated: Callable[[], bool]) -> Attempt | None:

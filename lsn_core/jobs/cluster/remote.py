@@ -7,12 +7,11 @@ import logging
 import os
 import platform
 import threading
-from pathlib import Path
 from typing import Any
 
 import lsn_core
 from lsn_core.cluster.address import import_ray
-from lsn_core.jobs.cluster.messages import FAIL, LOG, Batch, Event, Events, Place
+from lsn_core.jobs.cluster.messages import FAIL, LOG, Batch, Event, Events, Part, Place
 from lsn_core.jobs.cluster.mirror import Mirror
 from lsn_core.jobs.cluster.scratch import NodeFiles, Scratch
 from lsn_core.jobs.cluster.waiting import Awaited
@@ -28,18 +27,14 @@ log = logging.getLogger(__name__)
 class RemoteAttempt:
     """Does a job in a scratch folder of its node, in a thread; what is to be kept is fetched by the relay.
 
-    Nobody waits for the methods: they return at once, and one at a time is called.
+    Methods return at once, one at a time is called, and a second call of the same kind does no harm: the relay calls
+    again where an answer was lost on its way.
     """
 
-    def __init__(self, environment: dict[str, str], scratch: str | None = None) -> None:
-        """Makes room.
-
-        Args:
-            environment: variables that decide how a job is done, as they are where it was submitted.
-            scratch: folder for scratch folders; None for the node's own.
-        """
+    def __init__(self, environment: dict[str, str]) -> None:
+        """Makes room; takes the variables that decide how a job is done, as they are where it was submitted."""
         os.environ.update(environment)
-        self._scratch = Scratch(None if scratch is None else Path(scratch))
+        self._scratch = Scratch()
         self._stopping = threading.Event()
         self._awaited = Awaited(self._stopping.is_set)
         self._files = NodeFiles(self._scratch.folder, self._awaited)
@@ -54,28 +49,30 @@ class RemoteAttempt:
         node = import_ray().get_runtime_context().get_node_id()
         return Place(node, platform.node(), lsn_core.__version__, importlib.metadata.version("torch"))
 
-    def give(self, name: str, data: bytes | None, last: bool, job_id: str | None = None) -> None:
+    def give(self, name: str, part: Part, job_id: str | None = None) -> None:
         """Takes a part of a file.
 
         Args:
             name: of a data set, or of a file in the job's folder.
-            data: None where there is no such file.
-            last: the file is whole with this.
+            part: parts come in order.
             job_id: the job whose folder it belongs to; None for a data set.
         """
         folder = self._files.datasets if job_id is None else self._files.folder(job_id)
         folder.mkdir(exist_ok=True)
-        part = folder / f".{name}.part"
-        if data is not None:
-            with open(part, "ab") as file:
-                file.write(data)
-            if last:
-                os.replace(part, folder / name)
-        if last and job_id is None:
+        unfinished = folder / f".{name}.part"
+        if part.content is not None and (unfinished.exists() or not part.start):
+            with open(unfinished, "r+b" if part.start else "wb") as file:
+                file.seek(part.start)
+                file.write(part.content)
+            if part.last:
+                os.replace(unfinished, folder / name)
+        if part.last and job_id is None:
             self._awaited.settle(name)
 
     def begin(self, job: Job, attempt: Attempt, limits: JobLimits) -> None:
-        """Begins the job; to be called once, after its folder's files were given."""
+        """Begins the job, once its folder's files were given."""
+        if self._thread is not None:
+            return
         folder = self._files.folder(job.id)
         folder.mkdir(exist_ok=True)
         self._mirror = Mirror(folder)

@@ -33,15 +33,17 @@ class Scratch:
             self.folder = Path(tempfile.mkdtemp(dir=base))
             lock = self._kind.take(self._lock(self.folder))
             assert lock is not None, "nobody else knows of this folder"
-            self._held: Lock = lock
+            self._held: Lock | None = lock
         finally:
             alone.close()
 
     def close(self) -> None:
-        """Removes it."""
-        shutil.rmtree(self.folder, ignore_errors=True)
-        self._held.close()
-        self._lock(self.folder).unlink(missing_ok=True)
+        """Removes it, if it is still there."""
+        if self._held is not None:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            self._held.close()
+            self._lock(self.folder).unlink(missing_ok=True)
+            self._held = None
 
     def _sweep(self, base: Path) -> None:
         for lock in base.glob(f"*{_LOCK}"):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
+import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,6 +21,7 @@ log = logging.getLogger(__name__)
 
 _WAIT_SECONDS = 0.2
 _AWAY_SECONDS = 60.0  # that a node may be out of reach before it is given up
+_SURE_SECONDS = 5.0  # for an answer, before it is asked whether the whole cluster is out of reach
 _PASSED_ON = ("LSN_RUNTIME",)
 
 
@@ -28,6 +31,10 @@ class NodeLost(Exception):
 
 class ProcessLost(Exception):
     """The attempt's process on its node is gone, and the node is still there."""
+
+
+class ClusterLost(Exception):
+    """The whole cluster is gone."""
 
 
 class NoSeat(Exception):
@@ -42,13 +49,11 @@ class Wish:
         address: of the cluster.
         threads: CPU threads, which are as many of Ray's CPUs.
         device: of the backbone; for "cpu" no GPU is asked for, where the cluster has some.
-        scratch: folder for scratch folders on the nodes; None for their own.
     """
 
     address: str
     threads: int
     device: str
-    scratch: str | None = None
 
 
 class Seat:
@@ -57,15 +62,18 @@ class Seat:
     def __init__(self, wish: Wish) -> None:
         """Asks for it. Raises UserError where the cluster cannot be reached."""
         self._ray = ray = connect(wish.address, log_to_driver=False)
+        auto = wish.address == "auto"
+        self._head: str = ray.get_runtime_context().gcs_address if auto else wish.address.removeprefix("ray://")
         self.gpu = wish.device != "cpu" and ray.cluster_resources().get("GPU", 0) >= 1
         passed_on = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
         # What is lost is begun again by whoever has the registry, not by Ray.
         kind = ray.remote(RemoteAttempt).options(
             num_cpus=wish.threads, num_gpus=1 if self.gpu else 0, max_restarts=0, max_task_retries=0
         )
-        self._actor = kind.remote(passed_on, wish.scratch)
+        self._actor = kind.remote(passed_on)
         self._where = self._actor.place.remote()
         self.node: str | None = None
+        self._asked = math.inf  # since when an answer is waited for
 
     def wait(self, go_on: Callable[[], bool]) -> Place:
         """Waits until there is room.
@@ -74,9 +82,13 @@ class Seat:
             NoSeat: `go_on` no longer said so.
             UserError: the node cannot do jobs.
         """
-        while not self._ray.wait([self._where], timeout=_WAIT_SECONDS)[0]:
+        found: list[Any] = []
+        while not found:
             if not go_on():
                 raise NoSeat
+            self._asked = time.monotonic()
+            found, _ = self._ray.wait([self._where], timeout=_WAIT_SECONDS)
+            self._asked = math.inf
         try:
             place: Place = self._ray.get(self._where)
         except (ImportError, AttributeError, self._ray.exceptions.RayError) as error:
@@ -97,19 +109,40 @@ class Seat:
         """Calls a method of the attempt; tries again while its node is out of reach.
 
         Raises:
-            NodeLost, ProcessLost: it is gone.
+            NodeLost, ProcessLost, ClusterLost: it is gone.
         """
         errors, since = self._ray.exceptions, time.monotonic()
+        self._asked = since
         while True:
             try:
-                return self._ray.get(getattr(self._actor, method).remote(*arguments))
+                answer = self._ray.get(getattr(self._actor, method).remote(*arguments))
+                self._asked = math.inf
+                return answer
             except errors.ActorUnavailableError as error:
                 if time.monotonic() - since > _AWAY_SECONDS:
                     raise NodeLost(_short(error)) from error
                 time.sleep(_WAIT_SECONDS)
+            except errors.RayTaskError as error:  # of the method itself, such as a full disk
+                raise error.cause from error
             except errors.ActorDiedError as error:
                 alive = {node["NodeID"] for node in self._ray.nodes() if node["Alive"]}
                 raise (ProcessLost if self.node in alive else NodeLost)(_short(error)) from error
+            except (errors.RayError, ConnectionError) as error:
+                raise ClusterLost(_short(error)) from error
+
+    def away(self) -> bool:
+        """Whether an answer is overdue, and the cluster's head cannot be reached; may be asked from any thread.
+
+        What Ray does then depends on the kind of address: it waits for a minute and ends the process, or for ever.
+        """
+        if time.monotonic() - self._asked < _SURE_SECONDS:
+            return False
+        host, _, port = self._head.rpartition(":")
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), _SURE_SECONDS).close()
+        except OSError:
+            return True
+        return False
 
     def tell(self, method: str) -> None:
         """Calls a method of the attempt without waiting for it."""

@@ -45,12 +45,10 @@ class ClusterConfig:
     Attributes:
         address: auto, HOST:PORT or ray://HOST:PORT.
         jobs: most at once, up to `MOST_JOBS`.
-        scratch: folder for scratch folders on the nodes; None for the systems' own.
     """
 
     address: str
     jobs: int = MOST_JOBS
-    scratch: str | None = None
 
 
 class ClusterWorker(Worker):
@@ -66,7 +64,7 @@ class ClusterWorker(Worker):
         """Describes the worker; `run` does the work. One thread a job unless `config.threads` says more."""
         named = replace(config, name=config.name or NAME, threads=config.threads or 1, memory_gib=None)
         super().__init__(folder, named)
-        wish = Wish(cluster.address, self.threads, config.device, cluster.scratch)
+        wish = Wish(cluster.address, self.threads, config.device)
         self._order, self._most = Order(wish, config.memory_gib), cluster.jobs
         self._state = threading.Lock()
         self._places: dict[int, threading.Thread] = {}

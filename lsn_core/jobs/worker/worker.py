@@ -204,7 +204,7 @@ class Worker:
             return
         if reason == "stop":
             self.registry.stopped(job.id, claim)
-        elif reason == "end":
+        elif reason == "end" or (reason is None and status == 0):  # all processes of a service are told to end at once
             self.registry.interrupt(job.id, claim)
         elif reason == "time":
             self.registry.fail(

@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,16 @@ import psutil
 import pytest
 from ray.cluster_utils import Cluster
 from ray.util import get_node_ip_address
-from support import until
+from support import fewer_updates, until
+from torch import Tensor
 
-from benchmarks.speed.job_kills import Trial, same_weights, short_config, wait_for, worker
+from benchmarks.speed.job_kills import crops, same_weights, undisturbed, wait_for, worker
+from lsn_core import TrainConfig, get_preset
+from lsn_core.jobs import Jobs
 from lsn_core.jobs.cluster.workers import AWAY, FULL
 from lsn_core.jobs.storage.audit import audit
 
+pytestmark = pytest.mark.timeout(900)  # on a machine that may be busy
 STORE = 100 * 2**20
 # As a node that is gone is noticed in seconds, not in half a minute.
 HEALTH = {
@@ -87,11 +92,24 @@ def machines() -> Iterator[Machines]:
         yield machines
 
 
+@dataclass(frozen=True)
+class Trial:
+    """A data directory, a data set and the weights that a job must end with."""
+
+    folder: Path
+    images: Path
+    config: TrainConfig
+    wanted: dict[str, Tensor]
+    jobs: Jobs
+
+
 @pytest.fixture(scope="module")
 def trial(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trial]:
-    trial = Trial(tmp_path_factory.mktemp("trial"), "worker", photos=8, epochs=10)
-    with closing(trial.jobs):
-        yield trial
+    folder = tmp_path_factory.mktemp("trial")
+    images, config = crops(folder / "images", count=8), fewer_updates(get_preset("fast", shots=32), 20, 30)
+    (folder / "data").mkdir()
+    with closing(Jobs(folder / "data")) as jobs:
+        yield Trial(folder / "data", images, config, undisturbed(images, config), jobs)
 
 
 @pytest.fixture
@@ -107,7 +125,7 @@ def submitter(trial: Trial, machines: Machines) -> Any:
 def test_a_job_waits_for_its_cluster_outlives_a_node_and_its_worker_and_ends_with_the_bits_of_training_here(
     trial: Trial, machines: Machines, submitter: Any
 ) -> None:
-    jobs, job_id = trial.jobs, trial.submit()
+    jobs, job_id = trial.jobs, trial.jobs.submit(trial.images, "ann", trial.config).id
     with submitter() as process:
         until(lambda: jobs.hindrance() == AWAY)
         machines.start()
@@ -145,16 +163,15 @@ def test_owners_take_turns_and_a_stop_or_a_killed_process_keeps_what_was_done(
     trial: Trial, machines: Machines, submitter: Any
 ) -> None:
     jobs = trial.jobs
-    long = short_config(epochs=2000)
+    long = fewer_updates(trial.config, 5000, 5000)
     first, second = (jobs.submit(trial.images, "ann", long).id for _ in range(2))
     other = jobs.submit(trial.images, "ben", long).id
     with submitter():
         until(lambda: (jobs.files.folder(first) / "training.safetensors").exists())
-        step = jobs.get(first).step
         assert jobs.hindrance() == ""  # others wait for this job, not for the cluster
         (process,) = machines.attempts()
         process.kill()
-        until(lambda: jobs.get(first).step > step and jobs.get(first).state == "training")
+        until(lambda: states(trial, first)[-3:] == ["queued", "preparing", "training"])
         stop_quickly(trial, first)
         wait_for(jobs, other, "training", "preparing")
         stop_quickly(trial, other)
