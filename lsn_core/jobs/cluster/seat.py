@@ -125,10 +125,16 @@ class Seat:
             except errors.RayTaskError as error:  # of the method itself, such as a full disk
                 raise error.cause from error
             except errors.ActorDiedError as error:
-                alive = {node["NodeID"] for node in self._ray.nodes() if node["Alive"]}
-                raise (ProcessLost if self.node in alive else NodeLost)(_short(error)) from error
+                raise self._what_is_lost()(_short(error)) from error
             except (errors.RayError, ConnectionError) as error:
                 raise ClusterLost(_short(error)) from error
+
+    def _what_is_lost(self) -> type[Exception]:
+        try:
+            alive = {node["NodeID"] for node in self._ray.nodes() if node["Alive"]}
+        except (self._ray.exceptions.RayError, ConnectionError):
+            return ClusterLost
+        return ProcessLost if self.node in alive else NodeLost
 
     def away(self) -> bool:
         """Whether an answer is overdue, and the cluster's head cannot be reached; may be asked from any thread.

@@ -68,12 +68,12 @@ def pass_on(jobs: Jobs, stop: Callable[[Job], bool] = lambda job: False) -> tupl
 
 
 def test_lost_answers_and_a_stop_change_no_bit_and_each_file_goes_over_once(
-    tmp_path: Path, jobs: Jobs, config: TrainConfig, examples: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, jobs: Jobs, config: TrainConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(relay, "_PAUSE_SECONDS", 0.01)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     images = crops(tmp_path / "images", count=6)
-    job_id = jobs.submit(images, "ann", config, ood=examples, ood_name="examples").id
+    job_id = jobs.submit(images, "ann", config, ood=crops(tmp_path / "other", ("church", "dog"), 2)).id
     job, first = pass_on(jobs, stop=lambda job: job.step > 2)
     assert job.state == "training" and (jobs.files.folder(job_id) / "training.safetensors").is_file()
     assert next(batch.needs for batch in first if batch.needs) == (job.dataset,)
@@ -86,7 +86,7 @@ def test_lost_answers_and_a_stop_change_no_bit_and_each_file_goes_over_once(
     sent = [name for batch in first + second for name in batch.files]
     assert sent.count("features.safetensors") == 1 and sent.count("detector.safetensors") == 1
     steps = [point.step for point in jobs.progress(job_id)]
-    assert steps[0] == 1 and steps[-1] == job.total and job.metrics["n_ood"] == 16
+    assert steps[0] == 1 and steps[-1] == job.total and job.metrics["n_ood"] == 4
     assert audit(jobs.folder) == []
 
 

@@ -125,7 +125,7 @@ def submitter(trial: Trial, machines: Machines) -> Any:
 def test_a_job_waits_for_its_cluster_outlives_a_node_and_its_worker_and_ends_with_the_bits_of_training_here(
     trial: Trial, machines: Machines, submitter: Any
 ) -> None:
-    jobs, job_id = trial.jobs, trial.jobs.submit(trial.images, "ann", trial.config).id
+    jobs, job_id = trial.jobs, trial.jobs.submit(trial.images, "cem", trial.config).id
     with submitter() as process:
         until(lambda: jobs.hindrance() == AWAY)
         machines.start()
