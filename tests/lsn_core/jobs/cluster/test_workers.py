@@ -171,7 +171,7 @@ def test_owners_take_turns_and_a_stop_or_a_killed_process_keeps_what_was_done(
         assert jobs.hindrance() == ""  # others wait for this job, not for the cluster
         (process,) = machines.attempts()
         process.kill()
-        until(lambda: states(trial, first)[-3:] == ["queued", "preparing", "training"])
+        until(lambda: states(trial, first)[-4:] == ["interrupted", "queued", "preparing", "training"])
         stop_quickly(trial, first)
         wait_for(jobs, other, "training", "preparing")
         stop_quickly(trial, other)
