@@ -39,6 +39,7 @@ LEAST_COSINE = 0.97
 
 _AT_ONCE = 8  # pictures in one pass of one stream; more fall out of the caches of the CPU
 _MODEL = "tower.xml"
+_FIRST = threading.Lock()
 
 
 def chosen_runtime() -> str:
@@ -180,10 +181,15 @@ def _convert(tower: Tower, folder: Path) -> Path:
 
 def openvino() -> Any:
     """The package openvino, imported without what it tells a counter on the network of each import and conversion."""
-    # security: nobody was asked. Where its telemetry package cannot be imported, it goes on without.
-    if "openvino" not in sys.modules:
-        sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
-    return importlib.import_module("openvino")
+    with _FIRST:
+        # security: nobody was asked. Where its telemetry package cannot be imported, it goes on without.
+        if "openvino" not in sys.modules:
+            sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+        package = importlib.import_module("openvino")
+        # Of two threads that do this for the first time, as with their first pictures, each may wait for what the other
+        # holds, one of them for Python's own lock: the whole process would stand still.
+        package.Type.f32.to_dtype()
+    return package
 
 
 def as_openvino(program: torch.export.ExportedProgram) -> Any:

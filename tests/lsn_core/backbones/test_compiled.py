@@ -219,3 +219,24 @@ def test_without_a_compiled_tower_there_is_no_bf16(monkeypatch: pytest.MonkeyPat
     with pytest.raises(UserError, match="LSN_RUNTIME=eager"):
         backbone.runtime.use_bf16()
     assert ":bf16" not in backbone.fingerprint
+
+
+FIRST_PICTURES = """
+import faulthandler, sys, threading
+faulthandler.dump_traceback_later(20, exit=True)
+from lsn_core.backbones.compiled import openvino
+package, together = openvino(), threading.Barrier(8)
+sys.setswitchinterval(1e-6)
+def first():
+    together.wait()
+    package.Type.f32.to_dtype()
+threads = [threading.Thread(target=first) for _ in range(8)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+"""
+
+
+def test_first_pictures_of_several_threads_do_not_make_them_wait_for_each_other() -> None:
+    for _ in range(4):  # without care, one process in four stands still
+        done = subprocess.run([sys.executable, "-c", FIRST_PICTURES], cwd=REPO, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
