@@ -171,14 +171,17 @@ def test_owners_take_turns_and_a_stop_or_a_killed_process_keeps_what_was_done(
         assert jobs.hindrance() == ""  # others wait for this job, not for the cluster
         (process,) = machines.attempts()
         process.kill()
-        until(lambda: states(trial, first)[-4:] == ["interrupted", "queued", "preparing", "training"])
-        stop_quickly(trial, first)
-        wait_for(jobs, other, "training", "preparing")
-        stop_quickly(trial, other)
-        wait_for(jobs, second, "preparing")
-        stop_quickly(trial, second)
-    order = [job for job, _, state in jobs.registry.history() if state == "preparing" and job in (first, second, other)]
-    assert order == [first, first, other, second]
+        until(lambda: "interrupted" in states(trial, first))
+        left = [first, second, other]
+        while left:  # whoever looks for room may find that of the process which was killed before its job is back
+            until(lambda: any(jobs.get(job).active for job in left))
+            job = next(job for job in left if jobs.get(job).active)
+            if job == first:
+                until(lambda: jobs.get(first).state == "training")
+            stop_quickly(trial, job)
+            left.remove(job)
+    turns = [job for job, _, state in jobs.registry.history() if state == "preparing" and job in (first, second, other)]
+    assert turns in ([first, first, other, second], [first, other, first, second])
     assert (jobs.files.folder(first) / "training.safetensors").is_file()
     assert audit(trial.folder) == [] and not machines.attempts()
 
