@@ -31,6 +31,8 @@ NAME = "cluster"
 _LOOKING = 2  # that wait for room at once: others would only wait behind them
 _TURN_SECONDS, _POLL_SECONDS = 0.3, 0.1
 _FIRST_PAUSE, _LONGEST_PAUSE = 2.0, 30.0
+_GRACE_SECONDS = 2.5  # until the last checkpoint has come
+_LEAVE_SECONDS = 10.0  # until the cluster knows that there is room again
 _END_SECONDS = 1.0
 _CONNECTING_SECONDS = 90.0
 
@@ -57,8 +59,6 @@ class ClusterWorker(Worker):
     A job is claimed once there is room for it, so that turns are those of the registry at that moment, and what waits
     for the cluster waits in the queue. Each job at hand has a place, with a name and a lock of its own.
     """
-
-    grace_seconds = 2.5
 
     def __init__(self, folder: Path, config: WorkerConfig, cluster: ClusterConfig) -> None:
         """Describes the worker; `run` does the work. One thread a job unless `config.threads` says more."""
@@ -207,6 +207,9 @@ class ClusterWorker(Worker):
                 process.wait(_END_SECONDS)
             except subprocess.TimeoutExpired:
                 process.kill()
+
+    def _grace_seconds(self, reason: str) -> float:
+        return _LEAVE_SECONDS if reason == "over" else _GRACE_SECONDS
 
     def _conclude(self, job: Job, reason: str | None, status: int) -> None:
         lost = {NODE_LOST: self.limits.losses, PROCESS_LOST: self.limits.crashes, CLUSTER_LOST: None}

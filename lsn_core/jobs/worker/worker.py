@@ -59,8 +59,6 @@ class WorkerConfig:
 class Worker:
     """Runs jobs of a data directory until told to end."""
 
-    grace_seconds = GRACE_SECONDS
-
     def __init__(self, folder: Path, config: WorkerConfig) -> None:
         check_watchable(config.memory_gib)
         self.folder, self.config = folder, config
@@ -138,7 +136,7 @@ class Worker:
             if reason is not None:
                 asked = time.monotonic()
                 process.terminate()
-                process.wait(self.grace_seconds)
+                process.wait(self._grace_seconds(reason))
         except subprocess.TimeoutExpired:
             log.info("Job %s did not end in %.1f s.", job.id, time.monotonic() - asked)
         finally:
@@ -187,6 +185,10 @@ class Worker:
             if self._takes_too_much(process):
                 process.kill()  # at once: it may be growing
                 return "memory"
+
+    def _grace_seconds(self, reason: str) -> float:
+        """How long the process may take to end, for a reason of `_watch`."""
+        return GRACE_SECONDS
 
     def _takes_too_much(self, process: subprocess.Popen[bytes]) -> bool:
         return bool(self.config.memory_gib) and resident(process.pid) > (self.config.memory_gib or 0) * 2**30
