@@ -12,12 +12,14 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from benchmarks.harness.report import environment, markdown_table
-from benchmarks.speed.job_kills import Trial, same_weights, wait_for, worker
-from lsn_core.jobs import Job
+from benchmarks.speed.job_kills import crops, same_weights, undisturbed, wait_for, worker
+from lsn_core import TrainConfig, get_preset
+from lsn_core.jobs import Job, Jobs
 from lsn_core.jobs.job import TRAINING
 from lsn_core.jobs.storage.audit import audit
 
@@ -39,13 +41,13 @@ def nodes(count: int) -> Iterator[str]:
         cluster.shutdown()
 
 
-def section(jobs: int = 2, photos: int = 8, epochs: int = 10) -> dict[str, Any]:
+def section(jobs: int = 2, photos: int = 8, updates: int = 20) -> dict[str, Any]:
     """Has some jobs done here and on a cluster of as many nodes, and compares.
 
     Args:
         jobs: how many at once, of one owner each.
         photos: of each of three classes.
-        epochs: of positive prompts, and twice as many of negative ones.
+        updates: of positive prompts, and as many of negative ones; in each of three folds again.
 
     Returns:
         Of `here` and `cluster`: `all_s`, from the first submission to the last end; of the first job `wait_s` until
@@ -53,12 +55,21 @@ def section(jobs: int = 2, photos: int = 8, epochs: int = 10) -> dict[str, Any]:
         detectors; `problems` of the registry. Then `jobs`, and `steps` of a job.
     """
     results: dict[str, Any] = {"jobs": jobs}
+    config = get_preset("fast", shots=32)
+    config = replace(
+        config,
+        positive=replace(config.positive, updates=updates),
+        negative=replace(config.negative, updates=updates),
+    )
     with tempfile.TemporaryDirectory() as name, nodes(jobs) as address:
-        trial = Trial(Path(name), "worker", photos=photos, epochs=epochs)
-        with closing(trial.jobs):
+        images = crops(Path(name, "images"), count=photos)
+        wanted = undisturbed(images, config)
+        with closing(Jobs(Path(name, "data"))) as client:
             for place, options in (("here", ()), ("cluster", ("--cluster", address))):
-                results[place] = _measure(trial, jobs, options)
-                results["steps"] = trial.jobs.list()[0].total
+                ended = _done(client, images, config, jobs, options)
+                same = all(job.result and same_weights(client.result(job.id), wanted) for job in ended)
+                results[place] = _times(client, ended) | {"same_bits": same, "problems": audit(client.folder)}
+                results["steps"] = ended[0].total
     return results
 
 
@@ -74,23 +85,24 @@ def table(results: dict[str, Any]) -> str:
     return markdown_table(header, rows)
 
 
-def _measure(trial: Trial, count: int, options: Sequence[str]) -> dict[str, Any]:
-    trial.jobs.files.clear_cache()
-    with worker(trial.folder, *options):
-        while not trial.jobs.working():
+def _done(client: Jobs, images: Path, config: TrainConfig, count: int, options: Sequence[str]) -> list[Job]:
+    client.files.clear_cache()
+    with worker(client.folder, *options):
+        while not client.working():
             time.sleep(0.05)
-        begun = time.time()
-        ids = [trial.jobs.submit(trial.images, f"owner {i}", trial.config).id for i in range(count)]
-        ended = [wait_for(trial.jobs, job_id, "done", "failed") for job_id in ids]
+        ids = [client.submit(images, f"owner {i}", config).id for i in range(count)]
+        return [wait_for(client, job_id, "done", "failed") for job_id in ids]
+
+
+def _times(client: Jobs, ended: Sequence[Job]) -> dict[str, float]:
     first = ended[0]
-    training = min(at for _, at, state in trial.jobs.registry.history(first.id) if state == TRAINING)
+    training = min(at for _, at, state in client.registry.history(first.id) if state == TRAINING)
+    assert first.started is not None
     return {
-        "all_s": round(max(_finished(job) for job in ended) - begun, 2),
-        "wait_s": round((first.started or begun) - begun, 2),
-        "prepare_s": round(training - (first.started or begun), 2),
+        "all_s": round(max(map(_finished, ended)) - first.created, 2),
+        "wait_s": round(first.started - first.created, 2),
+        "prepare_s": round(training - first.started, 2),
         "train_s": round(_finished(first) - training, 2),
-        "same_bits": all(job.result and same_weights(trial.jobs.result(job.id), trial.wanted) for job in ended),
-        "problems": audit(trial.folder),
     }
 
 
