@@ -27,6 +27,7 @@ import torch
 import torch.nn.functional as F
 
 from benchmarks.harness.report import RESULTS, environment, markdown_table, write_results
+from benchmarks.speed import scale_jobs, scale_shards
 from benchmarks.speed.throughput import DETECTOR, many
 from lsn_core import Detector, UserError, load_backbone
 from lsn_core.cluster.address import connected
@@ -264,6 +265,8 @@ def classes_table(found: Results) -> str:
 SECTIONS: dict[str, Section] = {
     "features": Section("Photos to features, with and without Ray", measure_features, features_table),
     "classes": Section("Long lists of classes", measure_classes, classes_table),
+    "jobs": Section("Training jobs, with and without Ray", lambda _: scale_jobs.section(), scale_jobs.table),
+    "shards": Section("Classes divided over processes", lambda _: scale_shards.section(), scale_shards.table),
 }
 """By name, in the order of the page."""
 
