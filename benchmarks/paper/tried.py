@@ -108,6 +108,10 @@ def steps(records: Sequence[Row], rates: Mapping[str, Rates]) -> list[Row]:
             number = turns * (side.updates or side.epochs * side.batches(record["training_images"]))
             updates += number
             counted += number * rates[cell.backbone].steps.get(step_key(cell, kind, side, config), float("nan"))
+        worked = record["seconds"].get("training_processor")
+        # A training that an earlier cell took was only read again.
+        if (found.get(cell.training, {}).get("processor") or 0.0) > (worked or 0.0):
+            continue
         found[cell.training] = {
             "classes": cell.classes,
             "learns": cell.how.learns,
@@ -115,7 +119,7 @@ def steps(records: Sequence[Row], rates: Mapping[str, Rates]) -> list[Row]:
             "preset": cell.preset,
             "updates": updates,
             "seconds": record["seconds"]["training"],
-            "processor": record["seconds"].get("training_processor"),
+            "processor": worked,
             "counted_up": round(counted, 2),
             "peak_gib": record["peak_gib"],
         }
