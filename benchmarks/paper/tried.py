@@ -129,7 +129,8 @@ def steps(records: Sequence[Row], rates: Mapping[str, Rates]) -> list[Row]:
 def page(records: Sequence[Row], rates: Mapping[str, Rates], lines: Sequence[Line]) -> str:
     """What was run and what the real run would cost, in Markdown."""
     machine = next(iter(rates.values())).machine
-    spent = sum(record["seconds"]["training"] + record["seconds"]["scoring"] for record in records)
+    of_training = {Cell(**record["cell"]).training: record["seconds"] for record in records}
+    spent = sum(seconds["training"] + seconds["scoring"] for seconds in of_training.values())
     peak = max(record["peak_gib"]["memory"] for record in records)
     tried = [
         [
