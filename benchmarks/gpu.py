@@ -308,8 +308,15 @@ def tests(device: str, folders: list[str], processes: int) -> Row:
 
 
 def table(report: Row) -> str:
-    """The report as Markdown."""
-    parts = [f"# On {report['gpu'] or 'a CPU'}", "", f"`{report['command']}`, torch {report['versions']['torch']}.", ""]
+    """The report as a page."""
+    return f"# On {report['gpu'] or 'a CPU'}\n\n{tables([report])}\n"
+
+
+def tables(found: list[Row]) -> str:
+    """The tables of a report, as Markdown."""
+    (report,) = found
+    made_by = f"`{report['command']}`, torch {report['versions']['torch']}"
+    parts = [f"On {report['gpu'] or 'a CPU'}: {made_by}.", ""]
     if report.get("tests"):
         parts += [f"Tests with their backbones on the device: {report['tests']['summary']}.", ""]
     speeds = ", ".join(f"{name} {value:,.1f}" for name, value in report["tflops"].items())
@@ -356,7 +363,7 @@ def table(report: Row) -> str:
     if report["heat_maps"]:
         rows = [[r["method"], f"{r['ms']:.1f}", f"{r.get('peak_gib', '')}"] for r in report["heat_maps"]]
         parts += [markdown_table(["heat maps of four prompts", "ms", "peak GiB"], rows), ""]
-    return "\n".join(parts)
+    return "\n".join(parts).strip()
 
 
 def _parity(row: Row) -> str:

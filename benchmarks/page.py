@@ -1,5 +1,5 @@
 """Puts results beside the paper's figures: the Markdown tables of benchmarks/README.md, the headline in
-README.md, and the tables of docs/labelling-and-monitoring.md and docs/install.md.
+README.md, and the tables of several pages of docs.
 
 python -m benchmarks.page          # writes them anew from benchmarks/results/
 """
@@ -11,10 +11,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+from benchmarks import gpu
 from benchmarks.detectors import detectors_section, examples_section
 from benchmarks.few_photos import few_photos_section, one_class_section
 from benchmarks.harness.protocols import FILES
 from benchmarks.harness.report import PAGE, RESULTS, replace_section
+from benchmarks.many_classes import many_classes_section
 from benchmarks.monitoring import changes_section, monitoring_section
 from benchmarks.presets import presets_section
 from benchmarks.speed import cold_start, cost, installed_size
@@ -32,6 +34,7 @@ README = PAGE.parents[1] / "README.md"
 WATCH = PAGE.parents[1] / "docs" / "labelling-and-monitoring.md"
 MANY = PAGE.parents[1] / "docs" / "many-photos.md"
 MACHINES = PAGE.parents[1] / "docs" / "many-machines.md"
+TRAINING = PAGE.parents[1] / "docs" / "training-speed.md"
 NOT_YET = "Not measured yet with this version."
 
 
@@ -51,6 +54,10 @@ def sections(folder: Path = RESULTS) -> list[tuple[Path, str, str]]:
         path = folder / f"{name}.json"
         found: list[dict[str, Any]] = json.loads(path.read_text()).get(part, []) if path.is_file() else []
         return found
+
+    def whole(name: str) -> list[dict[str, Any]]:
+        path = folder / f"{name}.json"
+        return [json.loads(path.read_text())] if path.is_file() else []
 
     made = [
         (PAGE, "table3", rows("table3"), lambda found: table3_section(found, paper["Table 3"])),
@@ -74,6 +81,8 @@ def sections(folder: Path = RESULTS) -> list[tuple[Path, str, str]]:
         (MANY, "throughput", rows("throughput"), throughput_section),
         (MACHINES, "scale", rows("scale"), scale_section),
         (MACHINES, "cost", cost.load(folder), cost.cost_section),
+        (TRAINING, "many-classes", rows("many_classes"), many_classes_section),
+        (TRAINING, "gpu", whole("gpu"), gpu.tables),
         (PAGE, "cold-start", rows("cold_start"), cold_start.table),
         (installed_size.PAGE, "installed-size", rows("installed_size"), installed_size.table),
         (README, "size", rows("installed_size"), installed_size.sentence),
