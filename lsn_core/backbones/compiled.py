@@ -142,9 +142,6 @@ def compile_tower(model: Any, folder: Path, bf16: bool = False) -> CompiledTower
             compiled = CompiledTower(path, torch.get_num_threads(), bf16)
         crops = _probe(model)
         with torch.no_grad():
-            compiled(
-                crops[:1]
-            )  # one thread first: two that hand over a first array at once may wait for ever (pybind11)
             found, wanted = compiled(crops), tower(crops)
         difference = float((found - wanted).abs().max())
         fine = float((found * wanted).sum(-1).min()) >= LEAST_COSINE if bf16 else difference <= LARGEST_DIFFERENCE

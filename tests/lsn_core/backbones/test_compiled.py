@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -49,24 +48,6 @@ def noise(backbone: Backbone, count: int) -> torch.Tensor:
     size = backbone.model.visual.image_size
     height, width = size if isinstance(size, tuple | list) else (size, size)
     return torch.randint(256, (count, height, width, 3), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
-
-
-def test_the_first_picture_is_alone_with_openvino(monkeypatch: pytest.MonkeyPatch) -> None:
-    # In its Python binding two threads that hand over a first array at the same time may wait for each other for ever.
-    infer, at_work, first = compiled.CompiledTower._infer, [0], []
-
-    def counted(tower: compiled.CompiledTower, crops: torch.Tensor) -> torch.Tensor:
-        at_work[0] += 1
-        time.sleep(0.05)
-        first.append(at_work[0])
-        found = infer(tower, crops)
-        at_work[0] -= 1
-        return found
-
-    monkeypatch.setattr(compiled.CompiledTower, "_infer", counted)
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
-    assert make(TOWERS["vit"]).runtime.compile()
-    assert first[0] == 1 and len(first) > 1
 
 
 @pytest.mark.parametrize("tower", TOWERS)
