@@ -48,6 +48,7 @@ def test_all_commands_are_listed() -> None:
         "heatmap",
         "train",
         "evaluate",
+        "features",
         "export",
         "push",
         "pull",
