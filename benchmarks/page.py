@@ -11,7 +11,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from benchmarks import gpu
+from benchmarks import gpu_tables
 from benchmarks.detectors import detectors_section, examples_section
 from benchmarks.few_photos import few_photos_section, one_class_section
 from benchmarks.harness.protocols import FILES
@@ -82,7 +82,7 @@ def sections(folder: Path = RESULTS) -> list[tuple[Path, str, str]]:
         (MACHINES, "scale", rows("scale"), scale_section),
         (MACHINES, "cost", cost.load(folder), cost.cost_section),
         (TRAINING, "many-classes", rows("many_classes"), many_classes_section),
-        (TRAINING, "gpu", whole("gpu"), gpu.tables),
+        (TRAINING, "gpu", whole("gpu"), gpu_tables.tables),
         (PAGE, "cold-start", rows("cold_start"), cold_start.table),
         (installed_size.PAGE, "installed-size", rows("installed_size"), installed_size.table),
         (README, "size", rows("installed_size"), installed_size.sentence),

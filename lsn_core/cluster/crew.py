@@ -27,10 +27,8 @@ Gives = TypeVar("Gives", covariant=True)
 
 _AT_ONCE = 2  # tasks that a worker has: one to work on, and one whose photos are being decoded
 _STARTS = 3  # of a worker that dies before it can work
-_SUSPECT, _GUILTY = (
-    2,
-    3,
-)  # workers' deaths after which a task is divided, and after which one that cannot be is given up
+_SUSPECT = 2  # workers' deaths after which a task is divided
+_GUILTY = 3  # after which one that cannot be divided is given up
 _TOLD_AFTER, _PATIENCE = 30.0, 900.0  # seconds without any worker
 
 
