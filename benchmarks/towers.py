@@ -79,13 +79,17 @@ def measured(names: Sequence[str], largest: float) -> Iterator[Row]:
 
 
 def _pool() -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(1, get_context("spawn"))
+    return ProcessPoolExecutor(1, get_context("spawn"), _be_quiet)
+
+
+def _be_quiet() -> None:
+    """Of a process that does nothing else: open_clip says of each model that it has no weights."""
+    logging.disable(logging.WARNING)
+    warnings.simplefilter("ignore")
 
 
 def run(arch: str, quick: bool, whole: bool) -> Row:
     """One architecture at random weights: how far its prompted text tower is from its own `encode_text`."""
-    logging.disable(logging.WARNING)
-    warnings.simplefilter("ignore")
     row: Row = {"depth": WHOLE if whole else REDUCED, "tower": "", "difference": None, "error": ""}
     try:
         with tempfile.TemporaryDirectory() as folder:

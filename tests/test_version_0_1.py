@@ -71,7 +71,9 @@ def test_jobs_go_on_from_where_they_stood(jobs: Jobs, backbone: Backbone, monkey
     steps = [point.step for point in jobs.progress(went_on.id)]
     assert 16 in steps and 2 not in steps  # from step 15 on, and not anew
     contexts = {key: value for key, value in load_file(jobs.result(went_on.id)).items() if key.startswith("contexts.")}
-    assert contexts and all(torch.equal(value, wanted[key]) for key, value in contexts.items())
+    assert contexts  # of the same steps, by other products since: the last digits differ
+    for key, value in contexts.items():
+        torch.testing.assert_close(value, wanted[key], rtol=1e-3, atol=1e-5)
 
     assert do_next(jobs).name == "queued"
     assert jobs.resume(named(jobs, "stopped").id, OWNER).state == "queued"

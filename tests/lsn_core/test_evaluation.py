@@ -17,8 +17,8 @@ CLASSES = ("cat", "dog", "zebra")
 
 @pytest.fixture(scope="module")
 def methods() -> list[Method]:
-    """A detector with prompts drawn at random and its MCM; of a backbone, features need the temperature only."""
-    backbone = SimpleNamespace(temperature=0.01)
+    """A detector with prompts drawn at random and its MCM; of a backbone, features need temperature and bias only."""
+    backbone = SimpleNamespace(temperature=0.01, bias=None)
     positive, negative = _unit(3, seed=1), torch.stack([_unit(3, seed=2), _unit(3, seed=3)])
     detector = Detector(backbone, CLASSES, positive, negative)  # type: ignore[arg-type]
     return [Method("ours", detector, "lsn"), Method("MCM", detector, "mcm")]
