@@ -134,8 +134,8 @@ class TrainConfig:
         reg_weight: λ of Eq. 8.
         sets_in_turn: within each epoch, train one negative set after the other, the rest fixed, as the authors' code
             does; else all at once.
-        precision: "fp32", or "bf16" for the products of the text tower, on a GPU or a CPU that has it (about three
-            times as fast there); the loss is in fp32 always.
+        precision: "fp32", or "bf16" for the products of the text tower, on a GPU or a CPU that has it; the loss is
+            in fp32 always.
         classes_per_step: for lists of many classes: a step's loss is over the classes of its images and others drawn
             at random, so many in all. None for all classes.
         memory_gib: for the text tower's activations; above it, classes are run in chunks.
