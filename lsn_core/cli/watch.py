@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from enum import Enum
 from pathlib import Path
+from threading import Event, current_thread, main_thread
+from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -104,14 +108,38 @@ def watch(
     folder = source.is_dir()
     where = "standard input" if str(source) == "-" else source.name
     report = _Report(monitor, page, f"{where}, watched with {detector.stem if detector else 'names'}", as_json)
-    try:
-        for batch in _folder(source, scorer, tpr, None if once else poll) if folder else _verdicts(source):
-            report.take(batch, live=str(source) == "-" or (folder and not once))
-    except KeyboardInterrupt:
-        pass
+    with interruptible() as stopped:
+        try:
+            for batch in _folder(source, scorer, tpr, None if once else poll) if folder else _verdicts(source):
+                report.take(batch, live=str(source) == "-" or (folder and not once))
+                if stopped.is_set():
+                    break
+        except KeyboardInterrupt:
+            pass
     report.end()
     if monitor.alarm is not None:
         raise typer.Exit(_ALARM)
+
+
+@contextmanager
+def interruptible() -> Iterator[Event]:
+    """Set by Ctrl-C beside the exception that it raises, as Python drops one that comes while an object is deleted."""
+    told = Event()
+    if current_thread() is not main_thread():
+        yield told
+        return
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        told.set()
+        raise KeyboardInterrupt
+
+    before = signal.getsignal(signal.SIGINT)
+    if before is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield told
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _folder(folder: Path, scorer: Detector, tpr: float, poll: float | None) -> Iterator[list[Arrival]]:

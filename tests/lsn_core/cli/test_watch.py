@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from support import REPO, run_inside, until
 
 from lsn_core import Detector
 from lsn_core.calibration import Calibration
+from lsn_core.cli.watch import interruptible
 
 DETECTOR = REPO / "checkpoints" / "detectors" / "imagenette.safetensors"
 START = datetime(2026, 5, 1, 8).astimezone()
@@ -133,6 +135,21 @@ def test_it_ends_cleanly_when_it_is_told_to(examples: Path, tmp_path: Path) -> N
             process.kill()
     assert process.returncode == 0 and err == "", err
     assert [(line["photos"], line["unknown"]) for line in map(json.loads, out.splitlines())] == [(1, 0), (1, 1)]
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_an_interruption_that_python_drops_is_not_lost() -> None:
+    class Dying:
+        def __del__(self) -> None:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.01)  # the exception comes here, and is ignored
+
+    before = signal.getsignal(signal.SIGINT)
+    with interruptible() as stopped:
+        assert not stopped.is_set()
+        Dying()
+        assert stopped.is_set()
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 @pytest.mark.parametrize(
