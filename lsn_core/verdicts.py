@@ -12,10 +12,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
 from lsn_core.errors import UserError
+from lsn_core.parquet_rows import open_parquet_rows
 
 COLUMNS = ("file", "verdict", "predicted_class", "score", "threshold", "calibrated", "p_value", "score_name", "error")
 _FORMULA = re.compile(r"(?P<before>(?:^|[;,|\t\r\n\x0b\x0c\x85\u2028\u2029])\s*)(?P<sign>[=+\-@＝＋－＠]|^[\t\r\n])")
-_ROWS = 4096  # of a Parquet file's group: what is kept in memory
 
 
 def safe_cell(value: object) -> object:
@@ -79,25 +79,14 @@ def _jsonl(path: Path) -> Iterator[Writer]:
 @contextmanager
 def _parquet(path: Path) -> Iterator[Writer]:
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     numbers = {"score": pa.float64(), "threshold": pa.float64(), "p_value": pa.float64(), "calibrated": pa.bool_()}
-    schema = pa.schema([(name, numbers.get(name, pa.string())) for name in COLUMNS])
-    kept: list[dict[str, Any]] = []
-    with pq.ParquetWriter(path, schema) as table:
-
-        def flush() -> None:
-            if kept:
-                table.write_table(pa.Table.from_pylist(kept, schema))
-                kept.clear()
+    with open_parquet_rows(path, pa.schema([(name, numbers.get(name, pa.string())) for name in COLUMNS])) as write_row:
 
         def write(line: Mapping[str, Any]) -> None:
-            kept.append({name: line[name] for name in COLUMNS})
-            if len(kept) >= _ROWS:
-                flush()
+            write_row({name: line[name] for name in COLUMNS})
 
         yield write
-        flush()
 
 
 _WRITERS = {".csv": _csv, ".jsonl": _jsonl, ".parquet": _parquet}

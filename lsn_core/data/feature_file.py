@@ -7,16 +7,14 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from lsn_core.errors import UserError
+from lsn_core.parquet_rows import open_parquet_rows
 
 Write = Callable[[str, np.ndarray | UserError], None]
 """Takes the name of an image, and its feature (D,), float32, or the error about it."""
-
-_ROWS = 4096  # of a Parquet file's group: what is kept in memory
 
 
 @contextmanager
@@ -50,26 +48,15 @@ def open_feature_file(path: Path, dim: int, facts: Mapping[str, str]) -> Iterato
 @contextmanager
 def _parquet(path: Path, dim: int, facts: Mapping[str, str]) -> Iterator[Write]:
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     columns = [("file", pa.string()), ("feature", pa.list_(pa.float32(), dim)), ("error", pa.string())]
-    schema = pa.schema(columns, dict(facts))
-    kept: list[dict[str, Any]] = []
-    with pq.ParquetWriter(path, schema) as table:
-
-        def flush() -> None:
-            if kept:
-                table.write_table(pa.Table.from_pylist(kept, schema))
-                kept.clear()
+    with open_parquet_rows(path, pa.schema(columns, dict(facts))) as write_row:
 
         def write(name: str, found: np.ndarray | UserError) -> None:
             failed = isinstance(found, UserError)
-            kept.append({"file": name, "feature": None if failed else found, "error": str(found) if failed else None})
-            if len(kept) >= _ROWS:
-                flush()
+            write_row({"file": name, "feature": None if failed else found, "error": str(found) if failed else None})
 
         yield write
-        flush()
 
 
 class _Kept:
