@@ -6,6 +6,7 @@ import io
 import json
 import pickle
 import struct
+import time
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -183,7 +184,7 @@ def _polyglots() -> Iterator[Case]:
     picture = encoded(Image.fromarray(noise(21)), "JPEG")
     stored = io.BytesIO()
     with zipfile.ZipFile(stored, "w") as file:
-        file.writestr("a.jpg", picture)
+        file.writestr(zipfile.ZipInfo("a.jpg"), picture)  # ZipInfo: the same bytes at any time of day
     made = {
         "PDF": b"%PDF-1.4\n" + picture,
         "zip of a picture": stored.getvalue(),
@@ -207,7 +208,9 @@ def _others() -> Iterator[Case]:
     image = Image.fromarray(noise(22))
     for kind in ("PPM", "ICO", "EPS", "PCX", "TGA", "SGI", "PDF", "DDS", "JPEG2000", "ICNS", "IM", "MSP", "SPIDER"):
         made = {"MSP": image.convert("1"), "SPIDER": image.convert("F")}.get(kind, image)
-        yield image_case("other formats", kind, partial(encoded, made, kind), Right.SENTENCE)
+        # Without dates of its own a PDF holds the hour at which it was written.
+        dates = {"creationDate": time.gmtime(0), "modDate": time.gmtime(0)} if kind == "PDF" else {}
+        yield image_case("other formats", kind, partial(encoded, made, kind, **dates), Right.SENTENCE)
 
 
 def _rubbish() -> Iterator[Case]:

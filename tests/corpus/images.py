@@ -214,7 +214,7 @@ def _carriers() -> Iterator[Case]:
     """Pictures with something behind them, which is no part of the picture."""
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w") as file:
-        file.writestr("evil.py", "raise SystemExit")
+        file.writestr(zipfile.ZipInfo("evil.py"), "raise SystemExit")  # ZipInfo: the same bytes at any time of day
     tails = {
         "zip": archive.getvalue(),
         "script": b"<script>alert(1)</script>",
