@@ -25,14 +25,16 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 run: setup
 	$(BIN)/python app.py
 
-# Processes that share the tests out among them.
+# Processes that share the tests out among them, and how often a failed test is tried again. What was seen of the first
+# try is shown at the end: it is a test that depends on how busy the machine is, and to be mended.
 TEST_PROCESSES ?= 2
+TEST_RERUNS ?= 1
 
 test: $(VENV)/.installed-dev
 	@scripts/ensure_browser.sh
 	@scripts/ensure_redis.sh
 	@scripts/ensure_onnx_web.sh
-	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --durations=15
+	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --reruns $(TEST_RERUNS) --durations=15
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -74,6 +74,13 @@ def pytest_report_header() -> list[str]:
     return [f"left out, as they need POSIX: {', '.join(names)}"] if names else []
 
 
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Shows what was seen of tests that failed and then passed: they are to be mended, not to be forgotten."""
+    for report in terminalreporter.stats.get("rerun", ()):
+        terminalreporter.section(f"failed at first: {report.nodeid}")
+        terminalreporter.write_line(str(report.longrepr))
+
+
 @cache
 def _left_out() -> tuple[Path, ...]:
     if os.environ.get(PORTABLE) != "1":
