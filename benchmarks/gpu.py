@@ -1,16 +1,18 @@
 """Everything that a GPU is asked for, measured in one run of less than ten minutes, and one table.
 
-    python -m benchmarks.gpu                      # on a CUDA GPU: writes results/gpu.{json,md}
-    python -m benchmarks.gpu --device cpu --small # the same at a small size, to see that it runs
+    python -m benchmarks.gpu                           # on a CUDA GPU: writes results/gpu.{json,md}
+    python -m benchmarks.gpu --parts parity heat_maps  # these alone, put into the report that is there
+    python -m benchmarks.gpu --device cpu --small      # the same at a small size, to see that it runs
 
-- tests: the library's tests with their backbones on the GPU (`pytest --device cuda`).
 - parity: features of pictures and texts, and gradients of a step, in fp32 and bf16, against fp32 on the CPU.
 - steps: one training step of a positive prompt and K = 3 negative ones for 100 and 1,000 classes, ViT-B/16 text tower
   with random weights: the literal way (77 tokens, one set at a time), this project's as plain launches, and captured as
   a CUDA graph, as `train` runs it. The floor is its matrix products' operations at the speed of one measured here.
 - runs: whole trainings with preset `fast`, C = 100 at 128 shots and C = 1,000 at 64, on made-up features.
 - images: pictures a second of ViT-B/16 from memory, against the bare tower on a resident batch.
-- heat maps: milliseconds for a positive and three negative prompts, the view included.
+- heat_maps: milliseconds for a positive and three negative prompts, the view included.
+- compiled: a step through torch.compile, when asked for; compiling takes minutes.
+- tests: the library's tests with their backbones on the GPU (`pytest --device cuda`).
 
 Peak memory is that of PyTorch's allocator. Weights are random where no others can be had: they cost the same.
 """
@@ -18,11 +20,12 @@ Peak memory is that of PyTorch's allocator. Weights are random where no others c
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -37,7 +40,7 @@ from torch import Tensor
 from benchmarks.gpu_tables import table
 from benchmarks.harness.report import RESULTS, environment, write_results
 from benchmarks.speed.training_speed import Case, class_names, random_backbone
-from lsn_core import Backbone, Detector, get_preset, load_backbone, train
+from lsn_core import Backbone, Detector, UserError, get_preset, load_backbone, train
 from lsn_core.backbones.image_tower import view_image
 from lsn_core.data.feature_stream import FeatureStream, Unopened
 from lsn_core.data.images import open_image
@@ -308,41 +311,76 @@ def tests(device: str, folders: list[str], processes: int) -> Row:
     }
 
 
+PARTS = ("parity", "heat_maps", "steps", "runs", "images", "compiled", "tests")
+"""In the order of being measured: what is short comes first, so that a run that is ended from outside has most rows."""
+
+
 def main() -> None:
-    """Measures, and tests at last."""
+    """Measures part after part, and writes the report after each."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--small", action="store_true", help="a small size, for a CPU")
-    parser.add_argument("--tests", nargs="*", default=["tests/lsn_core"], help="folders of tests; none leaves them out")
+    parser.add_argument(
+        "--parts",
+        nargs="+",
+        choices=PARTS,
+        default=[part for part in PARTS if part != "compiled"],
+        help="measure these alone, and keep the others of the report that is there",
+    )
+    parser.add_argument("--tests", nargs="+", default=["tests/lsn_core"], help="folders of tests")
     parser.add_argument("--processes", type=int, default=8, help="processes of tests")
     parser.add_argument("--memory-gib", type=float, default=40.0, help="what activations may take before chunking")
-    parser.add_argument("--compile", action="store_true", help="torch.compile too")
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     if options.device == "cuda" and not torch.cuda.is_available():
         parser.error("there is no CUDA GPU here; --device cpu --small runs everything at a small size")
-    device = torch.device(options.device)
+    device, small = torch.device(options.device), options.small
     report: Row = {"command": "python -m benchmarks.gpu " + " ".join(sys.argv[1:]), **environment(0)}
+    try:
+        report = kept(options.out, report, options.parts)
+    except UserError as error:
+        parser.error(str(error))
     report["tflops"] = speeds = ceilings(device)
-    report["parity"] = parity(device)
-    backbone = random_backbone("ViT-B-32" if options.small else "ViT-B-16", 0, options.device)
-    report["steps"] = [
-        row
-        for classes, repeats in (((4, 1),) if options.small else ((100, 10), (1000, 3)))
-        for row in steps(backbone, classes, repeats, options.memory_gib, speeds)
-    ]
-    if options.compile:
-        report["compiled"] = compiled_step(backbone, 4 if options.small else 100, 5, options.memory_gib, speeds)
-    sizes = [(3, 4)] if options.small else [(100, 128), (1000, 64)]
-    trained, updates = (load_backbone("embedded", options.device), 2) if options.small else (backbone, None)
-    report["runs"] = runs(trained, sizes, options.memory_gib, updates)
-    report["heat_maps"] = heat_map_times(backbone, 1 if options.small else 10)
-    report["images"] = images(backbone, 16 if options.small else 8192, 8 if options.small else 256)
-    write_report(report, options.out)
-    if options.tests:
-        report["tests"] = tests(options.device, options.tests, options.processes)
+    backbone = random_backbone("ViT-B-32" if small else "ViT-B-16", 0, options.device)
+    trained, updates = (load_backbone("embedded", options.device), 2) if small else (backbone, None)
+    measures: dict[str, Callable[[], object]] = {
+        "parity": lambda: parity(device),
+        "heat_maps": lambda: heat_map_times(backbone, 1 if small else 10),
+        "steps": lambda: [
+            row
+            for classes, repeats in (((4, 1),) if small else ((100, 10), (1000, 3)))
+            for row in steps(backbone, classes, repeats, options.memory_gib, speeds)
+        ],
+        "runs": lambda: runs(trained, [(3, 4)] if small else [(100, 128), (1000, 64)], options.memory_gib, updates),
+        "images": lambda: images(backbone, 16 if small else 8192, 8 if small else 256),
+        "compiled": lambda: compiled_step(backbone, 4 if small else 100, 5, options.memory_gib, speeds),
+        "tests": lambda: tests(options.device, options.tests, options.processes),
+    }
+    for part in (part for part in PARTS if part in options.parts):
+        report[part] = measures[part]()
         write_report(report, options.out)
     print(table(report))
+
+
+def kept(folder: Path, report: Row, parts: Sequence[str]) -> Row:
+    """The report with the parts of the one in a folder that are not measured now.
+
+    Raises:
+        UserError: that was made on another GPU or by other libraries.
+    """
+    others = [part for part in PARTS if part not in parts]
+    before = folder / "gpu.json"
+    if set(others) <= {"compiled"} or not before.is_file():
+        return report
+    found = json.loads(before.read_text())
+    for key in ("gpu", "versions"):
+        if found[key] != report[key]:
+            raise UserError(
+                f"{before} was made with {found[key]}, and this is {report[key]}. Measure all parts, or choose another "
+                "--out."
+            )
+    commands = f"{found['command']}; {report['command']}"
+    return report | {part: found[part] for part in others if part in found} | {"command": commands}
 
 
 def write_report(report: Row, folder: Path) -> None:

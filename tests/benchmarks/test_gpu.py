@@ -27,6 +27,26 @@ def test_everything_is_measured_and_told(tmp_path: Path, monkeypatch: pytest.Mon
     assert "3 passed" in page and "heat maps of four prompts" in page and "floor, ms" in page
 
 
+@pytest.mark.usefixtures("one_thread")
+def test_a_part_is_added_to_what_the_same_machine_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr(gpu, "random_backbone", lambda *_: gpu.load_backbone("embedded", "cpu"))
+    command = ["gpu", "--device", "cpu", "--small", "--out", str(tmp_path), "--parts"]
+    monkeypatch.setattr(sys, "argv", [*command, "parity"])
+    gpu.main()
+    first = json.loads((tmp_path / "gpu.json").read_text())
+    assert "Not measured: steps, runs, images, heat maps." in (tmp_path / "gpu.md").read_text()
+    monkeypatch.setattr(sys, "argv", [*command, "heat_maps"])
+    gpu.main()
+    report = json.loads((tmp_path / "gpu.json").read_text())
+    assert report["parity"] == first["parity"] and report["heat_maps"] and first["command"] in report["command"]
+    (tmp_path / "gpu.json").write_text(json.dumps(report | {"gpu": "another"}))
+    with pytest.raises(SystemExit):
+        gpu.main()
+    assert "was made with another" in capsys.readouterr().err
+
+
 def test_without_a_gpu_it_says_how_to_try_it(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     monkeypatch.setattr(sys, "argv", ["gpu"])
