@@ -19,19 +19,28 @@ class Suggestion:
         name: as `load_backbone` takes it.
         good_for: what it is good for, one sentence.
         source: who made it, paper.
+        licence: of its weights, as `catalogue.facts_of` has it with its source.
         parameters: of both towers.
         image_size: pixels of a side.
         on_cpu: whether its image tower is small enough for a CPU; larger ones want a GPU.
         needs: the extra that its texts need; None for none.
+        only_for: what alone the licence allows, such as "research"; None where it sets no such limit.
     """
 
     name: str
     good_for: str
     source: str
+    licence: str
     parameters: int
     image_size: int
     on_cpu: bool
     needs: str | None = None
+    only_for: str | None = None
+
+    @property
+    def terms(self) -> str:
+        """Its licence in words: 'MIT', 'apple-amlr, for research only'."""
+        return f"{self.licence}, for {self.only_for} only" if self.only_for else self.licence
 
     @property
     def weights_gib(self) -> float:
@@ -49,6 +58,7 @@ SUGGESTIONS: tuple[Suggestion, ...] = (
         EMBEDDED,
         "A first try without a download; it knows far less than a real CLIP.",
         "this project",
+        "Apache-2.0",
         26_398_465,
         224,
         True,
@@ -57,22 +67,27 @@ SUGGESTIONS: tuple[Suggestion, ...] = (
         "MobileCLIP2-S0:dfndr2b",
         "The least memory of those that know the world; made for small devices.",
         "MobileCLIP2, Faghri et al., 2025",
+        "apple-amlr",
         74_835_073,
         256,
         True,
+        only_for="research",
     ),
     Suggestion(
         "MobileCLIP2-S2:dfndr2b",
         "The next size of those made for small devices.",
         "MobileCLIP2, Faghri et al., 2025",
+        "apple-amlr",
         99_243_329,
         256,
         True,
+        only_for="research",
     ),
     Suggestion(
         "ViT-B-16:openai",
         "The paper's own backbone: what its numbers are compared on.",
         "CLIP, Radford et al., 2021",
+        "MIT",
         149_620_737,
         224,
         True,
@@ -81,14 +96,17 @@ SUGGESTIONS: tuple[Suggestion, ...] = (
         "ViT-B-16:dfn2b",
         "The architecture of OpenAI's ViT-B/16 learned from better chosen pictures: the same cost.",
         "DFN, Fang et al., 2023",
+        "apple-amlr",
         149_620_737,
         224,
         True,
+        only_for="research",
     ),
     Suggestion(
         "ViT-B-32:laion2b_s34b_b79k",
         "Few and large pieces of a photo: fast, and small things are lost on it.",
         "OpenCLIP, Cherti et al., 2023",
+        "MIT",
         151_277_313,
         224,
         True,
@@ -97,6 +115,7 @@ SUGGESTIONS: tuple[Suggestion, ...] = (
         "RN50x4:openai",
         "A convolutional tower, whose heat maps come from its last map as in the papers on them.",
         "CLIP, Radford et al., 2021",
+        "MIT",
         178_300_601,
         288,
         True,
@@ -105,6 +124,7 @@ SUGGESTIONS: tuple[Suggestion, ...] = (
         "ViT-B-16-SigLIP2:webli",
         "Trained with a sigmoid: each class has a probability of its own (the score sigmoid).",
         "SigLIP 2, Tschannen et al., 2025",
+        "Apache-2.0",
         375_187_970,
         224,
         True,
@@ -114,14 +134,17 @@ SUGGESTIONS: tuple[Suggestion, ...] = (
         "ViT-L-14-quickgelu:dfn2b",
         "A large model at 224 pixels, for a small GPU.",
         "DFN, Fang et al., 2023",
+        "apple-amlr",
         427_616_513,
         224,
         False,
+        only_for="research",
     ),
     Suggestion(
         "PE-Core-B-16:meta",
         "A recent general model, with a large text tower behind a small image tower.",
         "Perception Encoder, Bolya et al., 2025",
+        "Apache-2.0",
         447_660_545,
         224,
         True,
@@ -130,6 +153,7 @@ SUGGESTIONS: tuple[Suggestion, ...] = (
         "PE-Core-L-14-336:meta",
         "A large model at 336 pixels: small things are seen.",
         "Perception Encoder, Bolya et al., 2025",
+        "Apache-2.0",
         671_138_817,
         336,
         False,
@@ -138,6 +162,7 @@ SUGGESTIONS: tuple[Suggestion, ...] = (
         "ViT-SO400M-16-SigLIP2-384:webli",
         "A large model with a sigmoid, at 384 pixels.",
         "SigLIP 2, Tschannen et al., 2025",
+        "Apache-2.0",
         1_136_039_602,
         384,
         False,

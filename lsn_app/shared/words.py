@@ -61,7 +61,8 @@ def backbone_note(name: str) -> str:
     extra = f" It needs pip install 'lsn-core[{one.needs}]'." if one.needs else ""
     return note(
         f"{one.good_for} {one.parameters / 1e6:,.0f} million parameters, photos of {one.image_size} pixels, about "
-        f"{one.memory_gib:.1f} GiB of memory ({one.source}). Its weights are downloaded on first use.{extra}"
+        f"{one.memory_gib:.1f} GiB of memory ({one.source}). Its weights are downloaded on first use; their licence: "
+        f"{one.terms}.{extra}"
     )
 
 

@@ -18,6 +18,7 @@ from torch import nn
 
 from lsn_core.backbones.framing import Framing
 from lsn_core.backbones.initialisation import NoRandomWeights
+from lsn_core.backbones.licences import licence_of
 from lsn_core.backbones.text_towers import text_kind
 from lsn_core.errors import UserError
 
@@ -59,7 +60,10 @@ class ModelFacts:
         parameters: of both towers; None where not known without a download.
         download_bytes: of its weights: parameters times 4 bytes, 2 for OpenAI's; None where parameters is.
         download_estimated: whether that is an estimate; it always is, as no file is asked.
-        licence: as open_clip states it; None where it states none.
+        licence: of its weights, an SPDX identifier or the Hub's own name; None where it is unknown. Its source holds.
+        licence_source: address of who states it; None where licence is.
+        only_for: "research" or "non-commercial use" where the licence allows nothing else; None for others.
+        licence_note: where sources disagree, or what else they say; None for nothing.
     """
 
     name: str
@@ -73,6 +77,9 @@ class ModelFacts:
     download_bytes: int | None
     download_estimated: bool
     licence: str | None
+    licence_source: str | None
+    only_for: str | None
+    licence_note: str | None
 
 
 def list_models() -> Iterator[ModelFacts]:
@@ -95,6 +102,7 @@ def facts_of(name: str) -> ModelFacts:
     config = open_clip.get_model_config(arch) or {}
     known = _known(arch)
     size = config["vision_cfg"].get("image_size", 224)
+    licence = licence_of(open_clip.get_pretrained_cfg(arch, tag))
     return ModelFacts(
         name=name,
         promptable=known.refusal is None,
@@ -106,7 +114,10 @@ def facts_of(name: str) -> ModelFacts:
         parameters=known.parameters,
         download_bytes=known.parameters and known.parameters * (_FP16 if tag == "openai" else _FP32),
         download_estimated=True,
-        licence=open_clip.get_pretrained_cfg(arch, tag).get("license"),
+        licence=licence.licence if licence else None,
+        licence_source=licence.source if licence else None,
+        only_for=licence.only_for if licence else None,
+        licence_note=licence.note if licence else None,
     )
 
 

@@ -111,8 +111,10 @@ def _list_models(as_json: bool) -> None:
             continue
         parameters = f"{facts.parameters / 1e6:,.0f} M" if facts.parameters else "unknown"
         download = f"about {facts.download_bytes / 1e6:,.0f} MB" if facts.download_bytes else "unknown"
-        told = [f"{facts.name:<50} {facts.image_size:>4} px {parameters:>9} parameters, download {download}"]
+        size = f"{facts.image_size:>4} px {parameters:>9} parameters"
+        told = [f"{facts.name:<50} {size}, licence {facts.licence or 'unknown':<12}  download {download}"]
         told += [] if facts.refusal is None else [f"no learned prompts: {facts.refusal}"]
+        told += [] if facts.only_for is None else [f"for {facts.only_for} only"]
         told += [] if facts.installed else [f"needs pip install 'lsn-core[{facts.needs}]'"]
         typer.echo("; ".join(told))
 
@@ -131,9 +133,10 @@ def _suggest(memory_gib: float | None, device: str, as_json: bool) -> None:
             continue
         mark = "->" if one == best else "  "
         size = f"{one.parameters / 1e6:>6,.0f} M {one.image_size:>4} px {one.memory_gib:>5.1f} GiB"
-        typer.echo(f"{mark} {one.name:<33}{size}  {one.good_for}")
+        only = f" For {one.only_for} only." if one.only_for else ""
+        typer.echo(f"{mark} {one.name:<33}{size}  {one.licence:<10}  {one.good_for}{only}")
     if not as_json:
-        typer.echo(f"For {memory_gib:.1f} GiB of {device}: {best.name} ({best.source}).")
+        typer.echo(f"For {memory_gib:.1f} GiB of {device}: {best.name} ({best.source}; {best.terms}).")
 
 
 def _free_gib(device: str) -> float:

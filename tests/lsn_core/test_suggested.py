@@ -20,6 +20,7 @@ from lsn_core.suggested import SUGGESTIONS, suggest_backbone, suggestion
 def test_its_numbers_are_open_clips(one) -> None:
     facts = facts_of(one.name)
     assert (one.parameters, one.image_size, one.needs) == (facts.parameters, facts.image_size, facts.needs)
+    assert (one.licence, one.only_for) == (facts.licence, facts.only_for)
     assert facts.promptable
 
 
@@ -53,7 +54,8 @@ def test_doctor_marks_the_one_that_fits() -> None:
     command = ["doctor", "--suggest", "--memory-gib", "1.2", "--device", "cpu"]
     rows = [json.loads(line) for line in CliRunner().invoke(build(), [*command, "--json"]).stdout.splitlines()]
     assert [row["name"] for row in rows if row["suggested"]] == ["MobileCLIP2-S0:dfndr2b"]
-    assert "For 1.2 GiB of cpu: MobileCLIP2-S0:dfndr2b" in CliRunner().invoke(build(), command).stdout
+    said = CliRunner().invoke(build(), command).stdout
+    assert "For 1.2 GiB of cpu: MobileCLIP2-S0:dfndr2b" in said and "apple-amlr, for research only" in said
 
 
 def test_the_list_needs_neither_torch_nor_open_clip() -> None:

@@ -14,6 +14,7 @@ def test_a_suggested_backbone_says_what_it_is_good_for_and_takes(one) -> None:
     said = backbone_note(one.name)
     assert one.good_for.split("'")[0] in said and f"{one.memory_gib:.1f} GiB" in said and "downloaded" in said
     assert ("lsn-core[transformers]" in said) == (one.needs == "transformers")
+    assert one.licence in said and ("for research only" in said) == (one.only_for == "research")
 
 
 def test_of_the_embedded_one_its_limits_are_said_and_of_others_nothing() -> None:

@@ -46,7 +46,7 @@ def test_facts_are_those_of_the_model(arch: str, tag: str) -> None:
     size = backbone.model.visual.preprocess_cfg["size"]
     assert facts.image_size == (size if isinstance(size, int) else size[0])
     assert facts.download_bytes == facts.parameters * (2 if tag == "openai" else 4) and facts.download_estimated
-    assert facts.licence is None and facts.needs is None and facts.installed
+    assert facts.needs is None and facts.installed
 
 
 def test_an_architecture_that_the_table_does_not_know_is_laid_out(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -72,8 +72,11 @@ def test_doctor_lists_them_as_json_and_as_text() -> None:
     rows = [json.loads(line) for line in done.stdout.splitlines()]
     siglip = next(row for row in rows if row["name"] == "ViT-B-16-SigLIP:webli")
     assert siglip["promptable"] is True and siglip["needs"] == "transformers" and siglip["context_length"] == 64
+    assert siglip["licence"] == "Apache-2.0" and "google-research" in siglip["licence_source"]
     said = CliRunner().invoke(build(), ["doctor", "--models"]).stdout
     assert len(said.splitlines()) == len(rows) and "ViT-B-16-SigLIP:webli" in said and "203 M parameters" in said
+    dfn = next(line for line in said.splitlines() if line.startswith("ViT-B-16:dfn2b"))
+    assert "licence apple-amlr" in dfn and "for research only" in dfn
 
 
 @pytest.mark.parametrize("name", ["ViT-B-16-SigLIP:webli", "roberta-ViT-B-32:laion2b_s12b_b32k", "folder"])
