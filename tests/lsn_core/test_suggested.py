@@ -39,7 +39,7 @@ def test_more_memory_never_suggests_less(device: str) -> None:
     taken = [suggest_backbone(gib, device) for gib in (1.0, 1.5, 2.0, 3.0, 8.0, 80.0)]
     assert [one.parameters for one in taken] == sorted(one.parameters for one in taken)
     for gib, one in zip((1.0, 1.5, 2.0, 3.0, 8.0, 80.0), taken, strict=True):
-        assert one.memory_gib <= gib and one.needs is None
+        assert one.memory_gib <= gib and one.needs is None and one.only_for is None
         assert one.on_cpu or device != "cpu"
     assert taken[0].name == EMBEDDED and taken[-1].name != EMBEDDED
     with pytest.raises(UserError, match="the least is embedded"):
@@ -51,11 +51,11 @@ def test_other_backbones_are_no_suggestion() -> None:
 
 
 def test_doctor_marks_the_one_that_fits() -> None:
-    command = ["doctor", "--suggest", "--memory-gib", "1.2", "--device", "cpu"]
+    command = ["doctor", "--suggest", "--memory-gib", "1.5", "--device", "cpu"]
     rows = [json.loads(line) for line in CliRunner().invoke(build(), [*command, "--json"]).stdout.splitlines()]
-    assert [row["name"] for row in rows if row["suggested"]] == ["MobileCLIP2-S0:dfndr2b"]
+    assert [row["name"] for row in rows if row["suggested"]] == ["ViT-B-32:laion2b_s34b_b79k"]
     said = CliRunner().invoke(build(), command).stdout
-    assert "For 1.2 GiB of cpu: MobileCLIP2-S0:dfndr2b" in said and "apple-amlr, for research only" in said
+    assert "For 1.5 GiB of cpu: ViT-B-32:laion2b_s34b_b79k" in said and "For research only." in said
 
 
 def test_the_list_needs_neither_torch_nor_open_clip() -> None:
