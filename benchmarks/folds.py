@@ -1,7 +1,7 @@
 """How settings of `fast` and every score do on folds of hidden known classes, in training images alone.
 
     python -m benchmarks.folds --data DIR --vary updates          # how long and how fast to learn, from few and many
-    python -m benchmarks.folds --data DIR --vary presets          # `fast` beside the paper's schedule and its code's
+    python -m benchmarks.folds --data DIR --vary paper            # the paper's schedule beside `fast` and shorter ones
     python -m benchmarks.folds --data DIR --vary scores           # every registered score, at --shots photos a class
     python -m benchmarks.folds --data DIR --vary temperature      # of the negative prompts, in units of the backbone's
 
@@ -49,14 +49,14 @@ def variants(vary: str, shots: int) -> Iterator[tuple[dict[str, object], TrainCo
     for temperature in TEMPERATURES if vary == "temperature" else ():
         prompts = replace(config.negative, relative_temperature=temperature)
         yield {"shots": shots, "relative_temperature": temperature}, replace(config, negative=prompts)
-    for few in SHOTS if vary == "updates" else ():
+    for few in SHOTS if vary == "updates" else (shots,) if vary == "paper" else ():
         for updates in UPDATES:
-            for rate in RATES:
+            for rate in RATES if vary == "updates" else RATES[:1]:
                 about = {"shots": few, "updates": "{} + {}".format(*updates), "rate": rate}
                 yield about, _shortened(replace(config, shots=few), updates, rate)
-    for preset in ("paper", "reference", "fast") if vary == "presets" else ():
-        whole = replace(get_preset(preset, shots=shots), choose_score=False, calibration_share=0.0)
-        yield {"shots": shots, "preset": preset}, whole
+    if vary == "paper":
+        whole = replace(get_preset("paper", shots=shots), choose_score=False, calibration_share=0.0)
+        yield {"shots": shots, "updates": "as the paper", "rate": 1.0}, whole
 
 
 def _shortened(config: TrainConfig, updates: tuple[int, int], rate: float) -> TrainConfig:
@@ -129,7 +129,7 @@ def main() -> None:
     """Writes benchmarks/results/folds_VARY.json and .csv: a line for each variant and score, averaged over the sets."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_options(parser)
-    parser.add_argument("--vary", choices=("updates", "presets", "scores", "temperature"), default="scores")
+    parser.add_argument("--vary", choices=("updates", "paper", "scores", "temperature"), default="scores")
     options = parser.parse_args()
     show_progress()
     data, bench, begun = data_folder(options), open_bench(options), time.process_time()
