@@ -18,6 +18,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,13 +26,14 @@ from torch import Tensor
 
 from benchmarks.harness.options import add_options, data_folder, open_bench, show_progress
 from benchmarks.harness.protocols import ZOC, zoc_splits
-from benchmarks.harness.report import write_table
+from benchmarks.harness.report import markdown_table, write_table
 from lsn_core import extract_features, get_preset, train
 from lsn_core.backbones.backbone import Backbone
 from lsn_core.data.sampling import draw
 from lsn_core.detector.fit import Fit
 from lsn_core.scores.photos import KnownPhotos
-from lsn_core.training.choice import Fold, Measured, fold_scores, make_folds
+from lsn_core.scores.registry import BASELINE
+from lsn_core.training.choice import CANDIDATES, Fold, Measured, fold_scores, make_folds
 from lsn_core.training.config import TrainConfig
 from lsn_core.training.shots import Shots
 
@@ -39,6 +41,7 @@ SHOTS = (4, 16, 64)
 UPDATES = ((15, 20), (25, 30), (50, 60), (100, 120))
 RATES = (1.0, 2.0)
 TEMPERATURES = (1.0, 2.0, 5.0, 10.0)
+DEFAULT = CANDIDATES[0]  # what gives the verdicts where nothing is clearly better
 
 
 def variants(vary: str, shots: int) -> Iterator[tuple[dict[str, object], TrainConfig]]:
@@ -166,6 +169,25 @@ def main() -> None:
     for told in rows:
         if told["protocol"] == "average":
             print(told)
+
+
+def schedules_section(rows: Sequence[dict[str, Any]]) -> str:
+    """What shorter and longer schedules cost and give at the rates of `fast`, averaged over all sets, as Markdown."""
+    scores = (BASELINE, "mcm", "lsn", "difference", DEFAULT)
+    found: dict[tuple[int, str], dict[str, dict[str, Any]]] = {}
+    for row in rows:
+        if row["protocol"] == "average" and row["rate"] == 1:
+            found.setdefault((row["shots"], row["updates"]), {})[row["score"]] = row
+    lines = []
+    for (shots, updates), by_score in found.items():
+        cells = [_auroc(by_score[score]) for score in scores]
+        lines.append([str(shots), updates, f"{by_score[DEFAULT]['train_seconds']:.1f}", *cells])
+    return markdown_table(["shots", "updates", "seconds", *(f"`{score}`" for score in scores)], lines)
+
+
+def _auroc(row: dict[str, Any]) -> str:
+    alike = row["lead"] == row["lead_error"] == 0
+    return f"{row['auroc']:.2f}" + ("" if alike else f" ({row['lead']:+.2f} ± {row['lead_error']:.2f})")
 
 
 if __name__ == "__main__":

@@ -49,6 +49,7 @@ from lsn_core.heatmaps.methods import fitting_methods
 from lsn_core.heatmaps.targets import ImagePrompts, prompt_targets
 from lsn_core.shipped import examples
 from lsn_core.training.captured import CapturedStep
+from lsn_core.training.presets import with_updates
 
 Row = dict[str, Any]
 REPO = Path(__file__).resolve().parents[1]
@@ -207,11 +208,7 @@ def runs(backbone: Backbone, sizes: list[tuple[int, int]], memory_gib: float, up
         for precision in ("fp32", "bf16") if classes < 1000 else ("bf16",):
             config = replace(get_preset("fast", shots=shots), precision=precision, memory_gib=memory_gib)
             if updates is not None:
-                config = replace(
-                    config,
-                    positive=replace(config.positive, updates=updates),
-                    negative=replace(config.negative, updates=updates),
-                )
+                config = with_updates(config, updates)
             row: Row = {"classes": classes, "shots": shots, "precision": precision}
             with peak(backbone.device, row):
                 begun = time.perf_counter()

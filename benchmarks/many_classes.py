@@ -65,7 +65,7 @@ def main() -> None:
         seconds = []
         for seed in bench.seeds:
             started = time.process_time()
-            measured = measured_folds(
+            measured, _ = measured_folds(
                 features, images.labels, images.class_names, bench.backbone, replace(config, seed=seed)
             )
             seconds.append(time.process_time() - started)

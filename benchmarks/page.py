@@ -14,6 +14,7 @@ from typing import Any
 from benchmarks import gpu_tables
 from benchmarks.detectors import detectors_section, examples_section
 from benchmarks.few_photos import few_photos_section, one_class_section
+from benchmarks.folds import schedules_section
 from benchmarks.harness.protocols import FILES
 from benchmarks.harness.report import PAGE, RESULTS, replace_section
 from benchmarks.many_classes import many_classes_section
@@ -81,6 +82,8 @@ def sections(folder: Path = RESULTS) -> list[tuple[Path, str, str]]:
         (MANY, "throughput", rows("throughput"), throughput_section),
         (MACHINES, "scale", rows("scale"), scale_section),
         (MACHINES, "cost", cost.load(folder), cost.cost_section),
+        (TRAINING, "updates", rows("folds_updates"), schedules_section),
+        (TRAINING, "updates-paper", rows("folds_paper"), schedules_section),
         (TRAINING, "many-classes", rows("many_classes"), many_classes_section),
         (TRAINING, "gpu", whole("gpu"), gpu_tables.tables),
         (PAGE, "cold-start", rows("cold_start"), cold_start.table),

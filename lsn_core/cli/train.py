@@ -32,6 +32,10 @@ def train(
     preset: Annotated[str, typer.Option(help="fast, paper (as printed) or reference (as the authors' code).")] = "fast",
     method: Annotated[str, typer.Option(help="coop or cocoop.")] = "coop",
     shots: Annotated[int | None, typer.Option(help="Most images per class; default: the preset's.")] = None,
+    updates: Annotated[
+        int | None,
+        typer.Option(help="Steps of learning for each kind of prompt; default: the preset's (fast: 50 and 60)."),
+    ] = None,
     score: Annotated[
         str | None, typer.Option(help="Score that gives the verdicts; default: chosen on hidden classes (fast).")
     ] = None,
@@ -61,7 +65,7 @@ def train(
     from lsn_core.scores.registry import get_score
     from lsn_core.training.from_images import encode_shots, train_from_images
     from lsn_core.training.loop import Progress
-    from lsn_core.training.presets import ablate, get_preset
+    from lsn_core.training.presets import ablate, get_preset, with_updates
     from lsn_core.training.shards import open_shards
 
     started = time.monotonic()
@@ -72,6 +76,8 @@ def train(
         get_score(score)
         changes["score_name"] = score
     config = ablate(get_preset(preset, method, **changes), ablation)
+    if updates is not None:
+        config = with_updates(config, updates)
     if out.suffix != ".safetensors" or not out.parent.is_dir():
         raise UserError(f"{out} must end in .safetensors and stand in a folder that exists.")
     if checkpoints is not None:

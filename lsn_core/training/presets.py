@@ -75,6 +75,15 @@ def get_preset(name: str, method: str = "coop", **changes: Any) -> TrainConfig:
     )
 
 
+def with_updates(config: TrainConfig, updates: int) -> TrainConfig:
+    """`config` with so many updates of each kind of prompt, however many images there are. Raises UserError below 1."""
+    return replace(
+        config,
+        positive=replace(config.positive, updates=updates),
+        negative=replace(config.negative, updates=updates),
+    )
+
+
 def _positive(config: TrainConfig, **changes: Any) -> TrainConfig:
     return replace(config, positive=replace(config.positive, **changes))
 

@@ -46,6 +46,16 @@ def test_train_ends_with_the_contracts_line(trained: tuple[Path, dict[str, objec
     assert sorted(choice.hidden) == [("cat",), ("elephant",), ("zebra",)]
 
 
+def test_a_training_is_as_short_as_it_is_asked_to_be(photos: Path, tmp_path: Path, embedded: Backbone) -> None:
+    out = tmp_path / "d.safetensors"
+    command = ["train", photos / "known", "--out", out, "--shots", "2", "--score", "lsn"]
+    assert run_inside(*command, "--updates", "2").returncode == 0
+    config = Detector.load(out, embedded).config
+    assert [config[side]["updates"] for side in ("positive", "negative")] == [2, 2]
+    refused = run_inside(*command, "--updates", "0")
+    assert refused.returncode != 0 and "updates must be 1 or more" in refused.stderr
+
+
 def test_evaluate_agrees_with_metrics_computed_apart(
     trained: tuple[Path, dict[str, object]], photos: Path, embedded: Backbone
 ) -> None:
