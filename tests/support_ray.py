@@ -18,7 +18,7 @@ from lsn_core.cluster.address import connect, import_ray
 from lsn_core.cluster.crew import Greeting
 from lsn_core.errors import UserError
 
-DEADLY, WRONG = 13, -1
+DEADLY, STUCK, WRONG = 13, 500, -1
 _MEMORY = 150 * 2**20
 _QUICK = {  # a machine that is gone is missed in a second
     "health_check_initial_delay_ms": 500,
@@ -53,7 +53,7 @@ class Machines:
 
 
 class Squares:
-    """Squares numbers, slowly; one is deadly."""
+    """Squares numbers, slowly; one is deadly, and one has the first who meets it stop without an end."""
 
     def greet(self, folder: str, refused: str) -> Greeting:
         import ray
@@ -61,6 +61,7 @@ class Squares:
         node = ray.get_runtime_context().get_node_id()
         if refused:
             raise UserError(refused)
+        self._stuck = Path(folder) / "stuck"
         (Path(folder) / str(os.getpid())).write_text(node)
         return Greeting(node)
 
@@ -68,9 +69,16 @@ class Squares:
         time.sleep(0.05)
         if DEADLY in numbers:
             os.kill(os.getpid(), signal.SIGKILL)
+        if STUCK in numbers and not self._stuck.exists():
+            self._stuck.write_text(str(os.getpid()))
+            os.kill(os.getpid(), signal.SIGSTOP)
         if WRONG in numbers:
             raise UserError(f"{WRONG} is no number to square.")
         return [number**2 for number in numbers]
+
+    def progress(self) -> int:
+        """It tells nothing of it."""
+        return 0
 
 
 @contextmanager

@@ -8,6 +8,7 @@ import os
 import re
 import socket
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -99,17 +100,26 @@ def connect(address: str | None = None, **options: Any) -> Any:
     return ray
 
 
+_users = 0  # of the connection that `connected` has made
+_alone = threading.RLock()
+
+
 @contextmanager
 def connected(address: str | None = None, **options: Any) -> Iterator[Any]:
-    """`connect`, for as long as it is needed; a connection that was there before outlives it."""
+    """`connect`, for as long as anybody in this process needs it; a connection that was there before outlives it."""
+    global _users
     ray = import_ray()
-    theirs = ray.is_initialized()
-    connect(address, **options)
+    with _alone:
+        ours = _users > 0 or not ray.is_initialized()
+        connect(address, **options)
+        _users += ours
     try:
         yield ray
     finally:
-        if not theirs:
-            ray.shutdown()
+        with _alone:
+            _users -= ours
+            if ours and not _users:
+                ray.shutdown()
 
 
 def _keep_off_stdout() -> None:

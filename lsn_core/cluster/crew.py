@@ -17,6 +17,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
+from lsn_core.cluster.head import Head
+from lsn_core.cluster.progress import Limit, Progress, Watch
 from lsn_core.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -25,10 +27,13 @@ Task = TypeVar("Task")
 Result = TypeVar("Result")
 Gives = TypeVar("Gives", covariant=True)
 
-_AT_ONCE = 2  # tasks that a worker has: one to work on, and one whose photos are being decoded
+AT_ONCE = 2
+"""Tasks that a worker has: one to work on, and one whose photos are being decoded."""
 _STARTS = 3  # of a worker that dies before it can work
 _SUSPECT = 2  # workers' deaths after which a task is divided
 _GUILTY = 3  # after which one that cannot be divided is given up
+_HANGS = 4  # of each worker and of one more, with no result in between, after which it is none of the tasks' fault
+_LOOK = 1.0  # seconds
 _TOLD_AFTER, _PATIENCE = 30.0, 900.0  # seconds without any worker
 
 
@@ -76,13 +81,14 @@ class _Worker:
     actor: Any
     starts: int
     greeting: Greeting | None = None
-    running: list[_Entry[Any, Any]] = field(default_factory=list)
+    running: list[_Entry[Any, Any]] = field(default_factory=list)  # in the order in which they were given
+    progress: Progress | None = None  # with the first of them
 
     @property
     def room(self) -> int:
         """How many more tasks it takes; a task that may have killed one before has a worker of its own."""
         alone = any(entry.deaths for entry in self.running)
-        return 0 if self.greeting is None or alone else _AT_ONCE - len(self.running)
+        return 0 if self.greeting is None or alone else AT_ONCE - len(self.running)
 
 
 class Crew(Generic[Task, Result]):
@@ -92,14 +98,24 @@ class Crew(Generic[Task, Result]):
         ray: the module, connected.
         job: what they do.
         size: how many there are to be, at least 1. One that dies is replaced as soon as the cluster has room.
+        limit: how long a worker may be at a task without getting on with it, before it is ended and its tasks go the
+            way of those of one that died. Time counts from when it became the first of the worker's tasks, and only as
+            long as this process has nothing to do but to wait. None for as long as it takes.
+        head: of the cluster, looked at while nothing comes; None for nobody's.
 
     Attributes:
-        deaths: how many workers died at work.
+        deaths: how many workers died at work, or were ended as they hung.
     """
 
-    def __init__(self, ray: Any, job: Job[Task, Result], size: int) -> None:
+    def __init__(
+        self, ray: Any, job: Job[Task, Result], size: int, limit: Limit[Task] | None = None, head: Head | None = None
+    ) -> None:
         self.deaths = 0
-        self._ray, self._job, self._size = ray, job, size
+        self._ray, self._job, self._size, self._head = ray, job, size, head
+        self._watch = None if limit is None else Watch(limit)
+        self._questions: dict[Any, tuple[_Worker, Progress]] = {}
+        self._waited = 0.0  # the clock by which workers hang
+        self._hung = 0  # of them, since the last result
         self._workers: list[_Worker] = []
         self._refs: dict[Any, tuple[_Worker, _Entry[Task, Result] | None]] = {}
         self._order: deque[_Entry[Task, Result]] = deque()  # those whose results were not given yet
@@ -139,7 +155,7 @@ class Crew(Generic[Task, Result]):
 
     def _deal(self, source: Iterator[Task]) -> None:
         """Gives tasks to all who have room, those of lost workers first."""
-        most = (2 * self._size + 1) * _AT_ONCE
+        most = (2 * self._size + 1) * AT_ONCE
         while free := [worker for worker in self._workers if worker.room]:
             worker = min(free, key=lambda worker: len(worker.running))
             if self._again:
@@ -168,34 +184,69 @@ class Crew(Generic[Task, Result]):
         worker.running.append(entry)
 
     def _wait(self) -> None:
-        """Waits for one result, greeting or death."""
-        ready, _ = self._ray.wait(list(self._refs), num_returns=1, timeout=1.0)
+        """Waits for one result, greeting, answer or death, for a moment."""
+        began = time.monotonic()
+        ready, _ = self._ray.wait([*self._refs, *self._questions], num_returns=1, timeout=_LOOK)
+        self._waited += min(time.monotonic() - began, 2 * _LOOK)  # this process may have been stopped
+        if self._head is not None and not ready:
+            self._head.look()
         self._mind_patience()
         for ref in ready:
-            worker, entry = self._refs.pop(ref)
-            try:
-                value = self._ray.get(ref)
-            except self._ray.exceptions.RayTaskError as error:
-                cause = getattr(error, "cause", None)
-                if entry is None and isinstance(cause, UserError):
-                    self._refuse(worker, cause)
-                elif isinstance(cause, UserError):
-                    raise cause from error
-                else:
-                    raise
-            except self._ray.exceptions.RayError as error:
-                self._lose(worker, entry, error)
+            if ref in self._questions:
+                self._hear(ref)
             else:
-                if entry is None:
-                    worker.greeting = value
-                else:
-                    worker.running.remove(entry)
-                    entry.result, entry.done = value, True
+                self._take(ref)
+        if self._watch is not None:
+            for worker in [worker for worker in self._workers if worker.running]:
+                self._mind_progress(worker, self._watch)
 
-    def _lose(self, worker: _Worker, entry: _Entry[Task, Result] | None, error: Exception) -> None:
-        """Has the tasks of a dead worker done by others, and another take its place."""
-        reason = " ".join(str(error).split())
+    def _take(self, ref: Any) -> None:
+        worker, entry = self._refs.pop(ref)
+        try:
+            value = self._ray.get(ref)
+        except self._ray.exceptions.RayTaskError as error:
+            cause = getattr(error, "cause", None)
+            if entry is None and isinstance(cause, UserError):
+                self._refuse(worker, cause)
+            elif isinstance(cause, UserError):
+                raise cause from error
+            else:
+                raise
+        except self._ray.exceptions.RayError as error:
+            self._lose(worker, " ".join(str(error).split()))
+        else:
+            if entry is None:
+                worker.greeting = value
+            else:
+                worker.running.remove(entry)
+                entry.result, entry.done = value, True
+                self._hung = 0
+
+    def _mind_progress(self, worker: _Worker, watch: Watch[Task]) -> None:
+        """Asks a worker how far it is, and ends it where it hangs."""
+        first, now = worker.running[0], self._waited
+        progress = worker.progress
+        if progress is None or progress.of is not first:
+            progress = worker.progress = Progress(first, now, now)
+        if now - progress.moved > watch.patience:
+            self._hung += 1
+            if self._hung > _HANGS * (self._size + 1):
+                raise hang_all(watch.patience)
+            self._lose(worker, "", watch.patience)
+        elif (question := watch.ask(progress, worker.actor, first.task, now)) is not None:
+            self._questions[question] = worker, progress
+
+    def _hear(self, question: Any) -> None:
+        worker, progress = self._questions.pop(question)
+        with suppress(self._ray.exceptions.RayError):  # who does not answer either hangs or is dead, which is told
+            steps = self._ray.get(question)
+            if self._watch is not None and worker.progress is progress:
+                self._watch.hear(progress, steps, self._waited)
+
+    def _lose(self, worker: _Worker, reason: str, hung: float | None = None) -> None:
+        """Has the tasks of a worker that is dead, or hung for so many seconds, done by others, and another in its place."""
         self._refs = {ref: pair for ref, pair in self._refs.items() if pair[0] is not worker}
+        self._questions = {ref: pair for ref, pair in self._questions.items() if pair[0] is not worker}
         self._kill(worker)
         if worker.greeting is None:
             if worker.starts < _STARTS and "No module named" not in reason:
@@ -207,10 +258,12 @@ class Crew(Generic[Task, Result]):
         self.deaths += 1
         self._workers.remove(worker)
         alive = any(node["NodeID"] == worker.greeting.node and node["Alive"] for node in self._ray.nodes())
-        log.warning(
-            "A worker died%s; its photos are done by others.", "" if alive else ", as its machine is no longer there"
-        )
-        log.info("%s", reason)
+        if hung is not None:
+            log.warning("A worker hung for %s and was ended; its photos are done by others.", in_words(hung))
+        else:
+            gone = "" if alive else ", as its machine is no longer there"
+            log.warning("A worker died%s; its photos are done by others.", gone)
+            log.info("%s", reason)
         for one in reversed(worker.running):
             one.deaths += alive  # a machine that goes is nobody's fault
             self._try_again(one)
@@ -268,3 +321,17 @@ def cannot_start(reason: str) -> UserError:
             'pip install "lsn-core[ray]"'
         )
     return UserError(f"A worker cannot be started on the Ray cluster: {reason[-300:]}")
+
+
+def in_words(seconds: float) -> str:
+    """A time for people."""
+    return f"{seconds:.0f} seconds" if seconds < 100 else f"{seconds / 60:.0f} minutes"
+
+
+def hang_all(seconds: float) -> UserError:
+    """The error about workers of which one after the other hangs."""
+    return UserError(
+        f"Workers of the Ray cluster hang, one after the other, for {in_words(seconds)} each, and nothing is done in "
+        "between. Check that they can read the images (a network folder that no longer answers?) and their GPUs; then "
+        "start again: with --resume or --cache, what is done is kept."
+    )

@@ -14,8 +14,10 @@ import numpy as np
 
 from lsn_core.backbones.backbone import Backbone
 from lsn_core.backbones.loading import load_backbone
-from lsn_core.cluster.address import connected
-from lsn_core.cluster.crew import Crew, Greeting
+from lsn_core.cluster.address import chosen_address, connected
+from lsn_core.cluster.crew import AT_ONCE, Crew, Greeting
+from lsn_core.cluster.head import Head
+from lsn_core.cluster.progress import Limit
 from lsn_core.cluster.room import Room, find_room
 from lsn_core.cluster.worker import Encoded, FeatureWorker, Orders, Part, Reopen, mark_of, own_version
 from lsn_core.data.collection import ImageCollection, ImageList
@@ -28,6 +30,7 @@ log = logging.getLogger(__name__)
 _MOST = 1024
 """Images in one task, at most: enough to read a row group of a Parquet file once, few enough to do them again."""
 _TASKS = 16  # at least, for each worker, where there are enough images, so that all end at about the same time
+_HUNG_AFTER = 600.0  # seconds without an image read or a batch encoded: far more than even a slow machine takes
 _SENT_BYTES = 32 * 2**20  # of images in one task, beside the first, where they are sent
 
 
@@ -54,12 +57,14 @@ def cluster_rows(
     cache: DiskFeatureCache | None = None,
     batch_size: int = 32,
     most: int = _MOST,
+    hung_after: float = _HUNG_AFTER,
 ) -> Generator[tuple[int, np.ndarray | UserError], None, None]:
     """Each image's index and row (D,), float32, or the error about it, in order: `FeatureStream.run` on a cluster.
 
     Each image is encoded by a worker that runs this very backbone the same way, so that its feature is that of one
     machine to the last digits of fp32 (1e-6). When a worker or its machine dies, others do what it had not given back;
-    each image comes once. An image that kills whoever opens it gets an error of its own.
+    each image comes once. A worker that hangs is ended, and then it is the same. An image that kills whoever opens it, or
+    has each of them hang, gets an error of its own.
 
     Args:
         backbone: one that `load_backbone` gives by its name on every machine.
@@ -69,20 +74,24 @@ def cluster_rows(
         cache: of this backbone's features: what is kept is not encoded, what is encoded is kept.
         batch_size: most pictures encoded at once.
         most: images in a task, at least a batch.
+        hung_after: seconds after which a worker hangs that has read no image and encoded no batch meanwhile; above 0.
+            Where workers were seen to take long and go on, three times as long as that.
 
     Raises:
-        UserError: there is no cluster or no room on it, or no machine can give this backbone's features.
+        UserError: there is no cluster or no room on it, no machine can give this backbone's features, or
+            workers hang one after the other whatever they are given.
     """
     if not len(images):
         return
-    with connected(cluster.address) as ray:
+    address = chosen_address(cluster.address)
+    with connected(address) as ray, (head := Head(ray, address)).explained():
         room = find_room(ray.nodes(), cluster.device, cluster.workers)
         log.info("%d workers, each with %d CPUs and %d GPUs.", room.workers, room.cpus, room.gpus)
         orders = _orders(backbone, images, reopen, room, batch_size, cache is not None)
         job = _Encoding(ray, images, orders, room, backbone, cache)
         size = _part_size(len(images), room.workers, batch_size, most)
         starts = range(0, len(images), size)
-        crew = Crew(ray, job, min(room.workers, len(starts)) or 1)
+        crew = Crew(ray, job, min(room.workers, len(starts)) or 1, Limit(hung_after, job.progress), head)
         index = 0
         for encoded in crew.run(Part(start, min(start + size, len(images))) for start in starts):
             for sentence in encoded.warnings:
@@ -141,7 +150,7 @@ class _Encoding:
             num_cpus=room.cpus,
             num_gpus=room.gpus,
             max_restarts=0,  # the crew sees to it
-            max_concurrency=2,
+            max_concurrency=AT_ONCE + 1,  # and questions how far it is
             scheduling_strategy="SPREAD",
         )(FeatureWorker)
 
@@ -164,13 +173,16 @@ class _Encoding:
         rest = Part(stop, task.stop) if stop < task.stop else None
         return actor.encode.remote(Part(task.start, stop, tuple(sent))), Part(task.start, stop), rest
 
+    def progress(self, actor: Any, task: Part) -> Any:
+        return actor.progress.remote(task.start)
+
     def divide(self, task: Part) -> Sequence[Part]:
         return [Part(index, index + 1) for index in range(task.start, task.stop)]
 
     def give_up(self, task: Part) -> Encoded:
         error = UserError(
-            f"{self._images.names[task.start]}: each worker of the cluster that opened this image died. Leave it out, "
-            "or save it anew."
+            f"{self._images.names[task.start]}: each worker of the cluster that opened this image died or hung. Leave it "
+            "out, or save it anew; if it lies on a network, check that it can be read there."
         )
         return Encoded(np.zeros((1, self._backbone.dim), np.float32), {0: error})
 

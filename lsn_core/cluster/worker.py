@@ -113,6 +113,7 @@ class FeatureWorker:
         except UserError as error:
             raise UserError(f"{socket.gethostname()} cannot help: {error}") from error
         self._orders, self._known, self._reading = orders, known, threading.Lock()
+        self._steps: dict[int, int] = {}  # of the parts at work, by their starts
         self._images = find_images(orders)
         return self._images is not None
 
@@ -144,6 +145,21 @@ class FeatureWorker:
 
     def encode(self, part: Part) -> Encoded:
         """Features of some images, or the errors about them."""
+        self._steps[part.start] = 0
+        try:
+            return self._encode(part)
+        finally:
+            del self._steps[part.start]
+
+    def progress(self, start: int) -> int | None:
+        """How far it is with the part that begins there: a number that grows with each image read and each encoded.
+
+        Returns:
+            None for a part that has not come yet, or is done.
+        """
+        return self._steps.get(start)
+
+    def _encode(self, part: Part) -> Encoded:
         result = Encoded(np.zeros((part.stop - part.start, self._backbone.dim), np.float32))
         places: list[int] = []
 
@@ -151,7 +167,8 @@ class FeatureWorker:
             result.warnings.append(sentence)
 
         stream = FeatureStream(self._backbone, None, self._orders.batch_size, on_warning=warn)
-        for index, found in stream.run(self._fresh(self._read(part), result, places), part.stop - part.start):
+        for index, found in stream.run(self._fresh(part, result, places), part.stop - part.start):
+            self._steps[part.start] += 1
             if isinstance(found, UserError):
                 result.errors[places[index]] = found
             else:
@@ -170,9 +187,10 @@ class FeatureWorker:
 
         return unopened(ImageList(tuple(images.names[part.start : part.stop]), read))
 
-    def _fresh(self, images: Iterable[Unopened | bytes], result: Encoded, places: list[int]) -> Iterator[Unopened]:
+    def _fresh(self, part: Part, result: Encoded, places: list[int]) -> Iterator[Unopened]:
         """Those whose features are not known, with the place of each."""
-        for place, image in enumerate(images):
+        for place, image in enumerate(self._read(part)):
+            self._steps[part.start] += 1
             if isinstance(image, bytes):
                 result.keys.append(image)
                 result.kept.append(place)

@@ -11,6 +11,7 @@ from typing import Any, BinaryIO, cast
 from lsn_core.data.images import printable
 from lsn_core.data.sources import DataError, DataLimits, bounded, too_many
 
+_EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
 _ADDRESS = re.compile(r"^([a-z][a-z0-9+.]+):/{1,2}(?=[^/])")
 
 
@@ -67,9 +68,11 @@ def list_remote(address: str) -> list[RemoteFile]:
         files, path = fsspec.core.url_to_fs(address)
         found = [path] if files.isfile(path) else sorted(files.find(path))
     except ImportError as error:
+        kind = address.partition("://")[0]
+        how = f'pip install "lsn-core[{_EXTRAS[kind]}]"' if kind in _EXTRAS else str(error)
         raise DataError(
-            f"{address}: addresses that begin with {address.partition('://')[0]}:// need a package that is not "
-            f"installed ({error}). Install it, on all machines that are to read there."
+            f"{address}: addresses that begin with {kind}:// need a package that is not installed. Install it on all "
+            f"machines that are to read there: {how}"
         ) from error
     except Exception as error:  # each file system has errors of its own
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]

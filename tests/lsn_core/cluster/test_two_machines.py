@@ -14,12 +14,14 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from support_ray import WRONG, Machines, Squares, two_machines
+from support import until
+from support_ray import STUCK, WRONG, Machines, Squares, two_machines
 
 from lsn_core.backbones.backbone import Backbone
 from lsn_core.backbones.loading import load_backbone
 from lsn_core.cluster.crew import Crew, Greeting
 from lsn_core.cluster.features import Cluster, cluster_rows
+from lsn_core.cluster.progress import Limit
 from lsn_core.data.collection import ImageList
 from lsn_core.data.feature_cache import DiskFeatureCache
 from lsn_core.data.feature_stream import FeatureStream, unopened
@@ -40,7 +42,7 @@ class Squaring:
         import ray
 
         self.folder, self.refused = folder, refused
-        self.actor = ray.remote(num_cpus=1, max_concurrency=2, scheduling_strategy="SPREAD")(Squares)
+        self.actor = ray.remote(num_cpus=1, max_concurrency=3, scheduling_strategy="SPREAD")(Squares)
 
     def start(self) -> tuple[Any, Any]:
         actor = self.actor.remote()
@@ -55,10 +57,11 @@ class Squaring:
     def give_up(self, task: list[int]) -> list[int | str]:
         return [f"{task[0]} is deadly"]
 
-    def crew(self, size: int = 2) -> Crew[list[int], list[int | str]]:
+    def crew(self, size: int = 2, hung_after: float | None = None) -> Crew[list[int], list[int | str]]:
         import ray
 
-        return Crew(ray, self, size)
+        limit = None if hung_after is None else Limit(hung_after, lambda actor, task: actor.progress.remote())
+        return Crew(ray, self, size, limit)
 
 
 def squares(numbers: Iterable[int]) -> list[int]:
@@ -90,6 +93,14 @@ def test_a_deadly_number_is_found_and_the_others_go_on(
     results = [one for found in Squaring(tmp_path).crew().run(lists(range(24))) for one in found]
     assert results == [*squares(range(13)), "13 is deadly", *squares(range(14, 24))]
     assert capsys.readouterr().out == ""  # which is for programs
+
+
+def test_a_process_that_stands_still_is_ended_and_another_does_its_tasks(machines: Machines, tmp_path: Path) -> None:
+    crew, numbers = Squaring(tmp_path).crew(hung_after=1.0), range(STUCK, STUCK + 20)
+    assert [one for found in crew.run(lists(numbers)) for one in found] == squares(numbers)
+    assert crew.deaths >= 1
+    stopped = int((tmp_path / "stuck").read_text())
+    until(lambda: not Path(f"/proc/{stopped}").exists())
 
 
 def test_what_a_task_raises_ends_the_run(machines: Machines, tmp_path: Path) -> None:

@@ -1,0 +1,80 @@
+"""Whether the head of a cluster still answers: Ray waits a minute for one that does not, and may then end the process."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from lsn_core.errors import UserError
+
+_EVERY = 3.0  # seconds from one look to the next
+_GONE_AFTER = 20.0  # seconds: a head may be started again meanwhile
+_PATIENCE = 3.0  # for an answer
+_LOOKS = 3  # where something has failed
+
+
+class ClusterLost(UserError):
+    """The cluster that was at work is gone."""
+
+
+class Head:
+    """The head of the cluster that this process is connected to.
+
+    Args:
+        ray: the module, connected.
+        address: what it was connected to, if by ray://.
+    """
+
+    def __init__(self, ray: Any, address: str) -> None:
+        self.address = address if address.startswith("ray://") else ray.get_runtime_context().gcs_address
+        host, _, port = self.address.removeprefix("ray://").rpartition(":")
+        self._where = host.strip("[]"), int(port)
+        self._answered = self._looked = time.monotonic()
+
+    def look(self) -> None:
+        """To be called again and again while nothing comes from the cluster; most calls cost nothing.
+
+        Raises:
+            ClusterLost: the head has not answered for some time.
+        """
+        if time.monotonic() - self._looked < _EVERY:
+            return
+        if time.monotonic() - self._looked > 2 * _EVERY:  # this process had other things to do
+            self._answered = time.monotonic()
+        if self._answers():
+            self._answered = time.monotonic()
+        self._looked = time.monotonic()
+        if self._looked - self._answered > _GONE_AFTER:
+            raise self.lost()
+
+    @contextmanager
+    def explained(self) -> Iterator[None]:
+        """What Ray raises when the cluster is gone comes out as ClusterLost; all else as it is."""
+        try:
+            yield
+        except UserError:
+            raise
+        except Exception as error:  # of Ray, of gRPC, or of the system
+            for _ in range(_LOOKS):
+                if self._answers():
+                    raise
+                time.sleep(_EVERY / _LOOKS)
+            raise self.lost() from error
+
+    def lost(self) -> ClusterLost:
+        """The error to end with."""
+        return ClusterLost(
+            f"The Ray cluster at {self.address} no longer answers, in the middle of the work. See that it runs (ray "
+            "status), or leave out --ray, and start the command again: with --resume or --cache it goes on with what "
+            "was done, where it was given one of them before."
+        )
+
+    def _answers(self) -> bool:
+        try:
+            socket.create_connection(self._where, _PATIENCE).close()
+        except OSError:
+            return False
+        return True
