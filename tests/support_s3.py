@@ -44,7 +44,7 @@ class Bucket:
 
 @contextmanager
 def s3_bucket() -> Iterator[Bucket]:
-    """A new server with an empty bucket; the environment leads there, and so does that of processes started from now on."""
+    """A new server with an empty bucket; the environment leads there, also that of processes started from now on."""
     import boto3
     from fsspec import get_filesystem_class
     from moto.server import ThreadedMotoServer

@@ -28,6 +28,7 @@ _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_USAGE_STATS_PROMPT_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # or it warns of a change to come, at each start
+    "RAY_ENABLE_AUTO_CONNECT": "0",  # or it starts a Ray on this machine where a cluster is lost
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",  # workers run in what is installed, and nothing is uploaded to them
 }
 

@@ -244,7 +244,7 @@ class Crew(Generic[Task, Result]):
                 self._watch.hear(progress, steps, self._waited)
 
     def _lose(self, worker: _Worker, reason: str, hung: float | None = None) -> None:
-        """Has the tasks of a worker that is dead, or hung for so many seconds, done by others, and another in its place."""
+        """Has the tasks of a worker that died, or hung for so many seconds, done by others, and another in its place."""
         self._refs = {ref: pair for ref, pair in self._refs.items() if pair[0] is not worker}
         self._questions = {ref: pair for ref, pair in self._questions.items() if pair[0] is not worker}
         self._kill(worker)
@@ -257,6 +257,8 @@ class Crew(Generic[Task, Result]):
             return
         self.deaths += 1
         self._workers.remove(worker)
+        if self._head is not None:
+            self._head.look(now=True)
         alive = any(node["NodeID"] == worker.greeting.node and node["Alive"] for node in self._ray.nodes())
         if hung is not None:
             log.warning("A worker hung for %s and was ended; its photos are done by others.", in_words(hung))
@@ -309,7 +311,9 @@ class Crew(Generic[Task, Result]):
             log.warning("Waiting for the Ray cluster to have room for a worker.")
 
     def _kill(self, worker: _Worker) -> None:
-        with suppress(Exception):  # it may be dead, and so may the cluster
+        if self._head is not None and self._head.gone:
+            return  # Ray would wait for it
+        with suppress(Exception):  # it may be dead
             self._ray.kill(worker.actor)
 
 

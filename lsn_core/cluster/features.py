@@ -63,8 +63,8 @@ def cluster_rows(
 
     Each image is encoded by a worker that runs this very backbone the same way, so that its feature is that of one
     machine to the last digits of fp32 (1e-6). When a worker or its machine dies, others do what it had not given back;
-    each image comes once. A worker that hangs is ended, and then it is the same. An image that kills whoever opens it, or
-    has each of them hang, gets an error of its own.
+    each image comes once. A worker that hangs is ended, and then it is the same. An image that kills whoever opens it,
+    or has each of them hang, gets an error of its own.
 
     Args:
         backbone: one that `load_backbone` gives by its name on every machine.
@@ -181,8 +181,8 @@ class _Encoding:
 
     def give_up(self, task: Part) -> Encoded:
         error = UserError(
-            f"{self._images.names[task.start]}: each worker of the cluster that opened this image died or hung. Leave it "
-            "out, or save it anew; if it lies on a network, check that it can be read there."
+            f"{self._images.names[task.start]}: each worker of the cluster that opened this image died or hung. Leave "
+            "it out, or save it anew; if it lies on a network, check that it can be read there."
         )
         return Encoded(np.zeros((1, self._backbone.dim), np.float32), {0: error})
 

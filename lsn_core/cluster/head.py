@@ -1,4 +1,4 @@
-"""Whether the head of a cluster still answers: Ray waits a minute for one that does not, and may then end the process."""
+"""Whether the head of a cluster still answers: Ray waits a minute for one that does not, and may end the process."""
 
 from __future__ import annotations
 
@@ -25,26 +25,35 @@ class Head:
 
     Args:
         ray: the module, connected.
-        address: what it was connected to, if by ray://.
+        address: what it was connected by, see `connect`.
     """
 
     def __init__(self, ray: Any, address: str) -> None:
-        self.address = address if address.startswith("ray://") else ray.get_runtime_context().gcs_address
-        host, _, port = self.address.removeprefix("ray://").rpartition(":")
+        self.address = address
+        where = address if address.startswith("ray://") else ray.get_runtime_context().gcs_address
+        host, _, port = where.removeprefix("ray://").rpartition(":")
         self._where = host.strip("[]"), int(port)
         self._answered = self._looked = time.monotonic()
+        self.gone = False
 
-    def look(self) -> None:
+    def look(self, now: bool = False) -> None:
         """To be called again and again while nothing comes from the cluster; most calls cost nothing.
+
+        Args:
+            now: whether to wait until it is clear whether the head answers, as Ray is to be asked something.
 
         Raises:
             ClusterLost: the head has not answered for some time.
         """
+        while now and not self.answers():
+            if time.monotonic() - self._answered > _GONE_AFTER:
+                raise self.lost()
+            time.sleep(1)
         if time.monotonic() - self._looked < _EVERY:
             return
         if time.monotonic() - self._looked > 2 * _EVERY:  # this process had other things to do
             self._answered = time.monotonic()
-        if self._answers():
+        if self.answers():
             self._answered = time.monotonic()
         self._looked = time.monotonic()
         if self._looked - self._answered > _GONE_AFTER:
@@ -59,20 +68,22 @@ class Head:
             raise
         except Exception as error:  # of Ray, of gRPC, or of the system
             for _ in range(_LOOKS):
-                if self._answers():
+                if self.answers():
                     raise
                 time.sleep(_EVERY / _LOOKS)
             raise self.lost() from error
 
     def lost(self) -> ClusterLost:
         """The error to end with."""
+        self.gone = True
         return ClusterLost(
-            f"The Ray cluster at {self.address} no longer answers, in the middle of the work. See that it runs (ray "
-            "status), or leave out --ray, and start the command again: with --resume or --cache it goes on with what "
-            "was done, where it was given one of them before."
+            f"The Ray cluster ({self.address}) no longer answers, in the middle of the work. See that it runs (ray "
+            "status), or do without, and start again: with --resume or --cache, where one of them was given before, what "
+            "is done already is not done again."
         )
 
-    def _answers(self) -> bool:
+    def answers(self) -> bool:
+        """Whether it does so now."""
         try:
             socket.create_connection(self._where, _PATIENCE).close()
         except OSError:

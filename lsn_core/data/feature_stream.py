@@ -23,6 +23,7 @@ from torch import Tensor
 from lsn_core.data.collection import ImageCollection
 from lsn_core.data.feature_cache import FeatureCache
 from lsn_core.data.images import ImageLimits, ImageSource, open_image, pixel_count, printable, read_image_file
+from lsn_core.data.sources import SourceLost
 from lsn_core.errors import UserError
 
 Key = TypeVar("Key")
@@ -109,6 +110,8 @@ def unopened(images: Iterable[ImageSource] | ImageCollection) -> Iterator[Unopen
 def _read(read: Callable[[], bytes], name: str) -> Unopened:
     try:
         return Unopened(read(), name)
+    except SourceLost:
+        raise
     except UserError as error:
         return Unopened(error, name)
 

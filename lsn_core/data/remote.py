@@ -5,13 +5,15 @@ from __future__ import annotations
 import importlib
 import os
 import re
+import threading
 from dataclasses import dataclass
 from typing import Any, BinaryIO, cast
 
 from lsn_core.data.images import printable
-from lsn_core.data.sources import DataError, DataLimits, bounded, too_many
+from lsn_core.data.sources import DataError, DataLimits, SourceLost, bounded, too_many
 
 _EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
+_LOST = 3  # files in a row that the network kept away, each tried several times by what reads the address
 _ADDRESS = re.compile(r"^([a-z][a-z0-9+.]+):/{1,2}(?=[^/])")
 
 
@@ -22,11 +24,13 @@ class RemoteFile:
     Attributes:
         address: for messages.
         path: in its file system.
+        size: in bytes; None where the list does not tell.
     """
 
     address: str
     path: str
     files: Any
+    size: int | None = None
 
     @property
     def name(self) -> str:
@@ -66,7 +70,7 @@ def list_remote(address: str) -> list[RemoteFile]:
         ) from error
     try:
         files, path = fsspec.core.url_to_fs(address)
-        found = [path] if files.isfile(path) else sorted(files.find(path))
+        infos = {path: files.info(path)} if files.isfile(path) else files.find(path, detail=True)
     except ImportError as error:
         kind = address.partition("://")[0]
         how = f'pip install "lsn-core[{_EXTRAS[kind]}]"' if kind in _EXTRAS else str(error)
@@ -75,12 +79,27 @@ def list_remote(address: str) -> list[RemoteFile]:
             f"machines that are to read there: {how}"
         ) from error
     except Exception as error:  # each file system has errors of its own
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-        raise DataError(f"{address}: the address cannot be read ({reason}). Check it and the network.") from error
+        raise DataError(f"{address}: the address cannot be read ({_reason(error)}). {_advice(error)}") from error
+    found = {name: info.get("size") for name, info in sorted(infos.items()) if not name.endswith("/")}
     if not found:
         raise DataError(f"{address}: there are no files at this address. Check it.")
     base, root = path.rstrip("/"), address.rstrip("/")
-    return [RemoteFile(root + name[len(base) :] if name.startswith(base) else name, name, files) for name in found]
+    return [
+        RemoteFile(root + name[len(base) :] if name.startswith(base) else name, name, files, size)
+        for name, size in found.items()
+    ]
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())[:300]
+
+
+def _advice(error: Exception) -> str:
+    if isinstance(error, FileNotFoundError):
+        return "Check that it is there."
+    if isinstance(error, PermissionError):
+        return "Check the credentials of this machine, and what they may read."
+    return "Check the address, the credentials of this machine and the network."
 
 
 class RemoteFolder:
@@ -95,22 +114,43 @@ class RemoteFolder:
         if len(files) > limits.max_entries:
             raise too_many(address, limits)
         start = len(address.rstrip("/")) + 1
-        self._files, self._limits = files, limits
+        self._address, self._files, self._limits = address, files, limits
+        self._lock, self._failed = threading.Lock(), 0
         self.files = [printable(file.address[start:] or file.name) for file in files]
         parents = {name.rpartition("/")[0] for name in self.files} - {""}
         self.folders = sorted({"/".join(parts[: n + 1]) for parts in map(_parts, parents) for n in range(len(parts))})
 
     def read(self, position: int) -> bytes:
-        """The bytes of a file. Raises DataError when they cannot be had."""
+        """The bytes of a file.
+
+        Raises:
+            DataError: they cannot be had.
+            SourceLost: nor could those of the files before, as the address can no longer be reached.
+        """
         file, most = self._files[position], self._limits.max_image_bytes
+        if file.size == 0:
+            return b""  # of which no part can be asked for
         try:
-            data: bytes = file.files.cat_file(file.path, 0, most + 1)
+            data: bytes = file.files.cat_file(file.path, start=0, end=most + 1)
         except Exception as error:
-            reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-            raise DataError(
-                f"{printable(str(file))}: the file cannot be read ({reason}). Check the network."
-            ) from error
+            if not isinstance(error, FileNotFoundError | PermissionError):
+                self._count(error)
+            where = printable(str(file))
+            raise DataError(f"{where}: the file cannot be read ({_reason(error)}). {_advice(error)}") from error
+        with self._lock:
+            self._failed = 0
         return bounded(data, self.files[position], self._limits)
+
+    def _count(self, error: Exception) -> None:
+        with self._lock:
+            self._failed += 1
+            if self._failed < _LOST:
+                return
+        raise SourceLost(
+            f"{self._address}: {_LOST} files in a row cannot be read ({_reason(error)}). Check the network and the server, "
+            "and start again: with --resume or --cache, where one of them was given before, what is done already is not "
+            "done again."
+        ) from error
 
 
 def _parts(path: str) -> list[str]:

@@ -20,6 +20,10 @@ class DataError(UserError):
     """A data set that cannot be used. The message names the file and what to do."""
 
 
+class SourceLost(DataError):
+    """Images that can no longer be reached, all of them: a run ends with it, where others go on without one image."""
+
+
 class SeveralSplits(DataError):
     """A data set of several splits, of which none was asked for.
 

@@ -77,3 +77,67 @@ def test_each_photo_has_an_address(folder: Path, name: str) -> None:
     photos = open_photos([f"s3://bucket/photos/{name}"])
     assert photos.names == (f"s3://bucket/photos/{name}",)
     assert photos.read(0) == (folder / name).read_bytes()
+
+
+def test_score_and_features_are_those_of_this_machine(folder: Path, tmp_path: Path) -> None:
+    lines = {}
+    for where in (str(folder), "s3://bucket/photos"):
+        command = [sys.executable, "-m", "lsn_core", "score", where, *CLASSES, "--out", tmp_path / "v.parquet"]
+        done = subprocess.run(command, cwd=REPO, capture_output=True, text=True, timeout=120) if "s3" in where else None
+        done = done or run_inside(*map(str, command[3:]))
+        assert done.returncode == 1 and "uncalibrated" in done.stderr, done.stderr  # one of them is empty
+        assert "Unclosed" not in done.stderr
+        rows = pq.read_table(tmp_path / "v.parquet").to_pylist()
+        lines[where] = [
+            {name: str(value).replace(where, "") for name, value in row.items() if name != "error"}
+            | {"bad": row["error"] is not None}
+            for row in rows
+        ]
+    assert len(rows) == len(NAMES) + 1 and lines[str(folder)] == lines["s3://bucket/photos"]
+
+    done = run_inside("features", "s3://bucket/photos", "--out", tmp_path / "f.npz", "--cache", tmp_path / "cache")
+    assert done.returncode == 1 and "features of 7 images" in done.stdout, done.stderr
+    assert list(np.load(tmp_path / "f.npz")["error_files"]) == ["s3://bucket/photos/half/empty.jpg"]
+
+
+def test_labelled_photos_and_shards_are_those_of_this_machine(bucket: Bucket, examples: Path, tmp_path: Path) -> None:
+    for name in ("dog", "cat", "elephant"):
+        (tmp_path / "known" / name).mkdir(parents=True)
+        (tmp_path / "known" / name / "1.jpg").write_bytes((examples / f"{name}.jpg").read_bytes())
+    images = load_data(tmp_path / "known")
+    columns = {"image": [images.read(i) for i in range(3)], "label": [images.class_names[i] for i in images.labels]}
+    for number in range(2):
+        pq.write_table(pa.table(columns), tmp_path / f"train-{number:05}-of-00002.parquet")
+        bucket.put(
+            f"shards/train-{number:05}-of-00002.parquet",
+            (tmp_path / f"train-{number:05}-of-00002.parquet").read_bytes(),
+        )
+    bucket.put_folder(tmp_path / "known", "known")
+    for address, times in (
+        ("s3://bucket/known", 1),
+        ("s3://bucket/shards", 2),
+        ("s3://bucket/shards/train-00001-of-00002.parquet", 1),
+    ):
+        there = load_data(address)
+        assert there.class_names == images.class_names and there.labels.tolist() == images.labels.tolist() * times
+        assert [there.read(i) for i in range(len(there))] == [images.read(i) for i in range(3)] * times
+
+    measured = [
+        run_inside("evaluate", *CLASSES, "--id", known, "--ood", f"church={church}", "--json")
+        for known, church in (
+            (tmp_path / "known", examples / "church.jpg"),
+            ("s3://bucket/known", "s3://bucket/church"),
+        )
+        if bucket.put("church/church.jpg", (examples / "church.jpg").read_bytes()) is None
+    ]
+    assert [done.returncode for done in measured] == [0, 0], measured
+    assert measured[0].stdout == measured[1].stdout
+
+
+def test_what_cannot_be_read_there_is_said(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    for address, sentence in (
+        ("s3://no-bucket/photos", r"FileNotFoundError.*Check that it is there"),
+        ("s3://bucket/nothing", "there are no files at this address"),
+    ):
+        with pytest.raises(UserError, match=f"^{address}: .*{sentence}"):
+            load_photos(address)
