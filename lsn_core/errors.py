@@ -16,5 +16,11 @@ class UserError(ValueError):
     """
 
 
+START_AGAIN = (
+    "Then start again: with --resume or --cache, where one of them was given before, what is done is not done again."
+)
+"""What to do about a run that others have brought to an end."""
+
+
 class ImageError(UserError):
     """A picture that cannot be used: missing, too large, damaged or in another format. The message names the file."""

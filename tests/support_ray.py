@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from lsn_core.cluster.address import connect, import_ray
-from lsn_core.cluster.crew import Greeting
+from lsn_core.cluster.crew import Crew, Greeting
+from lsn_core.cluster.head import Head
+from lsn_core.cluster.progress import Limit
 from lsn_core.errors import UserError
 
 DEADLY, STUCK, WRONG = 13, 500, -1
@@ -79,6 +81,42 @@ class Squares:
     def progress(self) -> int:
         """It tells nothing of it."""
         return 0
+
+
+class Squaring:
+    """Lists of numbers to lists of squares; each worker leaves its process id and machine in the folder."""
+
+    def __init__(self, folder: Path, refused: str = "") -> None:
+        import ray
+
+        self.folder, self.refused = folder, refused
+        self.actor = ray.remote(num_cpus=1, max_concurrency=3, scheduling_strategy="SPREAD")(Squares)
+
+    def start(self) -> tuple[Any, Any]:
+        """As of a `Job`."""
+        actor = self.actor.remote()
+        return actor, actor.greet.remote(str(self.folder), self.refused)
+
+    def send(self, actor: Any, greeting: Greeting, task: list[int]) -> tuple[Any, list[int], list[int] | None]:
+        """As of a `Job`."""
+        return actor.work.remote(task[:6]), task[:6], task[6:] or None
+
+    def divide(self, task: list[int]) -> list[list[int]]:
+        """As of a `Job`."""
+        return [[number] for number in task]
+
+    def give_up(self, task: list[int]) -> list[int | str]:
+        """As of a `Job`."""
+        return [f"{task[0]} is deadly"]
+
+    def crew(
+        self, size: int = 2, hung_after: float | None = None, head: Head | None = None
+    ) -> Crew[list[int], list[int | str]]:
+        """One that does it."""
+        import ray
+
+        limit = None if hung_after is None else Limit(hung_after, lambda actor, task: actor.progress.remote())
+        return Crew(ray, self, size, limit, head)
 
 
 @contextmanager

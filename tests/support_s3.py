@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
+import re
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,10 +24,12 @@ class Bucket:
     Attributes:
         client: boto3's, which the code under test does not use.
         server: moto's.
+        reads: who has read which object, by key id and path.
     """
 
     client: Any
     server: Any
+    reads: list[tuple[str, str]]
     name: str = "bucket"
 
     def put(self, key: str, content: bytes) -> None:
@@ -36,6 +41,19 @@ class Bucket:
         for path in sorted(folder.rglob("*")):
             if path.is_file():
                 self.put(f"{prefix}/{path.relative_to(folder).as_posix()}", path.read_bytes())
+
+    @contextmanager
+    def closed_to_all(self) -> Iterator[None]:
+        """Nobody's key is good."""
+        self._let_in(0)
+        yield
+        self._let_in(math.inf)
+
+    def _let_in(self, requests: float) -> None:
+        host, port = self.server.get_host_and_port()
+        address = f"http://{host}:{port}/moto-api/reset-auth"
+        body, kind = str(requests).encode(), {"Content-Type": "text/plain"}
+        urllib.request.urlopen(urllib.request.Request(address, body, kind, method="POST")).close()
 
     def stop(self) -> None:
         """The server is gone, as if it had never been there."""
@@ -62,7 +80,20 @@ def s3_bucket() -> Iterator[Bucket]:
         patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
         get_filesystem_class("s3").clear_instance_cache()
         client = boto3.client("s3")
-        bucket = Bucket(client, server)
+        bucket = Bucket(client, server, [])
+        serve = server._server.app
+
+        def listen(environ: dict[str, Any], start: Any) -> Any:
+            who = re.search(r"Credential=(\w+)/", environ.get("HTTP_AUTHORIZATION", ""))
+            if (
+                who is not None
+                and environ["REQUEST_METHOD"] == "GET"
+                and not environ["QUERY_STRING"].startswith("list")
+            ):
+                bucket.reads.append((who[1], environ["PATH_INFO"]))
+            return serve(environ, start)
+
+        server._server.app = listen
         client.create_bucket(Bucket=bucket.name)
         try:
             yield bucket

@@ -72,10 +72,12 @@ def evaluate(
     from lsn_core.data.collection import ImageCollection, join
     from lsn_core.data.feature_cache import DiskFeatureCache
     from lsn_core.data.features import FeatureSet, gather
+    from lsn_core.data.remote import check_here
     from lsn_core.evaluation import Method, class_targets
     from lsn_core.evaluation import evaluate as measure
     from lsn_core.scores.registry import BASELINE, check_usable, usable_scores
 
+    check_here(cache=cache)
     paths: dict[str, Path] = {}
     for item in ood:
         name, _, where = item.partition("=")

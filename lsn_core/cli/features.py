@@ -35,7 +35,9 @@ def features(
     from lsn_core.data.feature_cache import DiskFeatureCache
     from lsn_core.data.feature_file import open_feature_file
     from lsn_core.data.photos import open_photos
+    from lsn_core.data.remote import check_here
 
+    check_here(out=out, cache=cache)
     cluster = chosen_cluster(ray, ray_workers, device)
     photos = open_photos(images)
     encoder = load_backbone(backbone or EMBEDDED, device if cluster is None else "auto")

@@ -92,8 +92,10 @@ def score(
     """
     from lsn_core.data.feature_cache import DiskFeatureCache
     from lsn_core.data.photos import open_photos
+    from lsn_core.data.remote import check_here
     from lsn_core.verdicts import Folder, open_writer
 
+    check_here(out=out, copy_unknown=copy_unknown, cache=cache)
     if resume and out is None:
         raise UserError("--resume goes on with the file of --out: give that, too.")
     if form is not None:

@@ -61,6 +61,7 @@ def train(
     """
     from lsn_core.backbones.loading import EMBEDDED, load_backbone, resolve_device
     from lsn_core.data.labelled import load_data
+    from lsn_core.data.remote import check_here
     from lsn_core.data.splits import TRAIN
     from lsn_core.scores.registry import get_score
     from lsn_core.training.from_images import encode_shots, train_from_images
@@ -68,6 +69,7 @@ def train(
     from lsn_core.training.presets import ablate, get_preset, with_updates
     from lsn_core.training.shards import open_shards
 
+    check_here(out=out, checkpoints=checkpoints, cache=cache)
     started = time.monotonic()
     changes: dict[str, Any] = {"seed": seed, "precision": precision, "classes_per_step": classes_per_step}
     if shots is not None:

@@ -19,7 +19,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from lsn_core.cluster.head import Head
 from lsn_core.cluster.progress import Limit, Progress, Watch
-from lsn_core.errors import UserError
+from lsn_core.errors import START_AGAIN, UserError
 
 log = logging.getLogger(__name__)
 
@@ -244,7 +244,7 @@ class Crew(Generic[Task, Result]):
                 self._watch.hear(progress, steps, self._waited)
 
     def _lose(self, worker: _Worker, reason: str, hung: float | None = None) -> None:
-        """Has the tasks of a worker that died, or hung for so many seconds, done by others, and another in its place."""
+        """Has the tasks of a worker that died, or hung for so many seconds, done by others, and hires another."""
         self._refs = {ref: pair for ref, pair in self._refs.items() if pair[0] is not worker}
         self._questions = {ref: pair for ref, pair in self._questions.items() if pair[0] is not worker}
         self._kill(worker)
@@ -336,6 +336,6 @@ def hang_all(seconds: float) -> UserError:
     """The error about workers of which one after the other hangs."""
     return UserError(
         f"Workers of the Ray cluster hang, one after the other, for {in_words(seconds)} each, and nothing is done in "
-        "between. Check that they can read the images (a network folder that no longer answers?) and their GPUs; then "
-        "start again: with --resume or --cache, what is done is kept."
+        "between. Check that they can read the images (a network folder that no longer answers?) and their GPUs. "
+        f"{START_AGAIN}"
     )

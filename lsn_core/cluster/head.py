@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from lsn_core.errors import UserError
+from lsn_core.errors import START_AGAIN, UserError
 
 _EVERY = 3.0  # seconds from one look to the next
 _GONE_AFTER = 20.0  # seconds: a head may be started again meanwhile
@@ -78,8 +78,7 @@ class Head:
         self.gone = True
         return ClusterLost(
             f"The Ray cluster ({self.address}) no longer answers, in the middle of the work. See that it runs (ray "
-            "status), or do without, and start again: with --resume or --cache, where one of them was given before, what "
-            "is done already is not done again."
+            f"status), or do without. {START_AGAIN}"
         )
 
     def answers(self) -> bool:

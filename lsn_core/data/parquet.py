@@ -17,7 +17,7 @@ from lsn_core.data.parquet_columns import choose_columns
 from lsn_core.data.parquet_pages import Chunk, ChunkSize, PageError, chunk_size, read_chunks
 from lsn_core.data.remote import RemoteFile
 from lsn_core.data.row_labels import declared_names, read_labels
-from lsn_core.data.sources import DataError, DataLimits, Rows, bounded, too_many
+from lsn_core.data.sources import DataError, DataLimits, Rows, SourceLost, bounded, too_many
 from lsn_core.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -159,6 +159,8 @@ class ParquetSource(Rows):
         try:
             with self._lock:
                 data = self._group(group).value(position - int(self._starts[group]))
+        except SourceLost:
+            raise
         except (pa.ArrowException, OSError, ValueError, IndexError, MemoryError) as error:
             raise DataError(f"{name}: damaged in {self._path.name} ({error}). Write the file again.") from error
         if data is None:

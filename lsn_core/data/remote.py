@@ -11,6 +11,7 @@ from typing import Any, BinaryIO, cast
 
 from lsn_core.data.images import printable
 from lsn_core.data.sources import DataError, DataLimits, SourceLost, bounded, too_many
+from lsn_core.errors import START_AGAIN, UserError
 
 _EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
 _LOST = 3  # files in a row that the network kept away, each tried several times by what reads the address
@@ -38,11 +39,47 @@ class RemoteFile:
         return self.path.rstrip("/").rpartition("/")[2]
 
     def open(self, mode: str = "rb") -> BinaryIO:
-        """The file, of which only the parts that are asked for are fetched."""
-        return cast(BinaryIO, self.files.open(self.path, mode))
+        """The file, of which only the parts that are asked for are fetched.
+
+        Raises:
+            SourceLost: it, or later a part of it, cannot be fetched.
+        """
+        return cast(BinaryIO, _Reader(self, mode))
 
     def __str__(self) -> str:
         return self.address
+
+
+class _Reader:
+    """An open file whose errors are sentences: some file systems have errors that are none of the system's."""
+
+    def __init__(self, file: RemoteFile, mode: str) -> None:
+        self._of = file
+        try:
+            self._file = file.files.open(file.path, mode)
+        except Exception as error:
+            raise self._lost(error) from error
+
+    def read(self, size: int = -1) -> bytes:
+        try:
+            data: bytes = self._file.read(size)
+            return data
+        except Exception as error:
+            raise self._lost(error) from error
+
+    def _lost(self, error: Exception) -> SourceLost:
+        return SourceLost(
+            f"{printable(str(self._of))}: the file cannot be read ({_reason(error)}). {_advice(error)} {START_AGAIN}"
+        )
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+    def __enter__(self) -> _Reader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
 
 
 def address_of(path: object) -> str | None:
@@ -102,6 +139,16 @@ def _advice(error: Exception) -> str:
     return "Check the address, the credentials of this machine and the network."
 
 
+def check_here(**paths: str | os.PathLike[str] | None) -> None:
+    """Raises UserError where one of these paths, by the names of their options, is an address, to be written to."""
+    for option, path in paths.items():
+        if (address := address_of(path)) is not None:
+            raise UserError(
+                f"--{option.replace('_', '-')} {address}: nothing is written to addresses, where a file may be "
+                "left half written. Give a path on this machine, and copy the file when it is whole."
+            )
+
+
 class RemoteFolder:
     """Files at an address as a `FileSource`; each is fetched when it is read.
 
@@ -147,9 +194,7 @@ class RemoteFolder:
             if self._failed < _LOST:
                 return
         raise SourceLost(
-            f"{self._address}: {_LOST} files in a row cannot be read ({_reason(error)}). Check the network and the server, "
-            "and start again: with --resume or --cache, where one of them was given before, what is done already is not "
-            "done again."
+            f"{self._address}: {_LOST} files in a row cannot be read ({_reason(error)}). {_advice(error)} {START_AGAIN}"
         ) from error
 
 

@@ -9,19 +9,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 from support import until
-from support_ray import STUCK, WRONG, Machines, Squares, two_machines
+from support_ray import STUCK, WRONG, Machines, Squaring, two_machines
 
 from lsn_core.backbones.backbone import Backbone
 from lsn_core.backbones.loading import load_backbone
-from lsn_core.cluster.crew import Crew, Greeting
 from lsn_core.cluster.features import Cluster, cluster_rows
-from lsn_core.cluster.progress import Limit
 from lsn_core.data.collection import ImageList
 from lsn_core.data.feature_cache import DiskFeatureCache
 from lsn_core.data.feature_stream import FeatureStream, unopened
@@ -33,35 +30,6 @@ from lsn_core.errors import UserError
 def machines() -> Iterator[Machines]:
     with two_machines() as machines:
         yield machines
-
-
-class Squaring:
-    """Lists of numbers to lists of squares; each worker leaves its process id and machine in the folder."""
-
-    def __init__(self, folder: Path, refused: str = "") -> None:
-        import ray
-
-        self.folder, self.refused = folder, refused
-        self.actor = ray.remote(num_cpus=1, max_concurrency=3, scheduling_strategy="SPREAD")(Squares)
-
-    def start(self) -> tuple[Any, Any]:
-        actor = self.actor.remote()
-        return actor, actor.greet.remote(str(self.folder), self.refused)
-
-    def send(self, actor: Any, greeting: Greeting, task: list[int]) -> tuple[Any, list[int], list[int] | None]:
-        return actor.work.remote(task[:6]), task[:6], task[6:] or None
-
-    def divide(self, task: list[int]) -> list[list[int]]:
-        return [[number] for number in task]
-
-    def give_up(self, task: list[int]) -> list[int | str]:
-        return [f"{task[0]} is deadly"]
-
-    def crew(self, size: int = 2, hung_after: float | None = None) -> Crew[list[int], list[int | str]]:
-        import ray
-
-        limit = None if hung_after is None else Limit(hung_after, lambda actor, task: actor.progress.remote())
-        return Crew(ray, self, size, limit)
 
 
 def squares(numbers: Iterable[int]) -> list[int]:

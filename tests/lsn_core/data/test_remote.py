@@ -11,6 +11,7 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 from fsspec.registry import known_implementations
 from PIL import Image
+from support import run_inside
 
 from lsn_core.data.labelled import load_data
 from lsn_core.data.photos import load_photos, open_photos
@@ -79,3 +80,18 @@ def test_a_package_that_is_not_installed_is_named(address: str, monkeypatch: pyt
         UserError, match=rf"{address}: addresses that begin with {protocol}:// need a package .*[Ii]nstall"
     ):
         list_remote(address)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "option"),
+    [
+        (["score", "--out", "s3://bucket/v.csv"], "--out"),
+        (["score", "--copy-unknown", "s3://bucket/unknown"], "--copy-unknown"),
+        (["features", "--out", "s3://bucket/f.parquet"], "--out"),
+        (["features", "--out", "f.npz", "--cache", "gs://bucket/cache"], "--cache"),
+        (["train", "--out", "s3://bucket/d.safetensors"], "--out"),
+    ],
+)
+def test_nothing_is_written_to_addresses(arguments: list[str], option: str, folder: Path) -> None:
+    done = run_inside(*arguments, folder)
+    assert done.returncode == 2 and f"{option} {arguments[-1]}: nothing is written to addresses" in done.stderr

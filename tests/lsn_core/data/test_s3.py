@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,11 +12,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
-from support import REPO, run_inside
+from support import run_inside
 from support_s3 import Bucket, s3_bucket
 
+from lsn_core.backbones.backbone import Backbone
+from lsn_core.data.feature_stream import FeatureStream, unopened
 from lsn_core.data.labelled import load_data
 from lsn_core.data.photos import load_photos, open_photos
+from lsn_core.data.sources import SourceLost
 from lsn_core.errors import UserError
 
 CLASSES = ("--classes", "dog,cat,elephant")
@@ -82,11 +82,8 @@ def test_each_photo_has_an_address(folder: Path, name: str) -> None:
 def test_score_and_features_are_those_of_this_machine(folder: Path, tmp_path: Path) -> None:
     lines = {}
     for where in (str(folder), "s3://bucket/photos"):
-        command = [sys.executable, "-m", "lsn_core", "score", where, *CLASSES, "--out", tmp_path / "v.parquet"]
-        done = subprocess.run(command, cwd=REPO, capture_output=True, text=True, timeout=120) if "s3" in where else None
-        done = done or run_inside(*map(str, command[3:]))
+        done = run_inside("score", where, *CLASSES, "--out", tmp_path / "v.parquet")
         assert done.returncode == 1 and "uncalibrated" in done.stderr, done.stderr  # one of them is empty
-        assert "Unclosed" not in done.stderr
         rows = pq.read_table(tmp_path / "v.parquet").to_pylist()
         lines[where] = [
             {name: str(value).replace(where, "") for name, value in row.items() if name != "error"}
@@ -134,10 +131,44 @@ def test_labelled_photos_and_shards_are_those_of_this_machine(bucket: Bucket, ex
     assert measured[0].stdout == measured[1].stdout
 
 
-def test_what_cannot_be_read_there_is_said(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_not_there_is_said(bucket: Bucket) -> None:
     for address, sentence in (
         ("s3://no-bucket/photos", r"FileNotFoundError.*Check that it is there"),
         ("s3://bucket/nothing", "there are no files at this address"),
     ):
         with pytest.raises(UserError, match=f"^{address}: .*{sentence}"):
             load_photos(address)
+
+
+def test_without_the_rights_it_is_said_so(bucket: Bucket, folder: Path) -> None:
+    photos = load_photos("s3://bucket/photos")
+    with bucket.closed_to_all():
+        with pytest.raises(UserError, match=r"^s3://bucket/photos: .*PermissionError.*Check the credentials"):
+            load_photos("s3://bucket/photos")
+        for index in range(5):  # the others are tried, too
+            with pytest.raises(UserError, match=r"1\.jpg|/.*PermissionError.*Check the credentials") as caught:
+                photos.read(index)
+            assert not isinstance(caught.value, SourceLost)
+    assert photos.read(0)
+
+
+def test_a_server_that_goes_away_ends_the_run(
+    folder: Path, tiny_backbone: Backbone, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with s3_bucket() as other:
+        monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")  # by itself the client tries for some seconds
+        other.put_folder(folder, "photos")
+        large = [np.random.default_rng(number).bytes(3 * 2**20) for number in range(6)]  # more than is fetched ahead
+        pq.write_table(pa.table({"image": large}), tmp_path / "a.parquet", row_group_size=1)
+        other.put("shards/a.parquet", (tmp_path / "a.parquet").read_bytes())
+        photos, rows = load_photos("s3://bucket/photos"), load_photos("s3://bucket/shards")
+        assert photos.read(0)
+        other.stop()
+        started = time.monotonic()
+        with pytest.raises(
+            SourceLost, match=r"^s3://bucket/photos: 3 files in a row cannot be read \(EndpointConn.* again"
+        ):
+            list(FeatureStream(tiny_backbone).run(unopened(photos), len(photos)))
+        with pytest.raises(SourceLost, match=r"^s3://bucket/shards/a\.parquet: the file cannot be read \(Endpoint"):
+            rows.read(4)
+        assert time.monotonic() - started < 20
