@@ -27,6 +27,7 @@ LONGEST_FIRST = (
     "tests/lsn_core/jobs/worker/test_worker.py",
     "tests/test_outages.py",
     "tests/lsn_core/cluster/test_two",
+    "tests/lsn_core/cluster/test_ray_client.py",
     "tests/lsn_core/jobs/cluster/test_workers.py",
     "tests/lsn_core/cli/",
     "tests/lsn_core/test_faults.py",

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from lsn_core.cluster.crew import Crew, Greeting
+from lsn_core.cluster.head import Head
 from lsn_core.cluster.progress import Limit
 
 NEVER = math.inf
@@ -123,10 +124,10 @@ class SimulatedJob:
 
         return Reference(self.ray.now + 0.1, steps)
 
-    def crew(self, size: int, hung_after: float | None) -> Crew[list[int], list[int | str]]:
+    def crew(self, size: int, hung_after: float | None, head: Head | None = None) -> Crew[list[int], list[int | str]]:
         """One that does it."""
         limit = None if hung_after is None else Limit(hung_after, self.progress)
-        return Crew(self.ray, self, size, limit)
+        return Crew(self.ray, self, size, limit, head)
 
 
 def by_four(numbers: Iterable[int]) -> list[list[int]]:

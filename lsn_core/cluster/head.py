@@ -45,10 +45,11 @@ class Head:
         Raises:
             ClusterLost: the head has not answered for some time.
         """
+        started = time.monotonic()
         while now and not self.answers():
-            if time.monotonic() - self._answered > _GONE_AFTER:
+            if time.monotonic() - started > _GONE_AFTER:
                 raise self.lost()
-            time.sleep(1)
+            time.sleep(min(1.0, _EVERY))
         if time.monotonic() - self._looked < _EVERY:
             return
         if time.monotonic() - self._looked > 2 * _EVERY:  # this process had other things to do

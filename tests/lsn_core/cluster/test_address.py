@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from lsn_core.cluster.address import chosen_address, connect, import_ray, is_address
+from lsn_core.cluster.address import chosen_address, connect, connected, import_ray, is_address
 from lsn_core.errors import UserError
 
 
@@ -57,3 +57,41 @@ def test_ray_is_imported_without_its_counting_of_users(monkeypatch: pytest.Monke
     from ray._common.usage import usage_lib
 
     assert not usage_lib.usage_stats_enabled()
+
+
+class Unconnected:
+    """Stands in for the module ray."""
+
+    def __init__(self) -> None:
+        self.is_connected, self.shutdowns = False, 0
+
+    def is_initialized(self) -> bool:
+        return self.is_connected
+
+    def init(self, **_: object) -> None:
+        self.is_connected = True
+
+    def shutdown(self) -> None:
+        self.is_connected = False
+        self.shutdowns += 1
+
+
+def test_a_connection_ends_with_the_last_who_uses_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    ray = Unconnected()
+    monkeypatch.setattr("lsn_core.cluster.address.import_ray", lambda: ray)
+    first, second = connected("local"), connected("local")
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert ray.is_connected
+    assert not second.__exit__(KeyError, KeyError(), None)
+    assert not ray.is_connected and ray.shutdowns == 1
+
+
+def test_a_connection_that_was_there_before_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    ray = Unconnected()
+    ray.init()
+    monkeypatch.setattr("lsn_core.cluster.address.import_ray", lambda: ray)
+    with connected("local"), connected("local"):
+        pass
+    assert ray.is_connected

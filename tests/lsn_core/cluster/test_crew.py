@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from unittest.mock import Mock
+
 import pytest
 from support_simulated_ray import NEVER, SimulatedJob, SimulatedRay, by_four
 
@@ -77,3 +79,34 @@ def test_without_a_limit_nobody_is_asked(ray: SimulatedRay) -> None:
     crew = SimulatedJob(ray, lambda actor, number: 100_000).crew(1, None)
     assert list(crew.run([[2], [3]])) == [[4], [9]]
     assert ray.questions == 0
+
+
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_no_worker_is_left_where_results_are_no_longer_wanted(
+    ray: SimulatedRay, monkeypatch: pytest.MonkeyPatch, interrupted: bool
+) -> None:
+    job = SimulatedJob(ray, lambda actor, number: 1)
+    results = job.crew(3, LIMIT).run(by_four(range(40)))
+    assert next(results) == [0, 1, 4, 9]
+    if interrupted:
+        monkeypatch.setattr(ray, "wait", Mock(side_effect=KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            list(results)
+    else:
+        results.close()
+    assert len(job.actors) == 3 and all(actor.dead for actor in job.actors)
+
+
+def test_of_a_cluster_that_is_gone_nothing_is_asked(ray: SimulatedRay) -> None:
+    head = Mock(gone=False)
+
+    def look(now: bool = False) -> None:
+        if ray.now > 5:
+            head.gone = True
+            raise UserError("The cluster no longer answers.")
+
+    head.look = look
+    crew = SimulatedJob(ray, lambda actor, number: NEVER).crew(2, LIMIT, head)
+    with pytest.raises(UserError, match="no longer answers"):
+        list(crew.run([[1], [2]]))
+    assert not ray.killed and ray.now < 10  # Ray would wait for it a minute, and end the process

@@ -49,7 +49,7 @@ class Started:
         found = []
         for process in Path("/proc").glob("[0-9]*"):
             try:
-                if f"LSN_TEST_CLUSTER={self.mark}".encode() in (process / "environ").read_bytes().split(b"\0"):
+                if f"TEST_CLUSTER={self.mark}".encode() in (process / "environ").read_bytes().split(b"\0"):
                     found.append(int(process.name))
             except OSError:  # it has ended meanwhile
                 continue
@@ -72,7 +72,7 @@ def cluster(bucket: Bucket) -> Iterator[Started]:
     command = [Path(sys.executable).with_name("ray"), "start", "--head", f"--port={port}", "--num-cpus=2", "--block"]
     command += [f"--ray-client-server-port={client_port}", "--include-dashboard=false", "--disable-usage-stats"]
     command += [f"--temp-dir={folder}", f"--object-store-memory={150 * 2**20}"]
-    theirs = started.environment | {"LSN_TEST_CLUSTER": folder, "AWS_ACCESS_KEY_ID": "machine"}
+    theirs = started.environment | {"TEST_CLUSTER": folder, "AWS_ACCESS_KEY_ID": "machine"}
     ray = subprocess.Popen(command, env=theirs, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         until(lambda: answers(client_port) or ray.poll() is not None)

@@ -31,6 +31,7 @@ NAMES = (
     "half/%2F.jpg",
     "marks/#1 [x] & y=z; 'q'.jpg",
     "straße/größe 日本.jpg",
+    "what? who*.jpg",
 )
 
 
@@ -93,7 +94,7 @@ def test_score_and_features_are_those_of_this_machine(folder: Path, tmp_path: Pa
     assert len(rows) == len(NAMES) + 1 and lines[str(folder)] == lines["s3://bucket/photos"]
 
     done = run_inside("features", "s3://bucket/photos", "--out", tmp_path / "f.npz", "--cache", tmp_path / "cache")
-    assert done.returncode == 1 and "features of 7 images" in done.stdout, done.stderr
+    assert done.returncode == 1 and "features of 8 images" in done.stdout, done.stderr
     assert list(np.load(tmp_path / "f.npz")["error_files"]) == ["s3://bucket/photos/half/empty.jpg"]
 
 
