@@ -73,9 +73,12 @@ def cluster(bucket: Bucket) -> Iterator[Started]:
     command += [f"--ray-client-server-port={client_port}", "--include-dashboard=false", "--disable-usage-stats"]
     command += [f"--temp-dir={folder}", f"--object-store-memory={150 * 2**20}"]
     theirs = started.environment | {"TEST_CLUSTER": folder, "AWS_ACCESS_KEY_ID": "machine"}
+    theirs["RAY_CLIENT_SERVER_CHECK_CHANNEL_TIMEOUT_S"] = "120"  # for a server to start on a busy machine
     ray = subprocess.Popen(command, env=theirs, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        until(lambda: answers(client_port) or ray.poll() is not None)
+        # What starts a server for each client is there when it has begun its log; before, a client is refused.
+        log = Path(folder, "session_latest", "logs", "runtime_env_agent.log")
+        until(lambda: ray.poll() is not None or (log.exists() and log.stat().st_size and answers(client_port)))
         yield started
     finally:
         started.kill()
