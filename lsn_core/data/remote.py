@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import os
 import re
 import threading
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, BinaryIO, cast
 
+from lsn_core.data.formats import is_picture
 from lsn_core.data.images import printable
+from lsn_core.data.read_ahead import ReadAhead
 from lsn_core.data.sources import DataError, DataLimits, SourceLost, bounded, too_many
 from lsn_core.errors import START_AGAIN, UserError
 
@@ -163,6 +167,8 @@ class RemoteFolder:
         start = len(address.rstrip("/")) + 1
         self._address, self._files, self._limits = address, files, limits
         self._lock, self._failed = threading.Lock(), 0
+        pictures = [index for index, file in enumerate(files) if is_picture(file.name)]
+        self._ahead = ReadAhead(self._fetch, pictures) if files and files[0].files.async_impl else None
         self.files = [printable(file.address[start:] or file.name) for file in files]
         parents = {name.rpartition("/")[0] for name in self.files} - {""}
         self.folders = sorted({"/".join(parts[: n + 1]) for parts in map(_parts, parents) for n in range(len(parts))})
@@ -178,7 +184,11 @@ class RemoteFolder:
         if file.size == 0:
             return b""  # of which no part can be asked for
         try:
-            data: bytes = file.files.cat_file(file.path, start=0, end=most + 1)
+            data: bytes = (
+                file.files.cat_file(file.path, start=0, end=most + 1)
+                if self._ahead is None or not is_picture(file.name)
+                else self._ahead.read(position)
+            )
         except Exception as error:
             if not isinstance(error, FileNotFoundError | PermissionError):
                 self._count(error)
@@ -187,6 +197,15 @@ class RemoteFolder:
         with self._lock:
             self._failed = 0
         return bounded(data, self.files[position], self._limits)
+
+    def _fetch(self, position: int) -> Future[bytes]:
+        file = self._files[position]
+        if file.size == 0:
+            nothing: Future[bytes] = Future()
+            nothing.set_result(b"")
+            return nothing
+        coming = file.files._cat_file(file.path, start=0, end=self._limits.max_image_bytes + 1)
+        return asyncio.run_coroutine_threadsafe(coming, file.files.loop)
 
     def _count(self, error: Exception) -> None:
         with self._lock:
