@@ -35,6 +35,7 @@ class Head:
         self._where = host.strip("[]"), int(port)
         self._answered = self._looked = time.monotonic()
         self.gone = False
+        self._known = self.answers()  # or it is reached some other way, and nothing is to be concluded
 
     def look(self, now: bool = False) -> None:
         """To be called again and again while nothing comes from the cluster; most calls cost nothing.
@@ -45,6 +46,8 @@ class Head:
         Raises:
             ClusterLost: the head has not answered for some time.
         """
+        if not self._known:
+            return
         started = time.monotonic()
         while now and not self.answers():
             if time.monotonic() - started > _GONE_AFTER:
@@ -69,7 +72,7 @@ class Head:
             raise
         except Exception as error:  # of Ray, of gRPC, or of the system
             for _ in range(_LOOKS):
-                if self.answers():
+                if not self._known or self.answers():
                     raise
                 time.sleep(_EVERY / _LOOKS)
             raise self.lost() from error

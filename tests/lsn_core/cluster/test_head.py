@@ -65,6 +65,17 @@ def test_time_in_which_nobody_looked_does_not_count(head: Head, listener: socket
     assert not head.gone
 
 
+def test_of_one_that_was_never_reached_so_nothing_is_concluded(listener: socket.socket) -> None:
+    context = SimpleNamespace(gcs_address=f"127.0.0.1:{listener.getsockname()[1]}")
+    listener.close()
+    head = Head(SimpleNamespace(get_runtime_context=lambda: context), "auto")
+    look_for(head, 0.6)
+    head.look(now=True)
+    with pytest.raises(ConnectionError), head.explained():
+        raise ConnectionError
+    assert not head.gone
+
+
 @pytest.mark.parametrize("error", [ConnectionError("Client is shutting down."), UserError("not this photo")])
 def test_errors_are_explained_by_the_loss_only_where_there_is_one(
     head: Head, listener: socket.socket, error: Exception
