@@ -73,6 +73,7 @@ def cluster(bucket: Bucket) -> Iterator[Started]:
     command += [f"--ray-client-server-port={client_port}", "--include-dashboard=false", "--disable-usage-stats"]
     command += [f"--temp-dir={folder}", f"--object-store-memory={150 * 2**20}"]
     theirs = started.environment | {"TEST_CLUSTER": folder, "AWS_ACCESS_KEY_ID": "machine"}
+    theirs["RAY_prestart_worker_first_driver"] = "0"  # processes that nobody needs here
     theirs["RAY_CLIENT_SERVER_CHECK_CHANNEL_TIMEOUT_S"] = "120"  # for a server to start on a busy machine
     ray = subprocess.Popen(command, env=theirs, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
@@ -148,7 +149,7 @@ def test_the_end_of_the_cluster_is_the_end_of_the_work(cluster: Started, tmp_pat
     until(lambda: all(output.name and Path(output.name).stat().st_size for _, (output, _) in running.values()))
     cluster.kill()
     for address, (process, (out, err)) in running.items():
-        code, told = process.wait(40), Path(err.name).read_text()
+        code, told = process.wait(100), Path(err.name).read_text()
         out.close(), err.close()
         assert code == 2, told
         assert f"Error: The Ray cluster ({address}) no longer answers, in the middle of the work." in told
