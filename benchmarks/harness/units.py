@@ -13,8 +13,9 @@ import torch
 
 from benchmarks.harness.measure import Row
 from lsn_core import UserError
-from lsn_core.cluster.address import connected
+from lsn_core.cluster.address import chosen_address, connected
 from lsn_core.cluster.crew import Crew, Greeting
+from lsn_core.cluster.head import Head
 from lsn_core.cluster.room import Room
 
 log = logging.getLogger(__name__)
@@ -118,9 +119,10 @@ class OnCluster:
         call, count = self._calls, sum(1 for _ in units)
         self._calls += 1
         rows: list[Row] = []
-        with connected(self._address) as ray:
+        address = chosen_address(self._address)
+        with connected(address) as ray, (head := Head(ray, address)).explained():
             room = _room(ray.nodes())
-            crew = Crew(ray, _Measuring(ray, self._make, room), min(room.workers, count))
+            crew = Crew(ray, _Measuring(ray, self._make, room), min(room.workers, count), head=head)
             for found, spent in crew.run(Place(call, unit) for unit in range(count)):
                 rows += found
                 for part, seconds in spent.items():

@@ -22,7 +22,21 @@ from typing import Any
 
 from benchmarks.harness.report import markdown_table, replace_section, write_results
 
-EXTRAS = ("app", "mcp", "redis", "metrics", "ray", "onnx", "openvino", "transformers", "docs", "bench", "dev")
+EXTRAS = (
+    "app",
+    "mcp",
+    "redis",
+    "metrics",
+    "ray",
+    "s3",
+    "gcs",
+    "onnx",
+    "openvino",
+    "transformers",
+    "docs",
+    "bench",
+    "dev",
+)
 REPO = Path(__file__).resolve().parents[2]
 PAGE, README = REPO / "docs" / "install.md", REPO / "README.md"
 
