@@ -15,16 +15,23 @@ OUT/paper.md has the tables.
 from __future__ import annotations
 
 import argparse
+import errno
+import logging
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks.harness.options import show_progress, whole_numbers
+import numpy as np
+
+from benchmarks.harness.options import show_progress
 from benchmarks.harness.protocols import IMAGENET
 from benchmarks.harness.report import RESULTS
-from benchmarks.paper.cells import BACKBONES, Cell, choose_cells
-from benchmarks.paper.folders import Folders, plain
+from benchmarks.paper.alone import alone_in
+from benchmarks.paper.cells import Cell
+from benchmarks.paper.folders import Folders
+from benchmarks.paper.options import chosen, few_images, parser
 from benchmarks.paper.page import page
 from benchmarks.paper.plan import Line, Sizes, plan, plan_table
 from benchmarks.paper.progress import Clock, in_words
@@ -34,50 +41,37 @@ from benchmarks.paper.run import Runner, fail
 from benchmarks.paper.wanted import Wanted
 from lsn_core import UserError, load_backbone
 from lsn_core.atomic import write_bytes
-from lsn_core.training.presets import PRESETS
 
 PAGE, RATES = "paper.md", "rates.json"
-SIZE = {"ImageNet-10": 1, "ImageNet-20": 2, "ImageNet-100": 3, "ImageNet-1k": 4}
+INTERRUPTED = 130
+log = logging.getLogger(__name__)
 
 
 def main() -> None:
     """Measures the cells that are asked for, or says what they would cost."""
-    options = _parser().parse_args()
+    options = parser(__doc__).parse_args()
     show_progress()
     try:
         failed = run(options)
     except UserError as error:
         sys.exit(str(error))
     except KeyboardInterrupt:
-        sys.exit("Interrupted: the same command goes on from here.")
+        print("Interrupted: the same command goes on from here.", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:  # of `--plan | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OSError as error:
+        sys.exit(of_disk(error, options.out))
+    if failed and options.plan:
+        sys.exit(f"{failed} cells are not counted: their backbones cannot be loaded.")
     if failed:
         sys.exit(f"{failed} cells could not be measured; {options.out / PAGE} says why.")
 
 
 def run(options: argparse.Namespace) -> int:
     """Does what the command line says; returns how many cells could not be measured."""
-    names = backbone_names(options.backbones)
-    cells = choose_cells(
-        list(names) if options.backbones else [],
-        [classes_named(text) for text in _listed(options.classes)],
-        _listed(options.methods),
-        _listed(options.presets),
-        options.seeds,
-        options.all,
-    )
-    wanted = Wanted(
-        options.out,
-        BACKBONES | names,
-        options.device,
-        options.shots,
-        options.shorten,
-        options.cocoop_images,
-        options.precision,
-        options.memory_gib,
-    )
-    for cell in cells:
-        wanted.config(cell)  # an unknown preset is said now
-    cells = [cell for cell in cells if not cell.how.needs]
+    cells, wanted = chosen(options)
     if options.imagenet is None and options.ood is None and options.plan:
         _print_plan(plan(cells, wanted, _given_rates(options), Sizes.real()), "the published sizes of the sets")
         return 0
@@ -86,7 +80,34 @@ def run(options: argparse.Namespace) -> int:
     folders = Folders(options.imagenet, options.ood, options.val)
     for classes in dict.fromkeys(cell.classes for cell in cells):
         folders.split(classes)  # what is missing is said before anything is encoded
-    return _run(options, wanted, folders, cells)
+    if options.plan:
+        return _run(options, wanted, folders, cells)
+    with alone_in(wanted.out):
+        _tell(folders, wanted, cells)
+        return _run(options, wanted, folders, cells)
+
+
+def of_disk(error: OSError, out: Path) -> str:
+    """A sentence on a file that cannot be read or written."""
+    where = error.filename or out
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"{where}: no space is left. Free some, and the same command goes on from here."
+    return f"{where}: {error.strerror or error}. Check the path and who may read and write it."
+
+
+def _tell(folders: Folders, wanted: Wanted, cells: Sequence[Cell]) -> None:
+    """What of the images is not as the paper has it, where that is no reason to stop."""
+    shots: dict[int, dict[str, Sequence[int]]] = {}
+    for cell in cells:
+        if cell.how.learns and (drawn := wanted.config(cell).shots):
+            train = folders.split(cell.classes).train
+            counts = np.bincount(train.labels, minlength=len(train.class_names)).tolist()
+            shots.setdefault(drawn, {})[cell.classes] = counts
+    for drawn, counts in shots.items():
+        if told := few_images(counts, drawn):
+            log.warning("%s", told)
+    for told in folders.too_many():
+        log.warning("%s", told)
 
 
 def _run(options: argparse.Namespace, wanted: Wanted, folders: Folders, cells: Sequence[Cell]) -> int:
@@ -113,7 +134,7 @@ def _run(options: argparse.Namespace, wanted: Wanted, folders: Folders, cells: S
             rates[name] = found if known is None else _joined(known, found)
             save_rates(rates_file, rates)
     waiting = [cell for members in left.values() for cell in members]
-    sizes = Sizes.of(folders.split(max((cell.classes for cell in cells), key=SIZE.__getitem__)))
+    sizes = Sizes.of(folders.split(max((cell.classes for cell in cells), key=IMAGENET.index)))
     lines = plan(waiting, wanted, rates, sizes)
     _print_plan(lines, "the images that are there")
     if options.plan:
@@ -127,8 +148,7 @@ def _run(options: argparse.Namespace, wanted: Wanted, folders: Folders, cells: S
     for name, members in left.items():
         if members:
             backbone = load_backbone(wanted.names[name], wanted.device)
-            Runner(wanted, folders, name, backbone, clock).run(members)
-            write_page(wanted.out)
+            Runner(wanted, folders, name, backbone, clock).run(members, lambda: write_page(wanted.out))
     write_page(wanted.out)
     return failed + sum(read_status(wanted.out, cell) == FAILED for cell in cells if cell.backbone in left)
 
@@ -137,32 +157,6 @@ def write_page(out: Path) -> None:
     """Writes OUT/paper.md from the cells that are there."""
     out.mkdir(parents=True, exist_ok=True)
     write_bytes(out / PAGE, page(read_all(out)).encode())
-
-
-def backbone_names(text: str) -> dict[str, str]:
-    """What the tables call each backbone -> its name here.
-
-    Args:
-        text: comma-separated: the paper's names (ViT-B/16), names that `load_backbone` takes (ViT-B-16:openai), or
-            TABLES=NAME (ViT-B/16=ViT-B-16:FILE.safetensors).
-    """
-    found = {}
-    for item in _listed(text):
-        title, equals, name = item.partition("=")
-        if not equals:
-            ours = {plain(known): known for known in BACKBONES}
-            title = ours.get(plain(item.split(":")[0]), item)
-            name = BACKBONES.get(title, item) if ":" not in item else item
-        found[title.strip()] = name.strip()
-    return found
-
-
-def classes_named(text: str) -> str:
-    """The paper's name of a set of classes: imagenet100 is ImageNet-100. Raises UserError for an unknown one."""
-    known = {plain(name): name for name in IMAGENET} | {"imagenet1000": IMAGENET[-1]}
-    if plain(text) not in known:
-        raise UserError(f"There are no classes {text!r}. Known ones: {', '.join(IMAGENET)}.")
-    return known[plain(text)]
 
 
 def _print_plan(lines: Sequence[Line], sizes: str) -> None:
@@ -195,40 +189,6 @@ def _joined(known: Rates, found: Rates) -> Rates:
         values[part] = getattr(known, part) | values[part]
     values["fit"] = found.fit or known.fit
     return Rates(**values)
-
-
-def _listed(text: str) -> list[str]:
-    return [part.strip() for part in text.split(",") if part.strip()]
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.paper", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--imagenet", type=Path, help="folder with train and val")
-    parser.add_argument("--val", type=Path, help="ImageNet's test images, where they lie elsewhere")
-    parser.add_argument("--ood", type=Path, help="folder with iNaturalist, SUN, Places and Textures (or dtd)")
-    parser.add_argument("--out", type=Path, default=Path("build/paper"), help="cells, features, detectors, the page")
-    parser.add_argument("--classes", default="", help=f"comma-separated, of {', '.join(IMAGENET)}; default: all")
-    parser.add_argument(
-        "--backbones",
-        default="",
-        help=f"comma-separated, of {', '.join(BACKBONES)}, or any name, or TABLES=NAME; default: all of these",
-    )
-    parser.add_argument("--methods", default="", help="comma-separated rows, such as 'MCM,CoCoOp + LSN'; default: all")
-    parser.add_argument("--presets", default=",".join(PRESETS), help="comma-separated; default: %(default)s")
-    parser.add_argument("--seeds", type=whole_numbers, default=(0, 1, 2), help="comma-separated, for example 0,1,2")
-    parser.add_argument("--all", action="store_true", help="cross backbones, classes and methods, beyond the paper's")
-    parser.add_argument("--shots", type=int, help="labelled images of each class; default: 128, of ImageNet-1k 64")
-    parser.add_argument("--cocoop-images", type=int, help="most test images of either side that CoCoOp is measured on")
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="of the text tower in training")
-    parser.add_argument("--memory-gib", type=float, default=3.0, help="for the activations of a training step")
-    parser.add_argument("--plan", action="store_true", help="list the cells, their time and memory, and stop")
-    parser.add_argument("--rates", type=Path, help="with --plan: the rates.json of a run, to plan without images")
-    parser.add_argument("--shorten", type=int, help="updates of each kind of prompt: a try, not the paper's numbers")
-    parser.add_argument("--again", action="store_true", help="try all steps again that were tried before")
-    return parser
 
 
 if __name__ == "__main__":

@@ -2,38 +2,37 @@
 
 from __future__ import annotations
 
-import csv
 import json
-import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 import numpy as np
-from scipy.io import loadmat
 
 from benchmarks.harness.protocols import FILES, IMAGENET, Split, imagenet_names
-from lsn_core.data.formats import is_picture
+from benchmarks.paper.flat import SOLUTION, flat_labels, names_say, pictures_in, subfolders
+from lsn_core.data.formats import ARCHIVE_SUFFIXES, is_picture
+from lsn_core.data.images import printable, walk_files
 from lsn_core.data.labelled import LabelledImages
 from lsn_core.data.photos import load_photos
 from lsn_core.errors import UserError
 
 # As `plain` gives them.
-TRAIN = ("train", "training", "ilsvrc2012imgtrain", "imagenettrain")
-VAL = ("val", "validation", "valid", "ilsvrc2012imgval", "imagenetval")
+TRAIN = ("train", "training", "ilsvrc2012imgtrain", "imagenettrain", "trainimages")
+VAL = ("val", "validation", "valid", "ilsvrc2012imgval", "imagenetval", "valimages")
 OOD = {
-    "iNaturalist": ("inaturalist", "inat", "inaturalistood"),
-    "SUN": ("sun", "sun50"),
-    "Places": ("places", "places50"),
-    "Textures": ("textures", "texture", "dtd"),
+    "iNaturalist": ("inaturalist", "inat", "inaturalistood", "inaturalistsubset"),
+    "SUN": ("sun", "sun50", "sunood", "sunsubset"),
+    "Places": ("places", "places50", "placesood", "placessubset"),
+    "Textures": ("textures", "texture", "dtd", "texturesood", "dtdood"),
 }
 """The paper's name of each OOD set -> its folder's names, as `plain` gives them."""
+PUBLISHED = {"iNaturalist": 10_000, "SUN": 10_000, "Places": 10_000, "Textures": 5_640}
+"""Images of each OOD set, as MOS has it."""
 DEEP = 4  # folders around the one that is looked for
-SOLUTION = "LOC_val_solution.csv"
-GROUND_TRUTH, META = "ILSVRC2012_validation_ground_truth.txt", "meta.mat"
-_WNID = re.compile(r"n\d{8}")
+_WNID = re.compile(r"n\d{8}", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -42,82 +41,69 @@ class ImageNet:
 
     Attributes:
         train: one folder for each class, named by its wnid.
-        val: the same; or all images in one folder, where there are `labels`.
-        labels: file name without its ending -> wnid, for the latter.
+        val: the same; either may have all images in one folder, where there are labels.
+        labels: file name without its ending -> wnid, for such a `val`; `train_labels`, for such a `train`.
     """
 
     train: Path
     val: Path
     labels: Mapping[str, str] | None = None
+    train_labels: Mapping[str, str] | None = None
 
     def train_images(self, wnids: Sequence[str]) -> LabelledImages:
         """Training images of these classes, by the names that CLIP is asked with. UserError where a class has none."""
-        return _of_folders(self.train, wnids)
+        return _images(self.train, wnids, self.train_labels)
 
     def test_images(self, wnids: Sequence[str]) -> LabelledImages:
         """Test images of these classes."""
-        if self.labels is None:
-            return _of_folders(self.val, wnids)
-        wanted = {wnid: label for label, wnid in enumerate(wnids)}
-        files = sorted(entry.name for entry in os.scandir(self.val) if is_picture(entry.name))
-        of_file = {name: self.labels.get(Path(name).stem, "") for name in files}
-        chosen = [(name, wanted[wnid]) for name, wnid in of_file.items() if wnid in wanted]
-        _refuse_empty(self.val, [wnid for wnid in wnids if wnid not in of_file.values()])
-        return _labelled(self.val, wnids, chosen)
+        return _images(self.val, wnids, self.labels)
 
 
 def find_imagenet(root: Path, val: Path | None = None) -> ImageNet:
     """ImageNet in any of its usual layouts, with folders around it or without.
 
     Args:
-        root: holds `train` and `val` of wnid folders; or `val` flat, with Kaggle's LOC_val_solution.csv or the devkit's
-            ground truth and meta.mat beside or above it; or the wnid folders themselves, where `val` is given.
+        root: holds `train` and `val` of wnid folders, or is `train` itself, with `val` beside it. Either may be flat,
+            where wnids are in the files' names; `val` also with Kaggle's LOC_val_solution.csv or the devkit's ground
+            truth and meta.mat beside or above it.
         val: the test images, where they lie elsewhere.
 
     Raises:
         UserError: a part is missing; says which and where it was looked for.
     """
     _need_folder(root, "--imagenet")
-    train = _find(root, TRAIN, _has_wnids) or (root if _has_wnids(root) else None)
+    if val is not None:
+        _need_folder(val, "--val")
+    train = _find(root, TRAIN, _has_classes) or (root if _has_wnids(root) else None)
     if train is None:
         raise UserError(
             f"There is no ImageNet training set in {root}: a folder called {_listed(TRAIN[:2])} (in any case, up "
             f"to {DEEP} folders deep) with one folder for each class, named by its wnid (n01440764), was looked for. "
-            f"{_there(root)}"
+            f"{_there(root, TRAIN)}"
         )
-    if val is not None:
-        _need_folder(val, "--val")
-        found = val if _has_wnids(val) or _has_pictures(val) else _find(val, VAL, _has_images)
+    if train == root and plain(root.resolve().name) in VAL:
+        raise UserError(
+            f"--imagenet: {root} is the test set by its name. Give the folder that has both train and val in it."
+        )
+    # Who gives `train` itself has `val` beside it.
+    beside = root.resolve().parent if train == root and plain(root.resolve().name) in TRAIN else root
+    if val is None:
+        found = _find(beside, VAL, _has_images)
     else:
-        found = _find(root, VAL, _has_images)
+        found = val if _has_images(val) else _find(val, VAL, _has_images)
     if found is None:
         raise UserError(
-            f"There are no ImageNet test images in {val or root}: a folder called {_listed(VAL[:3])} was looked for, "
+            f"There are no ImageNet test images in {val or beside}: a folder called {_listed(VAL[:3])} was looked for, "
             f"with wnid folders or with images and {SOLUTION} or the devkit. If they lie elsewhere, give --val. "
-            f"{_there(val or root)}"
+            f"{_there(val or beside, VAL)}"
         )
-    return ImageNet(train, found, None if _has_wnids(found) else val_labels(found, root))
-
-
-def val_labels(flat: Path, root: Path) -> dict[str, str]:
-    """wnid of each test image of a flat folder, by its name without the ending.
-
-    Raises:
-        UserError: neither of the two files that say it is in `root` or beside the folder.
-    """
-    for place in dict.fromkeys((flat, flat.parent, root)):
-        if solution := _find_file(place, SOLUTION):
-            with open(solution, newline="", encoding="utf-8") as file:
-                return {row["ImageId"]: row["PredictionString"].split()[0] for row in csv.DictReader(file)}
-        truth, meta = _find_file(place, GROUND_TRUTH), _find_file(place, META)
-        if truth and meta:
-            synsets = loadmat(meta, squeeze_me=True)["synsets"]
-            wnid_of = {int(synset["ILSVRC2012_ID"]): str(synset["WNID"]) for synset in synsets}
-            numbers = truth.read_text().split()
-            return {f"ILSVRC2012_val_{i:08d}": wnid_of[int(number)] for i, number in enumerate(numbers, 1)}
-    raise UserError(
-        f"{flat} has images in no class folders, and nothing says what they show: put Kaggle's {SOLUTION} beside it, "
-        f"or the devkit's {GROUND_TRUTH} and {META}, or sort the images into wnid folders."
+    if found.resolve() == train.resolve():
+        raise UserError(f"{found} would be both training and test images. Give --val, the test images.")
+    return ImageNet(
+        train,
+        found,
+        None if _has_wnids(found) else flat_labels(found, beside),
+        None if _has_wnids(train) else flat_labels(train, train),
     )
 
 
@@ -151,8 +137,24 @@ class Folders:
     def split(self, classes: str) -> Split:
         """One of the paper's settings. Raises UserError where classes or images are missing."""
         wnids = class_list(classes)
-        train, test = self.imagenet.train_images(wnids), self.imagenet.test_images(wnids)
+        try:
+            train, test = self.imagenet.train_images(wnids), self.imagenet.test_images(wnids)
+        except UserError as error:
+            raise UserError(f"{classes}: {error}") from error
         return Split(classes, classes, train, test, self.ood)
+
+    def where(self, name: str) -> Path:
+        """The folder of the test images of an OOD set or of some classes."""
+        return self._ood.get(name, self.imagenet.val)
+
+    def too_many(self) -> list[str]:
+        """Sentences on OOD sets that are larger than the paper's, and so are likely to show classes of ImageNet."""
+        return [
+            f"{self._ood[name]} has {len(data):,} images, and MOS's {name} {PUBLISHED[name]:,}: in the whole set there "
+            "are classes of ImageNet."
+            for name, data in self.ood.items()
+            if len(data) > PUBLISHED[name]
+        ]
 
     @property
     def ood(self) -> dict[str, LabelledImages]:
@@ -182,9 +184,8 @@ def plain(name: str) -> str:
 # -- looking -----------------------------------------------------------------------------------------------------------
 
 
-def _find(root: Path, names: Sequence[str], fits: object) -> Path | None:
+def _find(root: Path, names: Sequence[str], fits: Callable[[Path], bool]) -> Path | None:
     """The nearest folder of one of these names that fits, the first of the names before the others."""
-    assert callable(fits)
     found = [(depth, names.index(plain(path.name)), path) for depth, path in _below(root) if plain(path.name) in names]
     return next((path for _, _, path in sorted(found) if fits(path)), None)
 
@@ -193,46 +194,41 @@ def _below(root: Path) -> Iterator[tuple[int, Path]]:
     """The folders of a tree with their depth, but not those of classes or below."""
     level = [root]
     for depth in range(DEEP):
-        level = [Path(entry.path) for folder in level for entry in _folders(folder) if not _WNID.match(entry.name)]
+        level = [path for folder in level for path in subfolders(folder) if not _WNID.match(path.name)]
         yield from ((depth, path) for path in level)
 
 
-def _folders(folder: Path) -> list[os.DirEntry[str]]:
-    try:
-        return sorted((entry for entry in os.scandir(folder) if entry.is_dir()), key=lambda entry: entry.name)
-    except OSError:
-        return []
-
-
-def _find_file(root: Path, name: str) -> Path | None:
-    folders = [root, *(path for depth, path in _below(root) if depth < 2)]
-    return next((folder / name for folder in folders if (folder / name).is_file()), None)
-
-
 def _has_wnids(folder: Path) -> bool:
-    return any(_WNID.fullmatch(entry.name) for entry in _folders(folder))
+    return any(_WNID.fullmatch(path.name) for path in subfolders(folder))
 
 
-def _has_pictures(folder: Path) -> bool:
-    return any(is_picture(entry.name) for entry in os.scandir(folder))
+def _has_classes(folder: Path) -> bool:
+    return _has_wnids(folder) or names_say(folder)
 
 
 def _has_images(folder: Path) -> bool:
-    return _has_wnids(folder) or _has_pictures(folder)
+    return _has_wnids(folder) or any(pictures_in(folder))
 
 
 def _has_images_below(folder: Path) -> bool:
-    return any(is_picture(name) for _, _, names in os.walk(folder) for name in names)
+    return any(is_picture(path) for path in walk_files(folder))
 
 
 def _need_folder(path: Path, option: str) -> None:
+    if path.is_file():
+        raise UserError(f"{option}: {path} is a file. Give a folder; unpack it first if it is an archive.")
     if not path.is_dir():
         raise UserError(f"{option}: there is no folder {path}. Check the path.")
 
 
-def _there(folder: Path) -> str:
-    names = [entry.name for entry in _folders(folder)]
-    return f"There are: {', '.join(names[:12])}{' ...' if len(names) > 12 else ''}." if names else "It has no folders."
+def _there(folder: Path, wanted: Sequence[str] = ()) -> str:
+    """What is in a folder; archives that wait to be unpacked are told of, also in folders of the wanted names."""
+    folders = subfolders(folder)
+    names = [printable(path.name) for path in folders]
+    found = f"There are: {', '.join(names[:12])}{' ...' if len(names) > 12 else ''}." if names else "It has no folders."
+    places = [folder, *(path for path in folders if plain(path.name) in wanted)]
+    archives = [path for place in places for path in sorted(place.iterdir()) if path.suffix in ARCHIVE_SUFFIXES]
+    return f"{found} Unpack {archives[0]} first?" if archives else found
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -242,36 +238,44 @@ def _listed(names: Sequence[str]) -> str:
 # -- images ------------------------------------------------------------------------------------------------------------
 
 
-def _of_folders(root: Path, wnids: Sequence[str]) -> LabelledImages:
-    chosen, empty = [], []
-    for label, wnid in enumerate(wnids):
-        folder = root / wnid
-        files = [name for name in sorted(os.listdir(folder)) if is_picture(name)] if folder.is_dir() else []
-        chosen += [(f"{wnid}/{name}", label) for name in files]
-        if not files:
-            empty.append(wnid)
-    _refuse_empty(root, empty)
-    return _labelled(root, wnids, chosen)
-
-
-def _refuse_empty(root: Path, wnids: Sequence[str]) -> None:
-    if wnids:
-        more = f" and {len(wnids) - 3} more" if len(wnids) > 3 else ""
+def _images(root: Path, wnids: Sequence[str], labels: Mapping[str, str] | None) -> LabelledImages:
+    """Images of these classes. Raises UserError where a class has none."""
+    chosen = _of_folders(root, wnids) if labels is None else _of_flat(root, wnids, labels)
+    empty = set(range(len(wnids))) - {label for _, label in chosen}
+    if empty:
+        some = ", ".join(wnids[label] for label in sorted(empty)[:3])
+        many = f"{len(empty)} classes: {some}{f' and {len(empty) - 3} more' if len(empty) > 3 else ''}"
+        wants = "a folder of its wnid with images in it" if labels is None else "images whose names are labelled so"
         raise UserError(
-            f"{root} has no images of {len(wnids)} classes: {', '.join(wnids[:3])}{more}. Each class needs a folder of "
-            "its wnid with images in it; or leave that class set out by --classes."
+            f"{root} has no images of {f'the class {some}' if len(empty) == 1 else many}. Each class needs {wants}; "
+            "or choose other sets of classes by --classes."
         )
-
-
-def _labelled(root: Path, wnids: Sequence[str], chosen: Sequence[tuple[str, int]]) -> LabelledImages:
     names = tuple(name for name, _ in chosen)
 
     def read(index: int) -> bytes:
         try:
             return (root / names[index]).read_bytes()
         except OSError as error:
-            raise UserError(f"{root / names[index]}: the file cannot be read ({error.strerror}).") from error
+            raise UserError(f"{names[index]}: the file cannot be read ({error.strerror}).") from error
 
-    labels = np.array([label for _, label in chosen], dtype=np.int64)
     titles = imagenet_names()
-    return LabelledImages(tuple(titles[wnid] for wnid in wnids), labels, names, read, np.arange(len(names)))
+    numbers = np.array([label for _, label in chosen], dtype=np.int64)
+    return LabelledImages(tuple(titles[wnid] for wnid in wnids), numbers, names, read, np.arange(len(names)))
+
+
+def _of_folders(root: Path, wnids: Sequence[str]) -> list[tuple[str, int]]:
+    """Images of class folders, by their paths below `root`, each with its class."""
+    folder_of = {path.name.lower(): path for path in subfolders(root)}
+    return [
+        (f"{folder.name}{path[len(str(folder)) :]}", label)
+        for label, wnid in enumerate(wnids)
+        if (folder := folder_of.get(wnid))
+        for path in walk_files(folder)
+        if is_picture(path)
+    ]
+
+
+def _of_flat(root: Path, wnids: Sequence[str], labels: Mapping[str, str]) -> list[tuple[str, int]]:
+    label_of = {wnid: label for label, wnid in enumerate(wnids)}
+    found = ((name, label_of.get(labels.get(Path(name).stem, ""))) for name in sorted(pictures_in(root)))
+    return [(name, label) for name, label in found if label is not None]

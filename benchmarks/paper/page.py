@@ -11,7 +11,8 @@ from benchmarks.harness.measure import Row
 from benchmarks.harness.protocols import FILES
 from benchmarks.harness.report import markdown_table
 from benchmarks.paper.cells import CLAIMS, METHODS, Claim
-from benchmarks.paper.folders import OOD
+from benchmarks.paper.folders import OOD, PUBLISHED, class_list
+from benchmarks.paper.plan import REAL_VAL
 from benchmarks.paper.record import MEASURED, fingerprint
 from benchmarks.paper.run import AVERAGE
 from lsn_core.training.presets import PRESETS
@@ -68,6 +69,7 @@ def page(records: Sequence[Row], about: Sequence[str] = ()) -> str:
         )
     if any(record.get("sampled") for record in records):
         parts.append(f"Rows with {SAMPLED} were measured on a sample of the test images.")
+    parts += _not_the_papers(records)
     for table, title in TITLES.items():
         parts += [f"## {table}: {title}", _table(paper, [c for c in CLAIMS if c.table == table], records)]
     known = {(claim.backbone, claim.classes, claim.method) for claim in CLAIMS}
@@ -75,6 +77,27 @@ def page(records: Sequence[Row], about: Sequence[str] = ()) -> str:
         parts += [f"## {OTHERS}", _others(others, records)]
     parts += [NOTES.strip(), _not_measured(records)]
     return "\n\n".join(part.strip() for part in parts if part) + "\n"
+
+
+def _not_the_papers(records: Sequence[Row]) -> Iterator[str]:
+    """What of the images is not as the paper has it."""
+    fewer, others = set(), {}
+    for record in records:
+        if record["status"] != MEASURED:
+            continue
+        classes = record["cell"]["classes"]
+        shots, drawn = record.get("settings", {}).get("shots"), record.get("training_images")
+        if shots and drawn and drawn < shots * len(class_list(classes)):
+            fewer.add(f"{classes} ({drawn:,} instead of {shots * len(class_list(classes)):,})")
+        published = {"ID": REAL_VAL * len(class_list(classes)), **PUBLISHED}
+        for name, count in record.get("images", {}).items():
+            if not record["sampled"] and count != published[name]:
+                others[classes if name == "ID" else name] = f"{count:,} instead of {published[name]:,}"
+    if fewer:
+        yield f"> **Fewer labelled images** than the settings name: {', '.join(sorted(fewer))}."
+    if others:
+        which = ", ".join(f"{name} {how}" for name, how in sorted(others.items()))
+        yield f"> **Not the published numbers of test images**: {which}."
 
 
 def _table(paper: dict[str, Any], claims: Sequence[Claim], records: Sequence[Row]) -> str:

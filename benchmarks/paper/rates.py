@@ -25,7 +25,8 @@ from benchmarks.paper.cells import Cell
 from benchmarks.paper.folders import class_list
 from benchmarks.paper.scores import by_detector
 from benchmarks.paper.wanted import Wanted
-from lsn_core import Detector
+from lsn_core import Detector, UserError
+from lsn_core.atomic import write_bytes
 from lsn_core.backbones.backbone import Backbone
 from lsn_core.data.images import open_image
 from lsn_core.data.labelled import LabelledImages
@@ -135,7 +136,8 @@ def covers(rates: Rates, cell: Cell, wanted: Wanted) -> bool:
 def save_rates(path: Path, rates: dict[str, Rates]) -> None:
     """Writes rates, by what the tables call the backbone."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({name: vars(rate) for name, rate in rates.items()}, indent=1) + "\n")
+    text = json.dumps({name: vars(rate) for name, rate in rates.items()}, indent=1) + "\n"
+    write_bytes(path, text.encode())
 
 
 def load_rates(path: Path) -> dict[str, Rates]:
@@ -165,14 +167,26 @@ def _seconds(run: Callable[[], object], device: torch.device, times: int = 1) ->
 def _image_seconds(backbone: Backbone, images: LabelledImages | None) -> float:
     number = ENCODED if backbone.device.type == "cpu" else 256
     backbone.expect(10_000)  # as in a run, so that the tower is compiled where that saves time
-    if images is None:
+    chosen = [] if images is None else _readable(images, [index * len(images) // number for index in range(number)])
+    if images is None or not chosen:
         pixels = torch.randint(256, (375, 500, 3), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
         pictures = [Image.fromarray(pixels.numpy())] * number
         return _seconds(lambda: backbone.encode_images(pictures), backbone.device) / number
-    chosen = [index * len(images) // number for index in range(number)]
     return _seconds(
         lambda: backbone.encode_images([open_image(images.read(index)) for index in chosen]), backbone.device
     ) / len(chosen)
+
+
+def _readable(images: LabelledImages, chosen: Sequence[int]) -> list[int]:
+    """Those that can be opened; what is wrong with the others is told when they are needed."""
+    fine = []
+    for index in chosen:
+        try:
+            open_image(images.read(index))
+        except UserError:
+            continue
+        fine.append(index)
+    return fine
 
 
 class _Trials:

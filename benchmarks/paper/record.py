@@ -63,4 +63,6 @@ def read_all(out: Path) -> list[Row]:
 
 def fingerprint(value: Any) -> str:
     """SHA-256 (hex) of plain values, whatever the order of their keys."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+    return hashlib.sha256(
+        json.dumps(value, sort_keys=True, ensure_ascii=False).encode("utf-8", "surrogatepass")
+    ).hexdigest()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from benchmarks.harness.measure import Row
 from benchmarks.harness.report import environment
 from benchmarks.harness.setting import Setting
 from benchmarks.paper.cells import Cell
+from benchmarks.paper.encoding import encode
 from benchmarks.paper.folders import Folders
 from benchmarks.paper.memory import forget_peak, peak_gib
 from benchmarks.paper.progress import Clock
@@ -68,8 +69,12 @@ class Runner:
         """Those that are not measured yet, or with other settings, weights, images or another release."""
         return [cell for cell in cells if not is_done(self.wanted.out, cell, self.fingerprint(cell))]
 
-    def run(self, cells: Sequence[Cell]) -> None:
-        """Measures cells and writes a file for each; those of a training that fails get files that say why."""
+    def run(self, cells: Sequence[Cell], after: Callable[[], object] = lambda: None) -> None:
+        """Measures cells and writes a file for each; those of a training that fails get files that say why.
+
+        Args:
+            after: called when the cells of a training are done.
+        """
         for _, members in groupby(cells, key=lambda cell: cell.training):
             group = list(members)
             self.clock.begin(group)
@@ -82,6 +87,7 @@ class Runner:
                 for cell in group:
                     write_record(self.wanted.out, cell, {"status": FAILED, "needs": reason, **self._facts(cell)})
             self.clock.end(group, self._encoding)
+            after()
 
     def fingerprint(self, cell: Cell) -> str:
         """Names everything that decides a cell's numbers."""
@@ -102,8 +108,8 @@ class Runner:
         first, begun = cells[0], time.perf_counter()
         setting, config = self._setting(first), self.wanted.config(first)
         known, unknown = self._tested(first)
-        if first.how.learns:
-            setting.drawn.embedding  # noqa: B018 - encoded now, so that its time is told apart
+        if first.how.learns:  # encoded now, so that its time is told apart
+            encode(setting.drawn, f"training images of {first.classes} in {self.folders.imagenet.train}")
         encoded, worked = time.perf_counter(), time.process_time()
         self._encoding = encoded - begun
         columns, facts = self._columns(setting, config, cells)
@@ -217,7 +223,8 @@ class Runner:
         if name not in self._images:
             progress = self.clock.encoding(f"test images of {name}")
             self._images[name] = Images(self.backbone, data, self.wanted.out / "features", progress)
-        self._images[name].embedding  # noqa: B018 - encoded now, so that its time is told apart
+        where = self.folders.where(name)
+        encode(self._images[name], f"test images of {name} in {where}")
         return self._images[name]
 
     def _digest(self, classes: str) -> str:

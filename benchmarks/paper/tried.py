@@ -2,7 +2,8 @@
 
     python -m benchmarks.paper.tried RUN          # benchmarks/results/paper_made_up.json and .md
 
-RUN is the folder of the try, whose rates.json has the steps of every cell that is counted up (`--plan` tries them all).
+RUN is the folder of a try, such as `benchmarks.paper.trial` makes, whose rates.json has the steps of every cell that is
+counted up (`--plan` tries them all).
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from benchmarks.paper.plan import Line, Sizes, plan, plan_table
 from benchmarks.paper.progress import in_words
 from benchmarks.paper.rates import Rates, covers, load_rates, sides, step_key
 from benchmarks.paper.record import MEASURED, read_all
+from benchmarks.paper.trial import ENDED, STARTED, STARTS
 from benchmarks.paper.wanted import Wanted
 from lsn_core import UserError
 from lsn_core.training.presets import PRESETS
@@ -55,7 +57,9 @@ def main() -> None:
 
 def write(run: Path, folder: Path = RESULTS, docs: Path | None = DOCS) -> None:
     """Writes what a try gave. Raises UserError where it measured nothing, OSError where it has no rates."""
-    records = [record for record in read_all(run) if record["status"] == MEASURED]
+    records = read_all(run)
+    if failed := [Cell(**record["cell"]).name for record in records if record["status"] != MEASURED]:
+        raise UserError(f"{run} holds {len(failed)} cells that failed, such as {failed[0]}: measure them first.")
     if not records:
         raise UserError(f"{run} holds no measured cells.")
     rates = load_rates(run / "rates.json")
@@ -64,13 +68,16 @@ def write(run: Path, folder: Path = RESULTS, docs: Path | None = DOCS) -> None:
     found = {
         **environment(),
         "made_up": True,
+        "cut_short": cut_short(run),
         "rates": {name: vars(rate) for name, rate in rates.items()},
         "steps": steps(records, rates),
         "extrapolated": [_plain(line) for line in lines],
         "cells": [_short(record) for record in records],
     }
     write_results(NAME, found, folder)
-    (folder / f"{NAME}.md").write_text(page(records, rates, lines) + on_gpu(wanted, folder / "gpu.json"))
+    (folder / f"{NAME}.md").write_text(
+        page(records, rates, lines, cut_short(run)) + on_gpu(wanted, folder / "gpu.json")
+    )
     if docs is not None:
         replace_section(docs, "costs", sentence(rates, lines))
 
@@ -113,6 +120,7 @@ def steps(records: Sequence[Row], rates: Mapping[str, Rates]) -> list[Row]:
         if (found.get(cell.training, {}).get("processor") or 0.0) > (worked or 0.0):
             continue
         found[cell.training] = {
+            "backbone": cell.backbone,
             "classes": cell.classes,
             "learns": cell.how.learns,
             "change": cell.how.change,
@@ -126,14 +134,25 @@ def steps(records: Sequence[Row], rates: Mapping[str, Rates]) -> list[Row]:
     return list(found.values())
 
 
-def page(records: Sequence[Row], rates: Mapping[str, Rates], lines: Sequence[Line]) -> str:
+def cut_short(run: Path) -> int:
+    """How often a try was started and did not reach its end."""
+    file = run / STARTS
+    text = file.read_text() if file.is_file() else ""
+    return text.count(STARTED) - text.count(ENDED)
+
+
+def page(records: Sequence[Row], rates: Mapping[str, Rates], lines: Sequence[Line], killed: int) -> str:
     """What was run and what the real run would cost, in Markdown."""
     machine = next(iter(rates.values())).machine
     of_training = {Cell(**record["cell"]).training: record["seconds"] for record in records}
+    tried_on = {record["cell"]["backbone"] for record in records}
     spent = sum(seconds["training"] + seconds["scoring"] for seconds in of_training.values())
+    encoding = sum(seconds["encoding"] for seconds in of_training.values())
+    backbones = list(dict.fromkeys(line.cells[0].backbone for line in lines if line.cells[0].backbone in tried_on))
     peak = max(record["peak_gib"]["memory"] for record in records)
     tried = [
         [
+            row["backbone"],
             row["classes"],
             {"coop": "CoOp", "cocoop": "CoCoOp"}[row["learns"]]
             + ("" if row["change"] == "full" else f", {row['change']}"),
@@ -151,17 +170,18 @@ def page(records: Sequence[Row], rates: Mapping[str, Rates], lines: Sequence[Lin
     classes.sort(key=lambda name: len(class_list(name)))
     parts = [
         TITLE,
-        f"`python -m benchmarks.paper` on 1,000 wnid folders of tiny made-up JPEG files and ViT-B/16 with random "
-        f"weights, by schedules of {_schedules(records)} of each kind of prompt: {len(records)} cells of "
-        f"{len(methods)} methods on {', '.join(classes)} ended, with {peak:.1f} GiB at the most. {NOTHING} On "
-        f"{machine.get('threads')} thread of {machine.get('cores')} cores ({machine.get('cpu')}),"
-        f" which other work kept busy, training and scoring took "
-        f"{in_words(spent)}.",
+        f"`python -m benchmarks.paper.trial` on 1,000 wnid folders of tiny made-up JPEG files, by schedules of "
+        f"{_schedules(records)} of each kind of prompt, at random weights of {', '.join(backbones)}, each at its full "
+        f"size: {len(records)} cells of {len(methods)} methods on {', '.join(classes)} ended, none failed, with "
+        f"{peak:.1f} GiB at the most. {NOTHING}",
+        _again(killed) + f"On {machine.get('threads')} thread of {machine.get('cores')} cores ({machine.get('cpu')}), "
+        f"which other work kept busy, encoding took {in_words(encoding)}, training and scoring {in_words(spent)}.",
         EXTRAPOLATED,
         plan_table(lines),
         CHECKED,
         markdown_table(
-            ["classes", "prompts", "preset", "updates", "seconds", "processor", "counted up", "peak GiB"], tried
+            ["backbone", "classes", "prompts", "preset", "updates", "seconds", "processor", "counted up", "peak GiB"],
+            tried,
         ),
     ]
     return "\n\n".join(parts) + "\n"
@@ -183,6 +203,12 @@ def sentence(rates: Mapping[str, Rates], lines: Sequence[Line]) -> str:
         f"with three seeds each, the last without the encoding of images. The table is in\n"
         f"`benchmarks/results/paper_made_up.md`."
     )
+
+
+def _again(killed: int) -> str:
+    if killed < 1:
+        return ""
+    return f"It was killed {'once' if killed == 1 else f'{killed} times'} on its way, and the same command went on. "
 
 
 def _schedules(records: Sequence[Row]) -> str:

@@ -45,7 +45,9 @@ class Wanted:
         for an unknown preset.
         """
         how = cell.how
-        shots = self.shots or (SHOTS_OF_ALL if cell.classes == ALL else SHOTS)
+        shots = self.shots
+        if shots is None:
+            shots = SHOTS_OF_ALL if cell.classes == ALL else SHOTS
         config = get_preset(
             cell.preset or "paper",
             "cocoop" if how.learns == "cocoop" else "coop",

@@ -81,15 +81,22 @@ def test_a_flat_folder_of_test_images_is_read_with_the_file_that_says_what_they_
 
 
 def test_wnid_folders_alone_serve_where_the_test_images_are_given(tree: Path) -> None:
-    found = find_imagenet(tree / "imagenet" / "train", tree / "imagenet" / "val")
-    assert (found.train, found.val) == (tree / "imagenet" / "train", tree / "imagenet" / "val")
-    with pytest.raises(UserError, match="give --val"):
-        find_imagenet(tree / "imagenet" / "train")
+    train, val = tree / "imagenet" / "train", tree / "imagenet" / "val"
+    found = find_imagenet(train, val)
+    assert (found.train, found.val) == (train, val)
+    assert find_imagenet(train) == found  # as it has `val` beside it
+    with pytest.raises(UserError, match="is the test set by its name"):
+        find_imagenet(val)
+    with pytest.raises(UserError, match="both training and test images. Give --val"):
+        find_imagenet(train, train)
 
 
 def test_what_is_missing_is_named_with_where_it_was_looked_for(copy: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"--imagenet: there is no folder .*nowhere"):
         find_imagenet(tmp_path / "nowhere")
+    (tmp_path / "all.tar").touch()
+    with pytest.raises(UserError, match=r"--ood: .*all.tar is a file.*unpack it"):
+        find_ood(tmp_path / "all.tar")
     with pytest.raises(UserError, match=r"no ImageNet training set in .*There are: Places, SUN, dtd"):
         find_imagenet(copy / "ood")
     shutil.rmtree(copy / "ood" / "SUN")
@@ -98,7 +105,7 @@ def test_what_is_missing_is_named_with_where_it_was_looked_for(copy: Path, tmp_p
         find_ood(copy / "ood")
     shutil.rmtree(copy / "imagenet" / "val" / class_list("ImageNet-10")[2])
     folders = find_imagenet(copy / "imagenet")
-    with pytest.raises(UserError, match="no images of 1 classes: n01530575"):
+    with pytest.raises(UserError, match="no images of the class n01530575"):
         folders.test_images(class_list("ImageNet-10"))
     with pytest.raises(UserError, match="no images of 988 classes"):
         folders.train_images(class_list("ImageNet-1k"))

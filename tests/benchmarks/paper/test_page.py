@@ -101,3 +101,16 @@ def test_every_measurement_is_on_the_page_once_or_more() -> None:
     text = page([other])
     assert "## Not in the paper" in text
     assert "| ViT-B/16, ImageNet-100, KNN | here | 12.50 / 87.50 |" in text
+
+
+def test_images_that_are_not_the_papers_are_told_of() -> None:
+    published = {"ID": 5000, "iNaturalist": 10_000, "SUN": 10_000, "Places": 10_000, "Textures": 5640}
+    settings = {"shots": 128, "seed": 0}
+    fine = record("CoOp", 10.0, 90.0, seed=0, settings=settings, training_images=12_800, images=published)
+    assert "**Fewer labelled" not in page([fine]) and "**Not the published" not in page([fine])
+    fewer = record("CoOp", 10.0, 90.0, seed=1, settings=settings, training_images=12_799, images=published | {"SUN": 9})
+    text = page([fine, fewer])
+    assert "**Fewer labelled images** than the settings name: ImageNet-100 (12,799 instead of 12,800)." in text
+    assert "**Not the published numbers of test images**: SUN 9 instead of 10,000." in text
+    sampled = record("CoCoOp", 10.0, 90.0, seed=1, images={"ID": 3, "SUN": 3}, sampled=True)
+    assert "**Not the published" not in page([sampled])

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,10 +21,11 @@ from support import REPO
 from benchmarks.harness.images import Images
 from benchmarks.harness.setting import Setting
 from benchmarks.paper.__main__ import main
+from benchmarks.paper.alone import alone_in
 from benchmarks.paper.cells import Cell
 from benchmarks.paper.folders import Folders
 from benchmarks.paper.made_up import wnids, write_tree
-from benchmarks.paper.record import path_of, read_all, read_record
+from benchmarks.paper.record import path_of, read_all, read_record, write_record
 from benchmarks.paper.scores import score_images
 from benchmarks.paper.wanted import Wanted
 from lsn_core.backbones.backbone import Backbone
@@ -176,6 +179,105 @@ def test_weights_that_cannot_be_had_are_a_row_that_says_so(
         run(monkeypatch, *arguments(tree, tmp_path, "--backbones", "ViT-B/32=local-dir:/no/such", methods="MCM"))
     assert {record["cell"]["backbone"]: record["status"] for record in read_all(tmp_path)} == states
     assert f"a backbone local-dir:{tmp_path / 'blip'}" in (tmp_path / "paper.md").read_text()
+
+
+def test_an_interrupted_run_says_so_in_a_sentence_and_goes_on(
+    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = arguments(tree, tmp_path, "--seeds", "0,1", "--backbones", tiny(tree), methods="MCM,CoOp,CoCoOp")
+    environment = os.environ | {"PYTHONPATH": str(REPO), "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "benchmarks.paper", *given], cwd=REPO, env=environment, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        deadline = time.monotonic() + 120
+        while not list((tmp_path / "cells").glob("*.json")):
+            assert process.poll() is None and time.monotonic() < deadline, "it ended before it could be interrupted"
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == 130
+    assert errors.splitlines()[-1] == "Interrupted: the same command goes on from here." and "Traceback" not in errors
+    run(monkeypatch, *given)
+    assert len(read_all(tmp_path)) == 1 + 2 * 2 * 3
+
+
+def test_a_second_run_in_the_same_folder_is_refused(
+    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = arguments(tree, tmp_path, "--backbones", tiny(tree), methods="MCM")
+    with alone_in(tmp_path), pytest.raises(SystemExit, match="Another run is at work in"):
+        run(monkeypatch, *given)
+    run(monkeypatch, *given)
+    assert len(read_all(tmp_path)) == 1
+
+
+def test_a_full_disk_is_a_sentence_and_the_run_goes_on_later(
+    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = arguments(
+        tree, tmp_path, "--backbones", tiny(tree), "--seeds", "0", "--presets", "fast", methods="MCM,CoOp"
+    )
+    writes = []
+
+    def full(out: Path, cell: Cell, values: object) -> None:
+        writes.append(cell)
+        if len(writes) > 1:
+            raise OSError(errno.ENOSPC, "No space left on device", str(path_of(out, cell)))
+        write_record(out, cell, values)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patched:
+        patched.setattr("benchmarks.paper.run.write_record", full)
+        with pytest.raises(SystemExit, match=r"CoOp.*\.json: no space is left.*goes on from here"):
+            run(monkeypatch, *given)
+    assert len(read_all(tmp_path)) == 1
+    run(monkeypatch, *given)
+    assert len(read_all(tmp_path)) == 2
+
+
+def test_a_folder_that_cannot_be_written_is_said(tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(SystemExit, match=r"file: (File exists|Not a directory)"):
+        run(monkeypatch, *arguments(tree, tmp_path / "file", "--backbones", tiny(tree), methods="MCM"))
+
+
+def test_damaged_images_fail_their_cells_and_no_others(
+    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = Path(shutil.copytree(tree, tmp_path / "copy"))
+    damaged = sorted((copy / "imagenet" / "train").rglob("*.JPEG"))
+    for path in damaged:
+        path.write_bytes(path.read_bytes()[:200])
+    backbone = ("--backbones", f"ViT-B/32=local-dir:{tree / 'tiny'}", "--seeds", "0", "--presets", "fast")
+    given = arguments(copy, tmp_path / "run", *backbone, methods="MCM,CoOp")
+    with pytest.raises(SystemExit, match="1 cells could not be measured"):
+        run(monkeypatch, *given)
+    states = {record["cell"]["method"]: record["status"] for record in read_all(tmp_path / "run")}
+    assert states == {"MCM": "measured", "CoOp": "failed"}
+    told = (tmp_path / "run" / "paper.md").read_text()
+    assert f"20 of 20 training images of ImageNet-10 in {copy / 'imagenet' / 'train'} cannot be used." in told
+    for path in damaged:
+        shutil.copy(tree / path.relative_to(copy), path)
+    run(monkeypatch, *given)
+    assert {record["status"] for record in read_all(tmp_path / "run")} == {"measured"}
+
+
+def test_one_image_of_each_kind_is_enough_and_fewer_than_the_paper_has_are_told_of(
+    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_tree(tmp_path, wnids(10), 1, 1, 2)
+    for path in (tmp_path / "ood").rglob("*_1.jpg"):
+        path.unlink()
+    given = arguments(tmp_path, tmp_path / "run", "--backbones", tiny(tree), "--seeds", "0", "--presets", "paper")
+    run(monkeypatch, *given)
+    assert len(read_all(tmp_path / "run")) == 10
+    assert "Fewer training images than the 2 that are drawn: 10 of 10 classes of ImageNet-10" in caplog.text
+    page = (tmp_path / "run" / "paper.md").read_text()
+    assert "**Fewer labelled images** than the settings name: ImageNet-10 (10 instead of 20)." in page
+    assert "ImageNet-10 10 instead of 500" in page and "SUN 1 instead of 10,000" in page
 
 
 @pytest.mark.parametrize(

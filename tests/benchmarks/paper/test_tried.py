@@ -10,7 +10,8 @@ import pytest
 from benchmarks.paper.cells import choose_cells
 from benchmarks.paper.plan import Sizes, plan
 from benchmarks.paper.rates import measure_rates, save_rates
-from benchmarks.paper.record import write_record
+from benchmarks.paper.record import path_of, write_record
+from benchmarks.paper.trial import STARTS
 from benchmarks.paper.tried import write
 from benchmarks.paper.wanted import Wanted
 from lsn_core import UserError
@@ -36,6 +37,12 @@ def test_the_real_run_is_counted_up_beside_what_the_try_took(tmp_path: Path, tin
             "peak_gib": {"memory": 1.5},
         }
         write_record(run, cell, values)
+    failed = choose_cells([VIT], ["ImageNet-20"], ["MCM"], [], [0])[0]
+    write_record(run, failed, {"status": "failed", "needs": "weights", "shorten": 2})
+    with pytest.raises(UserError, match="holds 1 cells that failed, such as ViT-B-16_ImageNet-20_MCM"):
+        write(run, tmp_path, None)
+    path_of(run, failed).unlink()
+    (run / STARTS).write_text("started 1\nstarted 2\nended 3\n")
     docs = tmp_path / "page.md"
     docs.write_text("before\n<!-- costs -->\n<!-- /costs -->\nafter\n")
     write(run, tmp_path, docs)
@@ -50,7 +57,10 @@ def test_the_real_run_is_counted_up_beside_what_the_try_took(tmp_path: Path, tin
         sum(line.training for line in lines), abs=1.0
     )
     text = (tmp_path / "paper_made_up.md").read_text()
-    assert "extrapolated, not measured" in text and "| ImageNet-10 | CoCoOp | paper | 4 | 2.5 | 1.2 |" in text
+    assert (
+        "extrapolated, not measured" in text and "| ViT-B/16 | ImageNet-10 | CoCoOp | paper | 4 | 2.5 | 1.2 |" in text
+    )
+    assert "It was killed once on its way" in text and found["cut_short"] == 1
     assert "On a GPU" not in text
     on_gpu = {VIT: vars(rates[VIT]) | {"machine": {"gpu": "a GPU of the test"}}}
     (tmp_path / "gpu.json").write_text(json.dumps({"paper_rates": on_gpu}))
