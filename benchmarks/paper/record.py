@@ -63,6 +63,5 @@ def read_all(out: Path) -> list[Row]:
 
 def fingerprint(value: Any) -> str:
     """SHA-256 (hex) of plain values, whatever the order of their keys."""
-    return hashlib.sha256(
-        json.dumps(value, sort_keys=True, ensure_ascii=False).encode("utf-8", "surrogatepass")
-    ).hexdigest()
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()  # names of files may be no UTF-8

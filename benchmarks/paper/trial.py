@@ -1,9 +1,9 @@
 """The whole command tried on a made-up tree, every kind of cell once: python -m benchmarks.paper.trial TRY.
 
-Writes a tree and random weights of all five backbones (`made_up`) into TRY, and runs the parts below into TRY/run: what the
-whole would cost; every row of the paper on up to 100 classes by the preset `paper`; every kind of prompt on every backbone
-by the other presets; and prompts on all 1,000 classes. Schedules are of one update. Like the command itself it may be
-killed, and goes on. `python -m benchmarks.paper.tried TRY/run` writes down what came of it.
+Writes a tree and random weights of all five backbones (`made_up`) into TRY, and runs the parts below into TRY/run: what
+the whole would cost; every row of the paper on up to 100 classes by the preset `paper`; every kind of prompt on every
+backbone by the other presets; and prompts on all 1,000 classes. Schedules are of one update. Like the command itself it
+may be killed, and goes on. `python -m benchmarks.paper.tried TRY/run` writes down what came of it.
 """
 
 from __future__ import annotations

@@ -87,7 +87,7 @@ def test_wnid_folders_alone_serve_where_the_test_images_are_given(tree: Path) ->
     assert find_imagenet(train) == found  # as it has `val` beside it
     with pytest.raises(UserError, match="is the test set by its name"):
         find_imagenet(val)
-    with pytest.raises(UserError, match="both training and test images. Give --val"):
+    with pytest.raises(UserError, match=r"both training and test images\. Give --val"):
         find_imagenet(train, train)
 
 

@@ -65,7 +65,7 @@ def test_links_to_folders_are_followed_and_circles_end(tree: Path) -> None:
 def test_a_link_that_leads_nowhere_is_an_image_that_cannot_be_read(tree: Path) -> None:
     (tree / "imagenet" / "train" / TEN[0] / "0.JPEG").symlink_to(tree / "nowhere.JPEG")
     data = Folders(tree / "imagenet", tree / "ood").split("ImageNet-10").train
-    with pytest.raises(UserError, match="0.JPEG: the file cannot be read"):
+    with pytest.raises(UserError, match=r"0\.JPEG: the file cannot be read"):
         data.read(data.names.index(f"{TEN[0]}/0.JPEG"))
 
 
