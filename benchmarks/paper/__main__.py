@@ -41,8 +41,9 @@ from benchmarks.paper.run import Runner, fail
 from benchmarks.paper.wanted import Wanted
 from lsn_core import UserError, load_backbone
 from lsn_core.atomic import write_bytes
+from lsn_core.backbones.loading import resolve_device
 
-PAGE, RATES = "paper.md", "rates.json"
+PAGE, RATES, KEPT_RATES = "paper.md", "rates.json", "paper_made_up.json"
 INTERRUPTED = 130
 log = logging.getLogger(__name__)
 
@@ -63,18 +64,20 @@ def main() -> None:
         sys.exit(1)
     except OSError as error:
         sys.exit(of_disk(error, options.out))
-    if failed and options.plan:
-        sys.exit(f"{failed} cells are not counted: their backbones cannot be loaded.")
     if failed:
-        sys.exit(f"{failed} cells could not be measured; {options.out / PAGE} says why.")
+        told = f"{failed} cell{'s' * (failed > 1)} could not be"
+        sys.exit(f"{told} counted." if options.plan else f"{told} measured; {options.out / PAGE} says why.")
 
 
 def run(options: argparse.Namespace) -> int:
     """Does what the command line says; returns how many cells could not be measured."""
     cells, wanted = chosen(options)
+    resolve_device(options.device)  # said now rather than of each backbone
     if options.imagenet is None and options.ood is None and options.plan:
         _print_plan(plan(cells, wanted, _given_rates(options), Sizes.real()), "the published sizes of the sets")
         return 0
+    if options.rates is not None:
+        raise UserError("--rates counts up the published sets: give it with --plan, and without --imagenet and --ood.")
     if options.imagenet is None or options.ood is None:
         raise UserError("Give --imagenet DIR and --ood DIR; or --plan --rates FILE, which needs no images.")
     folders = Folders(options.imagenet, options.ood, options.val)
@@ -166,9 +169,9 @@ def _print_plan(lines: Sequence[Line], sizes: str) -> None:
 
 
 def _given_rates(options: argparse.Namespace) -> dict[str, Rates]:
-    file: Path = options.rates or RESULTS / "gpu.json"
+    file: Path = options.rates or RESULTS / KEPT_RATES
     if not file.is_file():
-        raise UserError(f"There are no rates in {file}. Give --rates, the {RATES} of a run; or images to try steps on.")
+        raise UserError(f"There is no {file}. Give --rates, the {RATES} of a run; or images to try steps on.")
     try:
         return load_rates(file)
     except (ValueError, TypeError, AttributeError) as error:

@@ -23,10 +23,10 @@ from lsn_core.errors import UserError
 TRAIN = ("train", "training", "ilsvrc2012imgtrain", "imagenettrain", "trainimages")
 VAL = ("val", "validation", "valid", "ilsvrc2012imgval", "imagenetval", "valimages")
 OOD = {
-    "iNaturalist": ("inaturalist", "inat", "inaturalistood", "inaturalistsubset"),
-    "SUN": ("sun", "sun50", "sunood", "sunsubset"),
-    "Places": ("places", "places50", "placesood", "placessubset"),
-    "Textures": ("textures", "texture", "dtd", "texturesood", "dtdood"),
+    "iNaturalist": ("inaturalist", "inat", "inaturalistood"),
+    "SUN": ("sun", "sun50", "sunood"),
+    "Places": ("places", "places50", "placesood"),
+    "Textures": ("textures", "texture", "dtd"),
 }
 """The paper's name of each OOD set -> its folder's names, as `plain` gives them."""
 PUBLISHED = {"iNaturalist": 10_000, "SUN": 10_000, "Places": 10_000, "Textures": 5_640}
@@ -117,11 +117,11 @@ def find_ood(root: Path) -> dict[str, Path]:
     found = {name: _find(root, names, _has_images_below) for name, names in OOD.items()}
     missing = [name for name, path in found.items() if path is None]
     if missing:
-        called = "; ".join(f"{name}: {_listed(OOD[name])}" for name in missing)
+        called = ", ".join(f"{name} (or {_listed(OOD[name][1:])})" for name in missing)
         raise UserError(
-            f"There is no folder of images of {' and of '.join(missing)} in {root}. Looked for, in any case and up to "
-            f"{DEEP} folders deep: {called}. {_there(root)} The four sets are those of MOS (Huang & Li, 2021), whose "
-            f"page offers iNaturalist, SUN and Places; Textures is DTD."
+            f"There is no folder of images of {', '.join(missing)} in {root}. Looked for, in any case and up to {DEEP} "
+            f"folders deep: {called}. {_there(root)} The sets are those of MOS (Huang & Li, 2021), whose page offers "
+            "iNaturalist, SUN and Places; Textures is DTD."
         )
     return {name: _find(path, ("images",), _has_images_below) or path for name, path in found.items() if path}
 

@@ -141,9 +141,10 @@ def save_rates(path: Path, rates: dict[str, Rates]) -> None:
 
 
 def load_rates(path: Path) -> dict[str, Rates]:
-    """Rates of a file that `save_rates` wrote, or of the entry "paper_rates" of another JSON file."""
+    """Rates of a file that `save_rates` wrote, or of the entry "paper_rates" or "rates" of another JSON file."""
     found = json.loads(path.read_text())
-    return {name: Rates(**rate) for name, rate in found.get("paper_rates", found).items()}
+    rates = found.get("paper_rates") or found.get("rates") or found
+    return {name: Rates(**rate) for name, rate in rates.items()}
 
 
 # -- trials ------------------------------------------------------------------------------------------------------------

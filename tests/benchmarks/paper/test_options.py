@@ -33,7 +33,7 @@ def test_without_presets_all_are_taken() -> None:
     ("given", "said"),
     [
         (["--methods", "LSN"], r"no method 'LSN'. Known ones: MCM, MSP.* CoOp \+ LSN"),
-        (["--methods", "NPOS,ZOC"], "Not run here: NPOS needs .*; ZOC needs"),
+        (["--methods", "NPOS,CLIPN"], "Not run here: NPOS needs .*; CLIPN needs"),
         (["--presets", "slow", "--methods", "MCM"], "No preset is called 'slow'"),
         (["--classes", "imagenet50"], "no classes 'imagenet50'"),
         (["--backbones", "ViT-B/16="], "'ViT-B/16=' names no backbone"),

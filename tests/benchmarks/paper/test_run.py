@@ -171,11 +171,11 @@ def test_weights_that_cannot_be_had_are_a_row_that_says_so(
     tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     backbones = f"{tiny(tree)},BLIP=local-dir:{tmp_path / 'blip'}"
-    with pytest.raises(SystemExit, match=r"1 cells could not be measured; .*paper.md says why"):
+    with pytest.raises(SystemExit, match=r"1 cell could not be measured; .*paper.md says why"):
         run(monkeypatch, *arguments(tree, tmp_path, "--backbones", backbones, methods="MCM"))
     states = {record["cell"]["backbone"]: record["status"] for record in read_all(tmp_path)}
     assert states == {"ViT-B/32": "measured", "BLIP": "failed"}
-    with pytest.raises(SystemExit, match="1 cells could not be measured"):  # now those of the other are gone
+    with pytest.raises(SystemExit, match="1 cell could not be measured"):  # now those of the other are gone
         run(monkeypatch, *arguments(tree, tmp_path, "--backbones", "ViT-B/32=local-dir:/no/such", methods="MCM"))
     assert {record["cell"]["backbone"]: record["status"] for record in read_all(tmp_path)} == states
     assert f"a backbone local-dir:{tmp_path / 'blip'}" in (tmp_path / "paper.md").read_text()
@@ -253,7 +253,7 @@ def test_damaged_images_fail_their_cells_and_no_others(
         path.write_bytes(path.read_bytes()[:200])
     backbone = ("--backbones", f"ViT-B/32=local-dir:{tree / 'tiny'}", "--seeds", "0", "--presets", "fast")
     given = arguments(copy, tmp_path / "run", *backbone, methods="MCM,CoOp")
-    with pytest.raises(SystemExit, match="1 cells could not be measured"):
+    with pytest.raises(SystemExit, match="1 cell could not be measured"):
         run(monkeypatch, *given)
     states = {record["cell"]["method"]: record["status"] for record in read_all(tmp_path / "run")}
     assert states == {"MCM": "measured", "CoOp": "failed"}
@@ -280,6 +280,20 @@ def test_one_image_of_each_kind_is_enough_and_fewer_than_the_paper_has_are_told_
     assert "ImageNet-10 10 instead of 500" in page and "SUN 1 instead of 10,000" in page
 
 
+def test_the_cost_is_told_without_images_by_rates_that_ship_or_are_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ("--plan", "--classes", "ImageNet-10", "--backbones", "ViT-B/16", "--presets", "fast", "--seeds", "0")
+    run(monkeypatch, *asked)
+    told = capsys.readouterr().out
+    assert "| ViT-B/16 | ImageNet-10 | CoCoOp | fast | 1 | 200 |" in told and "the published sizes" in told
+    with pytest.raises(SystemExit, match=r"There is no .*rates.json\. Give --rates"):
+        run(monkeypatch, *asked, "--rates", str(tmp_path / "rates.json"))
+    (tmp_path / "rates.json").write_text("[]")
+    with pytest.raises(SystemExit, match=r"rates.json holds no rates as a run writes them"):
+        run(monkeypatch, *asked, "--rates", str(tmp_path / "rates.json"))
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [
@@ -287,6 +301,8 @@ def test_one_image_of_each_kind_is_enough_and_fewer_than_the_paper_has_are_told_
         (["--presets", "slow"], "No preset is called 'slow'"),
         (["--methods", "LSN"], "no method 'LSN'"),
         (["--ood", "/no/such"], "--ood: there is no folder"),
+        (["--device", "abacus"], "abacus"),
+        (["--plan", "--rates", "/no/such"], "--rates counts up the published sets"),
     ],
 )
 def test_what_cannot_be_is_said_before_anything_is_done(

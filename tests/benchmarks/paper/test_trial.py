@@ -16,8 +16,8 @@ from lsn_core.training.presets import PRESETS
 
 def test_its_parts_have_every_kind_of_cell() -> None:
     cells = []
-    for part in PARTS[1:]:
-        cells += chosen(parser(None).parse_args([*SHORT, *part, "--backbones", ",".join(BACKBONES)]))[0]
+    for titles, part in PARTS[1:]:
+        cells += chosen(parser(None).parse_args([*SHORT, *part, "--backbones", ",".join(titles)]))[0]
     for backbone in BACKBONES:
         kinds = {(cell.how.learns, cell.preset) for cell in cells if cell.backbone == backbone}
         assert {("", None), *(("coop", preset) for preset in PRESETS if preset != "paper")} <= kinds
@@ -52,7 +52,7 @@ def test_the_tree_is_made_once_and_all_parts_are_run(tmp_path: Path, monkeypatch
     assert try_all(tmp_path) == len(PARTS)
     assert made == ["ViT-B-16", "ViT-B-32", "RN50x4", "RN50", "blip"]
     assert make(tmp_path)["BLIP"] == f"blip:{tmp_path}"
-    assert [options.plan for options in asked[2:]] == [True, False, False, False]
+    assert [options.plan for options in asked[2:]] == [True, False, False, False, False]
     assert {options.shorten for options in asked} == {1}
     lines = (tmp_path / "run" / STARTS).read_text().splitlines()
     assert [line.split()[0] for line in lines] == ["started", "started", "ended"]
