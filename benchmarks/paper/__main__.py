@@ -15,7 +15,6 @@ OUT/paper.md has the tables.
 from __future__ import annotations
 
 import argparse
-import errno
 import logging
 import os
 import sys
@@ -37,7 +36,7 @@ from benchmarks.paper.plan import Line, Sizes, plan, plan_table
 from benchmarks.paper.progress import Clock, in_words
 from benchmarks.paper.rates import Rates, covers, load_rates, measure_rates, save_rates
 from benchmarks.paper.record import FAILED, read_all, read_status
-from benchmarks.paper.run import Runner, fail
+from benchmarks.paper.run import FULL, Runner, fail
 from benchmarks.paper.wanted import Wanted
 from lsn_core import UserError, load_backbone
 from lsn_core.atomic import write_bytes
@@ -93,7 +92,7 @@ def run(options: argparse.Namespace) -> int:
 def of_disk(error: OSError, out: Path) -> str:
     """A sentence on a file that cannot be read or written."""
     where = error.filename or out
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if error.errno in FULL:
         return f"{where}: no space is left. Free some, and the same command goes on from here."
     return f"{where}: {error.strerror or error}. Check the path and who may read and write it."
 

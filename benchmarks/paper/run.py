@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import shutil
 import time
@@ -45,6 +46,7 @@ from lsn_core.training.config import TrainConfig
 log = logging.getLogger(__name__)
 
 AVERAGE = "Average"
+FULL = (errno.ENOSPC, errno.EDQUOT)
 PERCENT = ("fpr95", "auroc", "aupr")
 
 
@@ -82,6 +84,8 @@ class Runner:
             try:
                 self._measure(group)
             except (UserError, MemoryError, torch.OutOfMemoryError) as error:
+                if isinstance(error.__cause__, OSError) and error.__cause__.errno in FULL:
+                    raise error.__cause__  # noqa: B904 - no cell could be written, and all that follow would fail as well
                 reason = str(error) if isinstance(error, UserError) else f"Out of memory: lower --memory-gib ({error})"
                 log.error("%s: %s", group[0].name, reason)
                 for cell in group:

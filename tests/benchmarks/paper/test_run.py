@@ -234,6 +234,16 @@ def test_a_full_disk_is_a_sentence_and_the_run_goes_on_later(
         with pytest.raises(SystemExit, match=r"CoOp.*\.json: no space is left.*goes on from here"):
             run(monkeypatch, *given)
     assert len(read_all(tmp_path)) == 1
+    shutil.rmtree(tmp_path / "detectors")
+    with monkeypatch.context() as patched:  # where a detector cannot be saved, the others are not trained for nothing
+
+        def refuse(path: Path, *_: object) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+        patched.setattr("lsn_core.detector.file.write_safetensors", refuse)
+        with pytest.raises(SystemExit, match=r"safetensors: no space is left"):
+            run(monkeypatch, *given)
+    assert len(read_all(tmp_path)) == 1
     run(monkeypatch, *given)
     assert len(read_all(tmp_path)) == 2
 
