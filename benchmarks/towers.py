@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import sys
 import tempfile
 import time
 import warnings
@@ -27,8 +28,9 @@ from tqdm import tqdm
 
 from benchmarks.harness.report import RESULTS, environment, markdown_table, write_results
 from benchmarks.stand_ins import stand_in
+from lsn_core import UserError
 from lsn_core.backbones.backbone import Backbone
-from lsn_core.backbones.catalogue import facts_of
+from lsn_core.backbones.catalogue import facts_of, has_transformers
 from lsn_core.prompts.encoder import TextTower
 from lsn_core.prompts.learned import NameTokens
 
@@ -42,19 +44,38 @@ _MODELS_A_PROCESS = 6  # then it ends, and its memory with it
 
 
 def main() -> None:
-    """Runs the architectures one by one, and writes results/towers.json and towers.md."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    """Runs the architectures one by one, and writes results/towers.json and towers.md; some of them are printed."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--largest", type=float, default=200.0, help="million parameters of what runs whole")
-    parser.add_argument("--only", default="", help="names that hold this text")
-    parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--only", default="", help="names that hold this text, in any case; prints their table")
+    parser.add_argument("--out", type=Path, help="folder of the results; default: the repository's, of all models")
     options = parser.parse_args()
-    names = [f"{arch}:{tag}" for arch, tag in open_clip.list_pretrained() if options.only in f"{arch}:{tag}"]
+    try:
+        _main(options.only, options.largest, options.out)
+    except UserError as error:
+        sys.exit(str(error))
+    except KeyboardInterrupt:
+        print("Interrupted: nothing was written.", file=sys.stderr)
+        sys.exit(130)
+
+
+def _main(only: str, largest: float, out: Path | None) -> None:
+    names = [name for name in map(":".join, open_clip.list_pretrained()) if only.lower() in name.lower()]
+    if not names:
+        raise UserError(f"open_clip has no model whose name holds {only!r}. `lsn doctor --models` lists them.")
+    if not has_transformers():
+        raise UserError("Many text towers are of the transformers library: pip install 'lsn-core[transformers]'")
     began = time.perf_counter()
-    rows = list(measured(names, options.largest * 1e6))
-    results = {"command": "python -m benchmarks.towers", **environment(0), "largest": options.largest * 1e6}
+    rows = list(measured(names, largest * 1e6))
+    if only:
+        print(page(rows))
+    if only and out is None:
+        return  # the repository's table is of all models
+    out = out or RESULTS
+    results = {"command": "python -m benchmarks.towers", **environment(0), "largest": largest * 1e6}
     results |= {"seconds": round(time.perf_counter() - began), "counts": counts(rows), "rows": rows}
-    write_results("towers", results, options.out)
-    (options.out / "towers.md").write_text(page(rows), encoding="utf-8")
+    write_results("towers", results, out)
+    (out / "towers.md").write_text(page(rows), encoding="utf-8")
 
 
 def measured(names: Sequence[str], largest: float) -> Iterator[Row]:
