@@ -138,7 +138,8 @@ def _run(options: argparse.Namespace, wanted: Wanted, folders: Folders, cells: S
     waiting = [cell for members in left.values() for cell in members]
     sizes = Sizes.of(folders.split(max((cell.classes for cell in cells), key=IMAGENET.index)))
     lines = plan(waiting, wanted, rates, sizes)
-    _print_plan(lines, "the images that are there")
+    if waiting:
+        _print_plan(lines, "the images that are there")
     if options.plan:
         return failed
     done = len(cells) - failed - len(waiting)
@@ -152,7 +153,9 @@ def _run(options: argparse.Namespace, wanted: Wanted, folders: Folders, cells: S
             backbone = load_backbone(wanted.names[name], wanted.device)
             Runner(wanted, folders, name, backbone, clock).run(members, lambda: write_page(wanted.out))
     write_page(wanted.out)
-    return failed + sum(read_status(wanted.out, cell) == FAILED for cell in cells if cell.backbone in left)
+    failed += sum(read_status(wanted.out, cell) == FAILED for cell in cells if cell.backbone in left)
+    print(f"{len(cells) - failed} of {len(cells)} cells are measured: {wanted.out / PAGE}", flush=True)
+    return failed
 
 
 def write_page(out: Path) -> None:

@@ -245,7 +245,11 @@ def _images(root: Path, wnids: Sequence[str], labels: Mapping[str, str] | None) 
     if empty:
         some = ", ".join(wnids[label] for label in sorted(empty)[:3])
         many = f"{len(empty)} classes: {some}{f' and {len(empty) - 3} more' if len(empty) > 3 else ''}"
-        wants = "a folder of its wnid with images in it" if labels is None else "images whose names are labelled so"
+        wants = (
+            "a folder of its wnid with images that can be read"
+            if labels is None
+            else "images whose names are labelled so"
+        )
         raise UserError(
             f"{root} has no images of {f'the class {some}' if len(empty) == 1 else many}. Each class needs {wants}; "
             "or choose other sets of classes by --classes."

@@ -93,6 +93,7 @@ def test_two_backbones_are_measured_and_a_rerun_measures_what_is_damaged_alone(
     broken.write_text(broken.read_text()[:-100])
     run(monkeypatch, *given)
     assert {path for path in records if path.stat().st_mtime_ns != times[path]} == {broken}
+    assert "19 of 19 cells are measured: " in capsys.readouterr().out
     again, before = read_record(broken), records[broken]
     assert again is not None and before is not None
     assert (again["metrics"], again["fingerprint"]) == (before["metrics"], before["fingerprint"])
