@@ -64,8 +64,9 @@ def page(records: Sequence[Row], about: Sequence[str] = ()) -> str:
     parts = [HEAD, *about]
     if shortened := sorted({str(record["shorten"]) for record in records if record.get("shorten")}):
         parts.append(
-            f"> **Not the paper's schedules.** Rows with {SHORTENED} were trained for {' or '.join(shortened)} updates "
-            "of each kind of prompt, to try the command. Their numbers say nothing about the method."
+            f"> **Not the paper's schedules.** Rows with {SHORTENED} were trained for {' or '.join(shortened)} "
+            f"update{'s' * (shortened != ['1'])} of each kind of prompt, to try the command. Their numbers say nothing "
+            "about the method."
         )
     if any(record.get("sampled") for record in records):
         parts.append(f"Rows with {SAMPLED} were measured on a sample of the test images.")
