@@ -30,6 +30,7 @@ from benchmarks.harness.report import RESULTS
 from benchmarks.paper.alone import alone_in
 from benchmarks.paper.cells import Cell
 from benchmarks.paper.folders import Folders
+from benchmarks.paper.memory import forget_peak
 from benchmarks.paper.options import chosen, few_images, parser
 from benchmarks.paper.page import page
 from benchmarks.paper.plan import Line, Sizes, plan, plan_table
@@ -119,6 +120,8 @@ def _run(options: argparse.Namespace, wanted: Wanted, folders: Folders, cells: S
     failed = 0
     for name in dict.fromkeys(cell.backbone for cell in cells):
         members = [cell for cell in cells if cell.backbone == name]
+        backbone = None
+        forget_peak()  # of the backbone before
         try:
             backbone = load_backbone(wanted.names[name], wanted.device)
         except UserError as error:
@@ -150,6 +153,8 @@ def _run(options: argparse.Namespace, wanted: Wanted, folders: Folders, cells: S
     )
     for name, members in left.items():
         if members:
+            backbone = None
+            forget_peak()
             backbone = load_backbone(wanted.names[name], wanted.device)
             Runner(wanted, folders, name, backbone, clock).run(members, lambda: write_page(wanted.out))
     write_page(wanted.out)

@@ -41,7 +41,8 @@ classes, schedules and three seeds on the real sets. On a CPU that is out of rea
 CHECKED = """## How far the counting is right
 
 Seconds of the trainings of the try by the clock, on a machine with other work, and of its processor, which include the
-making of what is trained; and what the tried steps count up for them."""
+making of what is trained; and what the tried steps count up for them. The peak is of the whole process, with what it
+keeps of earlier cells."""
 
 
 def main() -> None:
