@@ -25,7 +25,7 @@ def encode(images: Images, what: str) -> None:
         found = extract_features(
             images.backbone, images.data, cache=images.cache, progress=images.progress, on_error="skip"
         )
-        bad = [f"{message}" if name in message else f"{name}: {message}" for name, message in found.errors]
+        bad = [message if name in message else f"{name}: {message}" for name, message in found.errors]
         more = f" And {len(bad) - _NAMED} more." if len(bad) > _NAMED else ""
         raise UserError(
             f"{len(bad) or 'Some'} of {len(images):,} {what} cannot be used. {' '.join(bad[:_NAMED]) or error}{more} "

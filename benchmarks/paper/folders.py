@@ -81,14 +81,14 @@ def find_imagenet(root: Path, val: Path | None = None) -> ImageNet:
             f"to {DEEP} folders deep) with one folder for each class, named by its wnid (n01440764), was looked for. "
             f"{_there(root, TRAIN)}"
         )
-    if train == root and plain(root.resolve().name) in VAL:
+    if train == root and plain(root.absolute().name) in VAL:
         raise UserError(
             f"--imagenet: {root} is the test set by its name. Give the folder that has both train and val in it."
         )
-    # Who gives `train` itself has `val` beside it.
-    beside = root.resolve().parent if train == root and plain(root.resolve().name) in TRAIN else root
+    # Other sets around ImageNet have folders of these names, too; and who gives `train` itself has `val` beside it.
+    beside = train.absolute().parent if plain(train.absolute().name) in TRAIN else root
     if val is None:
-        found = _find(beside, VAL, _has_images)
+        found = _find(beside, VAL, _has_images) or _find(root, VAL, _has_images)
     else:
         found = val if _has_images(val) else _find(val, VAL, _has_images)
     if found is None:

@@ -62,6 +62,18 @@ def test_links_to_folders_are_followed_and_circles_end(tree: Path) -> None:
     assert counts(tree) == (30, 20, FOUR)
 
 
+def test_test_images_are_those_beside_the_training_images(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another set has a folder of that name, and stands first."""
+    (tree / "coco" / "val").mkdir(parents=True)
+    (tree / "coco" / "val" / "000000000139.jpg").touch()
+    assert find_imagenet(tree).val == tree / "imagenet" / "val"
+    monkeypatch.chdir(tree / "imagenet" / "train")
+    assert find_imagenet(Path()).val.samefile(tree / "imagenet" / "val")
+    shutil.move(tree / "imagenet" / "train", tree / "elsewhere")
+    (tree / "imagenet" / "train").symlink_to(tree / "elsewhere")
+    assert find_imagenet(tree).val == tree / "imagenet" / "val"
+
+
 def test_a_link_that_leads_nowhere_is_an_image_that_cannot_be_read(tree: Path) -> None:
     (tree / "imagenet" / "train" / TEN[0] / "0.JPEG").symlink_to(tree / "nowhere.JPEG")
     data = Folders(tree / "imagenet", tree / "ood").split("ImageNet-10").train
