@@ -17,7 +17,7 @@ from typing import Any
 
 from benchmarks.harness.measure import Row
 from benchmarks.harness.report import RESULTS, environment, markdown_table, replace_section, write_results
-from benchmarks.paper.cells import Cell, choose_cells
+from benchmarks.paper.cells import BACKBONES, Cell, choose_cells
 from benchmarks.paper.folders import class_list
 from benchmarks.paper.plan import Line, Sizes, plan, plan_table
 from benchmarks.paper.progress import in_words
@@ -149,7 +149,7 @@ def page(records: Sequence[Row], rates: Mapping[str, Rates], lines: Sequence[Lin
     tried_on = {record["cell"]["backbone"] for record in records}
     spent = sum(seconds["training"] + seconds["scoring"] for seconds in of_training.values())
     encoding = sum(seconds["encoding"] for seconds in of_training.values())
-    backbones = list(dict.fromkeys(line.cells[0].backbone for line in lines if line.cells[0].backbone in tried_on))
+    backbones = [name for name in BACKBONES if name in tried_on]
     peak = max(record["peak_gib"]["memory"] for record in records)
     tried = [
         [
@@ -177,6 +177,7 @@ def page(records: Sequence[Row], rates: Mapping[str, Rates], lines: Sequence[Lin
         f"{peak:.1f} GiB at the most. {NOTHING}",
         _again(killed) + f"On {machine.get('threads')} thread of {machine.get('cores')} cores ({machine.get('cpu')}), "
         f"which other work kept busy, encoding took {in_words(encoding)}, training and scoring {in_words(spent)}.",
+        _counts(records, classes),
         EXTRAPOLATED,
         plan_table(lines),
         CHECKED,
@@ -204,6 +205,18 @@ def sentence(rates: Mapping[str, Rates], lines: Sequence[Line]) -> str:
         f"with three seeds each, the last without the encoding of images. The table is in\n"
         f"`benchmarks/results/paper_made_up.md`."
     )
+
+
+def _counts(records: Sequence[Row], classes: Sequence[str]) -> str:
+    """How many cells ended on each backbone and set of classes, and which presets made them."""
+    rows = []
+    for backbone in BACKBONES:
+        own = [record["cell"] for record in records if record["cell"]["backbone"] == backbone]
+        numbers = [sum(cell["classes"] == name for cell in own) for name in classes]
+        presets = [preset for preset in PRESETS if any(cell["preset"] == preset for cell in own)]
+        if own:
+            rows.append([backbone, *(str(number or "") for number in numbers), ", ".join(presets)])
+    return markdown_table(["cells on", *classes, "presets"], rows)
 
 
 def _again(killed: int) -> str:

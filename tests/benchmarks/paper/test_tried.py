@@ -60,6 +60,7 @@ def test_the_real_run_is_counted_up_beside_what_the_try_took(tmp_path: Path, tin
     assert (
         "extrapolated, not measured" in text and "| ViT-B/16 | ImageNet-10 | CoCoOp | paper | 4 | 2.5 | 1.2 |" in text
     )
+    assert "| cells on | ImageNet-10 | presets |" in text and "| ViT-B/16 | 3 | paper, fast |" in text
     assert "It was killed once on its way" in text and found["cut_short"] == 1
     assert "On a GPU" not in text
     on_gpu = {VIT: vars(rates[VIT]) | {"machine": {"gpu": "a GPU of the test"}}}
