@@ -13,8 +13,8 @@ import torch
 def forget_peak() -> None:
     """Begins anew; where the system does not let a process do that, the peak stays that of the whole process.
 
-    Backbones and detectors refer to themselves in circles: those that are no longer needed are let go of now, as
-    Python would do it too late for weights of gigabytes.
+    Models that refer to themselves in circles and are no longer needed are let go of now, as Python would do it too
+    late for weights of gigabytes.
     """
     gc.collect()
     if torch.cuda.is_available():

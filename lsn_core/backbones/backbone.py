@@ -7,7 +7,7 @@ import logging
 import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, cast
 
 import torch
@@ -75,6 +75,7 @@ class Backbone:
         self.tokenizer = tokenizer
         self._preprocessing = Preprocessing(self.model.visual.preprocess_cfg)
         self.context_length = _context_length(model, tokenizer)
+        self._read = partial(_read, tokenizer, self.context_length)  # no circle: memory is free when the backbone goes
         self.framing = Framing(self._read)
         self.text = text_kind(self.model, self.framing)
         self.temperature = float(1.0 / self.model.logit_scale.exp().mean())
@@ -297,9 +298,6 @@ class Backbone:
         longest = self.tokenizer([text], context_length=self.context_length + 4 * len(text.encode()) + 8)
         return int(Framing(lambda texts: self.tokenizer(texts, context_length=longest.shape[1])).find_end(longest)) + 1
 
-    def _read(self, texts: Sequence[str]) -> Tensor:
-        return self.tokenizer(list(texts), context_length=self.context_length)
-
     def find_eot(self, tokens: Tensor) -> Tensor:
         """Position of the last token of each text's own, the end token where there is one: (N, n) ids -> (N,)."""
         return self.text.find_eot(tokens)
@@ -338,6 +336,10 @@ class Backbone:
     def _require_promptable(self) -> None:
         if self.text.refusal:
             raise UserError(f"The text tower of {self.name} cannot take learned prompts: {self.text.refusal}")
+
+
+def _read(tokenizer: Callable[..., Tensor], length: int, texts: Sequence[str]) -> Tensor:
+    return tokenizer(list(texts), context_length=length)
 
 
 def _context_length(model: nn.Module, tokenizer: Any) -> int:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +20,9 @@ from PIL import Image
 from safetensors.torch import save_file
 from support import REPO, random_backbone
 
-from lsn_core import Backbone, UserError, load_backbone
+from lsn_core import Backbone, Detector, UserError, load_backbone
 from lsn_core.backbones.loading import list_pairs, resolve_device
+from lsn_core.prompts.learned import NameTokens
 from lsn_core.shipped import EMBEDDED_DIR
 
 TEXTS = ["a", "a photo of a cat", "not a photo of a very small dog on a green lawn.", "word " * 74]
@@ -191,6 +194,21 @@ def test_hugging_face_text_towers_are_refused() -> None:
 
     with pytest.raises(UserError, match="Hugging Face encoder"):
         Backbone(Wrapped(), "hf", open_clip.tokenize).embed_tokens(torch.zeros(1, 2, dtype=torch.long))
+
+
+def test_its_memory_is_free_as_soon_as_it_is_no_longer_needed() -> None:
+    backbone = resizing("shortest")
+    detector = Detector.zero_shot(backbone, ["dog", "cat"])
+    detector.predict([stripes(40, 30)])
+    assert backbone.fingerprint and NameTokens.of(backbone, ["dog"], 4)
+    model = weakref.ref(backbone.model)
+    gc.collect()
+    gc.disable()  # what refers to itself in a circle would wait for it
+    try:
+        del backbone, detector
+        assert model() is None
+    finally:
+        gc.enable()
 
 
 def test_fingerprint_follows_weights_and_preprocessing(tiny_backbone: Backbone) -> None:
