@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
+from lsn_core.atomic import not_written, written_beside
 from lsn_core.errors import UserError
 from lsn_core.parquet_rows import open_parquet_rows
 
@@ -39,7 +40,7 @@ def open_writer(path: Path) -> Iterator[Writer]:
         path: .csv and .parquet get `COLUMNS`, .jsonl each line whole.
 
     Raises:
-        UserError: the ending is another, or the folder is not there.
+        UserError: the ending is another, the file cannot be written, or another process is writing it.
     """
     kind = path.suffix.lower()
     if kind not in _WRITERS:
@@ -47,15 +48,8 @@ def open_writer(path: Path) -> Iterator[Writer]:
             f"{path}: verdicts are written as {', '.join(_WRITERS)}, by the ending of the file's name; "
             "for labelling tools see --format."
         )
-    if not path.parent.is_dir():
-        raise UserError(f"{path}: there is no folder {path.parent}. Make it first.")
-    temporary = path.with_name(f".{path.name}.part")
-    try:
-        with _WRITERS[kind](temporary) as write:
-            yield write
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with written_beside(path) as temporary, _WRITERS[kind](temporary) as write:
+        yield write
 
 
 @contextmanager
@@ -112,7 +106,7 @@ class Folder:
         self._shared = len(PurePosixPath(shared).parts)
 
     def put(self, name: str, data: bytes) -> Path:
-        """Writes one image; returns where."""
+        """Writes one image; returns where. Raises UserError where the system does not let it."""
         parts = PurePosixPath(name.replace("\\", "/")).parts[self._shared :]
         # security: names in a zip or a Parquet file are anybody's.
         safe = [part for part in parts if part not in ("..", ".", "/") and not part.endswith(":")]
@@ -121,6 +115,9 @@ class Folder:
         while target.exists():
             number += 1
             target = target.with_name(f"{Path(safe[-1]).stem} ({number}){Path(safe[-1]).suffix}")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(data)
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(data)
+        except OSError as error:
+            raise not_written(target, error) from error
         return target

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Annotated, ParamSpec, TypeVar
@@ -14,6 +15,8 @@ from lsn_core.cli import compile, doctor, evaluate, export, features, heatmap, h
 from lsn_core.cli.cluster import CommandWithAddress
 from lsn_core.cli.output import echo
 from lsn_core.errors import UserError
+
+logger = logging.getLogger(__name__)
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -47,7 +50,7 @@ JOB_COMMANDS: tuple[Callable[..., None], ...] = (
 
 
 def plain_errors(command: Callable[P, R]) -> Callable[P, R]:
-    """A user's mistake ends the command with one sentence and exit code 2, not with a traceback."""
+    """A user's mistake, or what the system refuses, ends a command with one sentence and exit code 2, no traceback."""
 
     @wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -55,6 +58,13 @@ def plain_errors(command: Callable[P, R]) -> Callable[P, R]:
             return command(*args, **kwargs)
         except UserError as error:
             echo(f"Error: {error}", err=True)
+            raise typer.Exit(2) from error
+        except BrokenPipeError:  # whoever reads standard output has gone: Typer ends the command
+            raise
+        except OSError as error:
+            logger.info("where it was refused:", exc_info=True)
+            where = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
+            echo(f"Error: {where}{error.strerror or error}. Check paths, permissions and room on the disk.", err=True)
             raise typer.Exit(2) from error
 
     return run

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from lsn_core.cli.options import BackboneOption, open_detector
+from lsn_core.cli.options import BackboneOption, class_list, open_detector
 
 
 def export(
@@ -26,5 +26,6 @@ def export(
     """
     from lsn_core.export import write
 
-    path = write.export(open_detector(detector, classes, backbone, "cpu"), out, format, tpr)  # type: ignore[arg-type]
+    exported = open_detector(detector, class_list(classes, None), backbone, "cpu")
+    path = write.export(exported, out, format, tpr)  # type: ignore[arg-type]
     typer.echo(f"{path} ({path.stat().st_size / 2**20:.1f} MiB)")

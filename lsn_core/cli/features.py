@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from tqdm import tqdm
 
 from lsn_core.cli.cluster import RayOption, WorkersOption, chosen_cluster, image_rows
-from lsn_core.cli.options import PHOTOS_HELP, BackboneOption, CacheOption, DeviceOption
-from lsn_core.cli.output import echo
+from lsn_core.cli.ending import unwound_by_signals
+from lsn_core.cli.options import PHOTOS_HELP, BackboneOption, CacheOption, DeviceOption, ImageColumnOption
+from lsn_core.cli.output import echo, image_bar
 from lsn_core.errors import UserError
 
 
@@ -21,6 +21,7 @@ def features(
     out: Annotated[
         Path, typer.Option(help="File to write: .parquet, .npz or .safetensors, by its ending. For many: .parquet.")
     ],
+    image_column: ImageColumnOption = None,
     cache: CacheOption = None,
     ray: RayOption = None,
     ray_workers: WorkersOption = None,
@@ -39,17 +40,19 @@ def features(
 
     check_here(out=out, cache=cache)
     cluster = chosen_cluster(ray, ray_workers, device)
-    photos = open_photos(images)
+    reopen = partial(open_photos, images, image_column=image_column)
+    photos = reopen()
     encoder = load_backbone(backbone or EMBEDDED, device if cluster is None else "auto")
     facts = {"backbone": encoder.name, "weights_hash": encoder.weights_hash, "fingerprint": encoder.fingerprint}
     failed = 0
     with ExitStack() as closed:
+        closed.enter_context(unwound_by_signals())
         write = closed.enter_context(open_feature_file(out, encoder.dim, facts))
-        bar = closed.enter_context(tqdm(total=len(photos), desc="Encoding", unit="image", disable=len(photos) < 20))
+        bar = closed.enter_context(image_bar(len(photos), "Encoding"))
         kept = (
             closed.enter_context(closing(DiskFeatureCache(cache, encoder.fingerprint, encoder.dim))) if cache else None
         )
-        rows = image_rows(cluster, encoder, photos, partial(open_photos, images), kept)
+        rows = image_rows(cluster, encoder, photos, reopen, kept)
         for name, row in zip(photos.names, closed.enter_context(closing(rows)), strict=True):
             write(name, row)
             if isinstance(row, UserError):

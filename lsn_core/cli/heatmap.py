@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from itertools import count
 from pathlib import Path
@@ -96,6 +97,8 @@ def _free_stem(out: Path, stem: str, digest: str) -> str:
     """What the pictures' names begin with: a photo of the same stem as an earlier, other one gets a number."""
     from PIL import Image
 
+    if not os.access(out, os.R_OK | os.X_OK) or not out.is_dir():
+        return stem  # whoever writes there is told what is wrong
     for number in count(1):
         tried = stem if number == 1 else f"{stem}-{number}"
         try:

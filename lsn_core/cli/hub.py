@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from lsn_core.atomic import written_beside
 from lsn_core.cli.options import BackboneOption
 from lsn_core.errors import UserError
 
@@ -42,7 +43,6 @@ def pull(
         raise UserError(f"{out} is there already. Give another --out, or --force.")
     found = fetch(name)
     read_detector_file(found)  # a file that is no detector is not handed on
-    temporary = out.with_name(f".{out.name}.part")
-    shutil.copyfile(found, temporary)
-    temporary.replace(out)
+    with written_beside(out) as temporary:
+        shutil.copyfile(found, temporary)
     typer.echo(str(out))

@@ -5,19 +5,28 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
-from typing import Any
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from lsn_core.data.printable import printable
+from lsn_core.errors import UserError
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+_FEW = 20  # images, which are done before a bar is read
 
 _STEERING = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def echo(text: str, *, err: bool = False) -> None:
     """Prints lines; characters that steer a terminal, and bytes that are not UTF-8, become marks."""
-    typer.echo("\n".join(map(printable, text.split("\n"))), err=err)
+    with _told():
+        typer.echo("\n".join(map(printable, text.split("\n"))), err=err)
 
 
 def echo_json(values: Mapping[str, Any]) -> None:
@@ -27,4 +36,27 @@ def echo_json(values: Mapping[str, Any]) -> None:
         ValueError: a number is not finite.
     """
     text = json.dumps(values, ensure_ascii=False, allow_nan=False)
-    typer.echo(_STEERING.sub(lambda match: f"\\u{ord(match[0]):04x}", text))
+    with _told():
+        typer.echo(_STEERING.sub(lambda match: f"\\u{ord(match[0]):04x}", text))
+
+
+def image_bar(images: int, title: str) -> tqdm[Any]:
+    """A bar with rate and time left, see `shows_bars`."""
+    from tqdm import tqdm
+
+    return tqdm(total=images, desc=title, unit="image", disable=not shows_bars(images))
+
+
+def shows_bars(images: int | None = None) -> bool:
+    """Whether standard error is a terminal, where bars are read, and so many images are worth one."""
+    return sys.stderr.isatty() and (images is None or images >= _FEW)
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:  # whoever reads has gone, and wants no more
+        raise
+    except OSError as error:
+        raise UserError(f"The output cannot be written ({error.strerror or error}). Make room for it.") from error

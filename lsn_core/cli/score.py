@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import shutil
 import sys
@@ -14,6 +15,7 @@ import typer
 from tqdm import tqdm
 
 from lsn_core.cli.cluster import RayOption, WorkersOption, chosen_cluster, image_rows
+from lsn_core.cli.ending import unwound_by_signals
 from lsn_core.cli.options import (
     PHOTOS_HELP,
     BackboneOption,
@@ -21,18 +23,22 @@ from lsn_core.cli.options import (
     ClassesFileOption,
     ClassesOption,
     DeviceOption,
+    ImageColumnOption,
     JsonOption,
     calibrated,
     class_list,
     open_detector,
 )
-from lsn_core.cli.output import echo, echo_json
+from lsn_core.cli.output import echo, echo_json, image_bar
 from lsn_core.errors import UserError
 from lsn_core.handoff.files import Format, check_target, common_folder, open_handoff
 from lsn_core.handoff.verdict import Origin
 
 if TYPE_CHECKING:
-    from lsn_core.verdicts import Writer
+    from lsn_core.data.collection import ImageList
+    from lsn_core.verdicts import Folder, Writer
+
+logger = logging.getLogger(__name__)
 
 
 def score(
@@ -75,6 +81,7 @@ def score(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on where an earlier run with this --out was cut short, by content.")
     ] = False,
+    image_column: ImageColumnOption = None,
     cache: CacheOption = None,
     bf16: Annotated[
         bool,
@@ -103,7 +110,8 @@ def score(
     elif image_prefix is not None:
         raise UserError("--image-prefix serves --format label-studio and coco only. Name one of them, or leave it out.")
     cluster = chosen_cluster(ray, ray_workers, device)
-    photos = open_photos(images)
+    reopen = partial(open_photos, images, image_column=image_column)
+    photos = reopen()
     place = common_folder(photos.names, images) if form is not None else None
     folder = Folder(copy_unknown, photos.names) if copy_unknown is not None else None
     here = device if cluster is None else "auto"
@@ -120,7 +128,7 @@ def score(
     if calibrate is not None:
         scorer = calibrated(scorer, calibrate)
     failed = 0
-    bar = tqdm(total=len(photos), desc="Scoring", unit="image", disable=len(photos) < 20)
+    bar = image_bar(len(photos), "Scoring")
     writing: AbstractContextManager[Writer] | None = None
     if out is not None:
         if form is not None and place is not None:
@@ -131,12 +139,14 @@ def score(
             writing = open_writer(out)
     so_far = out.with_name(f"{out.name}.resume") if resume and out is not None else None
     with ExitStack() as closed:
+        closed.enter_context(unwound_by_signals())
+        closed.callback(bar.close)
         write = closed.enter_context(writing) if writing is not None else None
         kept = None
         if where := cache or so_far:
             encoder = scorer.backbone
             kept = closed.enter_context(closing(DiskFeatureCache(where, encoder.fingerprint, encoder.dim)))
-        rows = image_rows(cluster, scorer.backbone, photos, partial(open_photos, images), kept)
+        rows = image_rows(cluster, scorer.backbone, photos, reopen, kept)
         closed.enter_context(closing(rows))
         told = as_json or (out is not None and out.suffix.lower() == ".jsonl")  # where cosines to all prompts go
         predictions = scorer.stream_rows(rows, tpr, cosines=told)
@@ -144,20 +154,29 @@ def score(
             failed += prediction.error is not None
             line = {"file": photos.names[index], **prediction.as_dict()}
             if folder is not None and prediction.verdict == "OOD":
-                folder.put(photos.names[index], photos.read(index))
+                failed += not _copied(folder, photos, index)
             if write is not None:
                 write(line)
             if write is None or as_json:
                 with tqdm.external_write_mode(file=sys.stdout):
                     echo_json(line) if as_json else echo(describe(line))
             bar.update()
-    bar.close()
     if so_far is not None:
         shutil.rmtree(so_far, ignore_errors=True)
     if not as_json and scorer.calibration is None:
         typer.echo("The threshold is uncalibrated: give --calibrate a folder of photos of these classes.", err=True)
     if failed:
         raise typer.Exit(1)
+
+
+def _copied(folder: Folder, photos: ImageList, index: int) -> bool:
+    try:
+        content = photos.read(index)
+    except UserError as error:  # it was there when it was scored
+        logger.warning("Not copied: %s", error)
+        return False
+    folder.put(photos.names[index], content)
+    return True
 
 
 def describe(line: dict[str, Any]) -> str:

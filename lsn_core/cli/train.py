@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from tqdm import tqdm
 
+from lsn_core.atomic import check_writable
 from lsn_core.cli.options import (
     DATA_HELP,
     BackboneOption,
@@ -20,6 +21,7 @@ from lsn_core.cli.options import (
     LabelColumnOption,
     SplitOption,
 )
+from lsn_core.cli.output import shows_bars
 from lsn_core.errors import UserError
 
 if TYPE_CHECKING:
@@ -82,14 +84,15 @@ def train(
         config = with_updates(config, updates)
     if out.suffix != ".safetensors" or not out.parent.is_dir():
         raise UserError(f"{out} must end in .safetensors and stand in a folder that exists.")
+    check_writable(out)
     if checkpoints is not None:
         checkpoints.mkdir(parents=True, exist_ok=True)
     images = load_data(data, split=split, guess=[TRAIN], image_column=image_column, label_column=label_column)
     with open_shards(resolve_device(device)) as (shards, own_device):
         first = shards.rank == 0
         model = load_backbone(backbone or EMBEDDED, own_device)
-        encoded = encode_shots(images, model, config, cache=cache, progress=first, shards=shards)
-        with tqdm(desc="Training", unit="step", mininterval=0.5, disable=not first) as bar:
+        encoded = encode_shots(images, model, config, cache=cache, progress=first and shows_bars(), shards=shards)
+        with tqdm(desc="Training", unit="step", mininterval=0.5, disable=not (first and shows_bars())) as bar:
 
             def show(progress: Progress) -> None:
                 bar.total = progress.total

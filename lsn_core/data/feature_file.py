@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 
+from lsn_core.atomic import written_beside
 from lsn_core.errors import UserError
 from lsn_core.parquet_rows import open_parquet_rows
 
@@ -29,20 +29,13 @@ def open_feature_file(path: Path, dim: int, facts: Mapping[str, str]) -> Iterato
         facts: what the features depend on; kept in the file by these names.
 
     Raises:
-        UserError: the ending is another, or the folder is not there.
+        UserError: the ending is another, the file cannot be written, or another process is writing it.
     """
     kind = path.suffix.lower()
     if kind not in _WRITERS:
         raise UserError(f"{path}: features are written as {', '.join(_WRITERS)}, by the ending of the file's name.")
-    if not path.parent.is_dir():
-        raise UserError(f"{path}: there is no folder {path.parent}. Make it first.")
-    temporary = path.with_name(f".{path.stem}.part{kind}")
-    try:
-        with _WRITERS[kind](temporary, dim, facts) as write:
-            yield write
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with written_beside(path) as temporary, _WRITERS[kind](temporary, dim, facts) as write:
+        yield write
 
 
 @contextmanager
@@ -93,12 +86,12 @@ def _npz(path: Path, dim: int, facts: Mapping[str, str]) -> Iterator[Write]:
 
 @contextmanager
 def _safetensors(path: Path, dim: int, facts: Mapping[str, str]) -> Iterator[Write]:
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
     kept = _Kept(dim)
     yield kept
     lists = {"files": json.dumps(kept.files), "errors": json.dumps(kept.errors)}
-    save_file({"features": kept.features}, path, {**facts, **lists})
+    path.write_bytes(save({"features": kept.features}, {**facts, **lists}))
 
 
 _WRITERS = {".parquet": _parquet, ".npz": _npz, ".safetensors": _safetensors}

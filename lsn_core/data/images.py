@@ -142,14 +142,19 @@ def is_clutter(part: str) -> bool:
     return part.startswith(".") or part.lower() in {"__macosx", "thumbs.db", "desktop.ini"}
 
 
-def walk_files(folder: Path, folders_too: Callable[[str], object] | None = None) -> Iterator[str]:
+def walk_files(
+    folder: Path,
+    folders_too: Callable[[str], object] | None = None,
+    on_error: Callable[[OSError], object] | None = None,
+) -> Iterator[str]:
     """Paths of all files below a folder in sorted order, without clutter; linked folders are followed, each once.
 
     Args:
         folders_too: called with the path of each folder below it.
+        on_error: called with the error about each folder that cannot be read, which is left out.
     """
     seen: set[tuple[int, int]] = set()
-    for parent, folders, files in os.walk(folder, followlinks=True):
+    for parent, folders, files in os.walk(folder, onerror=on_error, followlinks=True):
         status = os.stat(parent)
         if (status.st_dev, status.st_ino) in seen:  # a link to a folder above it would otherwise never end
             folders.clear()
@@ -173,6 +178,8 @@ def read_image_file(path: str | os.PathLike[str], name: str, limits: ImageLimits
         _check_bytes(status.st_size, name, limits)
         with open(path, "rb") as file:
             return file.read(limits.max_bytes + 1)  # the file may have grown since
+    except UserError:
+        raise
     except FileNotFoundError as error:
         raise ImageError(f"{name}: there is no such file. Check the path.") from error
     except PermissionError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import zipfile
 from collections.abc import Mapping
@@ -15,6 +16,10 @@ from lsn_core.data.layout import LAYOUT, Wanted
 from lsn_core.data.remote import RemoteFolder, address_of, list_remote
 from lsn_core.data.sources import DataError, DataLimits, FileSource, FolderSource, Rows
 from lsn_core.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+_MEANT = {".zip": "zip archive", ".parquet": "Parquet file"}
 
 # What reads Parquet is imported where there is some: photos alone need no pyarrow.
 
@@ -42,7 +47,10 @@ def open_source(path: Any, limits: DataLimits, wanted: Wanted, labelled: bool = 
         if source.is_dir():
             folder = FolderSource(source, limits)
             tables = [index for index, name in enumerate(folder.files) if suffix(name) == ".parquet"]
-            if tables and not any(map(is_picture, folder.files)):
+            shards_only = tables and not any(map(is_picture, folder.files))
+            for error in folder.unread.values() if labelled or shards_only else ():  # photos get lines of their own
+                logger.warning("%s", error)
+            if shards_only:
                 from lsn_core.data.shards import ParquetShards
 
                 shards = [(folder.files[index], folder.path(index)) for index in tables]
@@ -62,7 +70,11 @@ def open_source(path: Any, limits: DataLimits, wanted: Wanted, labelled: bool = 
         if isinstance(error, UserError):
             raise
         raise DataError(f"{where}: cannot be read ({error}). Check the path and the file.") from error
+    if not start:
+        raise DataError(f"{where}: the file is empty. Copy or download it again.")
     kind = kind_of(start, source.name)
+    if kind is None and (meant := _MEANT.get(suffix(source.name))):
+        raise DataError(f"{where}: this is no {meant}, though its name says so. Copy or download it again.")
     what = f"this is {kind[0]}, and" if kind else "this is"
     raise DataError(f"{where}: {what} neither a folder of class folders, a zip of one, nor a Parquet file. {LAYOUT}")
 

@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from lsn_core.data.formats import suffix
 from lsn_core.data.images import printable
 from lsn_core.data.label_table import Columns
 from lsn_core.data.parquet_columns import choose_columns
@@ -65,7 +66,7 @@ class ParquetSource(Rows):
                 table = self._file.read(columns=self._columns.texts)
                 names = declared_names(self._file.schema_arrow, str(self._columns.label), str(path))
                 self.class_names, self.labels = read_labels(table, self._columns, names, str(path))
-            self.names = self._read_names() if self._columns.path else self._numbered(0, len(self.labels))
+            self.names = _told_apart(self._read_names()) if self._columns.path else self._numbered(0, len(self.labels))
         except (pa.ArrowException, OSError, ValueError, KeyError, MemoryError) as error:
             if isinstance(error, UserError) and not isinstance(error, PageError):
                 raise
@@ -213,6 +214,19 @@ class _GroupReader:
                 self._parts.popleft()
         start, part = next((start, part) for start, part in reversed(self._parts) if start <= row)
         return part[row - start].as_py()
+
+
+def _told_apart(names: list[str]) -> list[str]:
+    """The names, with the row in those that come twice: often file names whose class folders are not told."""
+    counts = Counter(names)
+    if len(counts) == len(names):
+        return names
+    return [_with_row(name, row) if counts[name] > 1 else name for row, name in enumerate(names)]
+
+
+def _with_row(name: str, row: int) -> str:
+    ending = suffix(name)
+    return f"{name[: len(name) - len(ending)]} (row {row}){name[len(name) - len(ending) :]}"
 
 
 def _rows_at_a_time(rows: int, size: ChunkSize) -> int:

@@ -58,7 +58,7 @@ def choose_columns(schema: pa.Schema, where: str, wanted: Columns, labelled: boo
     if image is None:
         fitting = [field.name for field in schema if _bytes_of(field)]
         if len(fitting) != 1:
-            raise _unclear(schema, where, "images", "--image-column", fitting)
+            raise _unclear(schema, where, "images", "--image-column", fitting, labelled)
         image = fitting[0]
         logger.warning("%s: the images are taken from the column %s.", where, image)
     if schema.get_field_index(image) < 0:
@@ -131,12 +131,15 @@ def _bytes_of(field: pa.Field) -> bool:
     return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
 
 
-def _unclear(schema: pa.Schema, where: str, what: str, option: str, fitting: Sequence[str]) -> DataError:
+def _unclear(
+    schema: pa.Schema, where: str, what: str, option: str, fitting: Sequence[str], labelled: bool = True
+) -> DataError:
     names = ", ".join(schema.names[:20])
     known = "`image`" if what == "images" else "`label`"
+    needed = "Columns `image` and `label` are" if labelled else "A column `image` is"
     about = f"; {listed(fitting)} may be it" if fitting else ""
     return DataError(
-        f"{where}: which column holds the {what}? Columns `image` and `label` are needed; it has {names}{about}. "
+        f"{where}: which column holds the {what}? {needed} needed; it has {names}{about}. "
         f"Name the column ({option}), or call it {known}."
     )
 

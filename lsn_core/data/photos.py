@@ -6,20 +6,23 @@ import logging
 import os
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from lsn_core.data.collection import ImageList, join, list_files
-from lsn_core.data.formats import describe_others, is_picture, not_read
+from lsn_core.data.formats import describe_others, is_picture, not_read, suffix
 from lsn_core.data.images import printable
 from lsn_core.data.layout import Wanted
 from lsn_core.data.opening import open_source
 from lsn_core.data.remote import address_of
-from lsn_core.data.sources import DataError, DataLimits, Rows
+from lsn_core.data.sources import DataError, DataLimits, FolderSource, Rows
 
 logger = logging.getLogger(__name__)
 
 _DEFAULT_LIMITS = DataLimits()
 _SETS = (b"PK\3\4", b"PK\5\6", b"PAR1")
+_SET_SUFFIXES = (".zip", ".parquet")
+_PICTURES = (b"\xff\xd8", b"\x89PNG", b"GIF8", b"RIFF", b"BM", b"II*\0", b"MM\0*")
 
 
 def load_photos(
@@ -34,7 +37,8 @@ def load_photos(
         image_column: name of the column of a Parquet file, where it is not clear.
 
     Returns:
-        The photos in sorted order (rows in file order), named by their paths inside.
+        The photos in sorted order (rows in file order), named by their paths inside. A folder in it that cannot be
+        read stands at the end as a photo that cannot be.
 
     Raises:
         UserError: there are none, or what is there is not acceptable.
@@ -45,6 +49,7 @@ def load_photos(
     source = open_source(path, limits, Wanted(image_column=image_column), labelled=False)
     if isinstance(source, Rows):
         return ImageList(tuple(source.names), source.read)
+    unread = source.unread if isinstance(source, FolderSource) else {}
     pictures = [index for index, name in enumerate(source.files) if is_picture(name)]
     if len(pictures) < len(source.files):
         chosen = set(pictures)
@@ -53,21 +58,28 @@ def load_photos(
             raise DataError(f"{where}: there are no image files that are read; {describe_others(others)}.")
         if pictures:
             logger.warning("%s: %s.", where, describe_others(others))
-    if not pictures:
+    if not pictures and not unread:
         raise DataError(
             f"No images were found in {where}: it has no image files. Give photos, or a folder or zip of them."
         )
     pictures.sort(key=lambda index: source.files[index])
-    return ImageList(tuple(source.files), source.read).subset(pictures)
+    photos = ImageList(tuple(source.files), source.read).subset(pictures)
+    return join([photos, ImageList(tuple(unread), partial(_refuse, [*unread.values()]))]) if unread else photos
 
 
-def open_photos(paths: Sequence[str | os.PathLike[str]], limits: DataLimits = _DEFAULT_LIMITS) -> ImageList:
+def _refuse(errors: Sequence[DataError], index: int) -> bytes:
+    raise errors[index]
+
+
+def open_photos(
+    paths: Sequence[str | os.PathLike[str]], limits: DataLimits = _DEFAULT_LIMITS, *, image_column: str | None = None
+) -> ImageList:
     """What several paths stand for, with names by which each can be found: its path, or archive and path inside.
 
     Args:
         paths: photos, and whatever `load_photos` takes. A photo that is not there is kept, so that it gets an error of
             its own.
-        limits: what to refuse.
+        limits, image_column: as for `load_photos`.
 
     Raises:
         UserError: a folder, zip or Parquet file has no photos or cannot be used.
@@ -77,7 +89,7 @@ def open_photos(paths: Sequence[str | os.PathLike[str]], limits: DataLimits = _D
         if address_of(path) is None and (_is_one_file(Path(path)) or not Path(path).exists()):
             parts.append(list_files([path]))
             continue
-        photos = load_photos(path, limits)
+        photos = load_photos(path, limits, image_column=image_column)
         root = (address_of(path) or printable(os.fspath(path))).rstrip("/")
         if photos.names == (root.rpartition("/")[2],):  # the address of one photo
             root = root.rpartition("/")[0]
@@ -91,6 +103,8 @@ def _is_one_file(path: Path) -> bool:
         if not path.is_file():
             return False
         with open(path, "rb") as file:
-            return not file.read(4).startswith(_SETS)
+            start = file.read(4)
+        # Without its beginning, it is a damaged one by its name, unless it is a picture by another's.
+        return not start.startswith(_SETS) and (suffix(path.name) not in _SET_SUFFIXES or start.startswith(_PICTURES))
     except (OSError, ValueError):
         return True

@@ -19,7 +19,8 @@ from lsn_core.errors import START_AGAIN, UserError
 
 _EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
 _LOST = 3  # files in a row that the network kept away, each tried several times by what reads the address
-_ADDRESS = re.compile(r"^([a-z][a-z0-9+.]+):/{1,2}(?=[^/])")
+_ADDRESS = re.compile(r"^([a-z][a-z0-9+.]+):/{1,3}(?=[^/])")
+_OF_THIS_MACHINE = ("file", "local")  # without a host, so that their paths keep their first slash
 
 
 @dataclass(frozen=True)
@@ -90,11 +91,9 @@ def address_of(path: object) -> str | None:
     """The address that a path stands for; None for one of this machine. `Path` takes a slash from "hf://...", too."""
     text = os.fspath(path) if isinstance(path, str | os.PathLike) else ""
     match = _ADDRESS.match(text) if isinstance(text, str) else None
-    return (
-        None
-        if match is None or not isinstance(text, str) or os.path.exists(text)
-        else f"{match[1]}://{text[match.end() :]}"
-    )
+    if match is None or not isinstance(text, str) or os.path.exists(text):
+        return None
+    return f"{match[1]}://{'/' * (match[1] in _OF_THIS_MACHINE)}{text[match.end() :]}"
 
 
 def list_remote(address: str) -> list[RemoteFile]:

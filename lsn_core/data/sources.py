@@ -97,19 +97,34 @@ class Rows(ABC):
 
 
 class FolderSource:
-    """The files below a folder, in sorted order."""
+    """The files below a folder, in sorted order.
+
+    Attributes:
+        unread: folders below it that cannot be read, with what is wrong.
+
+    Raises:
+        UserError: there are too many files, or the folder itself cannot be read.
+    """
 
     def __init__(self, root: Path, limits: DataLimits) -> None:
         self.limits = limits
         self.files: list[str] = []
         self.folders: list[str] = []
         self._paths: list[str] = []
+        self.unread: dict[str, DataError] = {}
         start = len(os.path.join(root, ""))
-        for path in walk_files(root, lambda folder: self.folders.append(_shown(folder[start:]))):
+        closed: list[OSError] = []
+        for path in walk_files(root, lambda folder: self.folders.append(_shown(folder[start:])), closed.append):
             if len(self.files) == limits.max_entries:
                 raise DataError(f"{root}: more than {limits.max_entries:,} files. Use fewer, or raise the limit.")
             self._paths.append(path)
             self.files.append(_shown(path[start:]))
+        for error in closed:
+            path = str(error.filename)
+            sentence = f"the folder cannot be read ({error.strerror}). Change its permissions, or leave it out."
+            self.unread[_shown(path[start:])] = DataError(f"{printable(path)}: {sentence}")
+        if "" in self.unread:
+            raise self.unread[""]
 
     def path(self, position: int) -> Path:
         """Where a file lies."""

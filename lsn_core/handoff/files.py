@@ -10,7 +10,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from lsn_core.atomic import write_bytes
+from lsn_core.atomic import check_writable, not_written, write_bytes
 from lsn_core.data.printable import printable
 from lsn_core.errors import UserError
 from lsn_core.handoff import coco, fiftyone, label_studio
@@ -64,8 +64,7 @@ def check_target(form: Format, path: Path | None, prefix: str | None) -> None:
             raise UserError("--image-prefix does not serve FiftyOne, which opens photos by their paths. Leave it out.")
     elif path.suffix.lower() != ".json":
         raise UserError(f"{path}: --format {form.value} writes JSON. Give --out a name that ends in .json.")
-    if not path.parent.is_dir():
-        raise UserError(f"{path}: there is no folder {path.parent}. Make it first.")
+    check_writable(path if form is not Format.FIFTYONE else path / "samples.json" if path.is_dir() else path)
 
 
 @contextmanager
@@ -76,6 +75,9 @@ def open_handoff(form: Format, path: Path, origin: Origin) -> Iterator[Writer]:
 
     Args:
         path: a .json file, or FiftyOne's folder. Label Studio's labelling interface is written beside it, as .xml.
+
+    Raises:
+        UserError: they cannot be written.
     """
     verdicts: list[Verdict] = []
 
@@ -85,8 +87,11 @@ def open_handoff(form: Format, path: Path, origin: Origin) -> Iterator[Writer]:
 
     yield write
     for target, text in _FILES[form](path, verdicts, origin).items():
-        target.parent.mkdir(exist_ok=True)
-        write_bytes(target, text.encode())
+        try:
+            target.parent.mkdir(exist_ok=True)
+            write_bytes(target, text.encode())
+        except OSError as error:
+            raise not_written(target, error) from error
 
 
 def _label_studio(path: Path, verdicts: Sequence[Verdict], origin: Origin) -> dict[Path, str]:

@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lsn_core.atomic import write_bytes
+from lsn_core.atomic import check_writable, write_bytes
 from lsn_core.errors import UserError
 from lsn_core.monitoring.windows import BINS, Window
 
@@ -27,8 +27,7 @@ def check_page(path: Path) -> None:
         raise UserError("--page needs the package plotly. Install it: pip install plotly.") from error
     if path.suffix.lower() not in (".html", ".htm"):
         raise UserError(f"{path}: the page is HTML. Give --page a name that ends in .html.")
-    if not path.parent.is_dir():
-        raise UserError(f"{path}: there is no folder {path.parent}. Make it first.")
+    check_writable(path)
 
 
 def write_page(

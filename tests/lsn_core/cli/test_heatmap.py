@@ -51,3 +51,10 @@ def test_mistakes_are_sentences_and_leave_no_pictures(
     assert done.returncode == 2
     assert words in done.stderr and "Traceback" not in done.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_an_out_that_is_a_file_is_said(examples: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("something else")
+    done = run_inside("heatmap", examples / "dog.jpg", "--classes", "dog,cat", "--out", tmp_path / "out")
+    assert done.returncode == 2 and "Choose another folder" in done.stderr
+    assert (tmp_path / "out").read_text() == "something else"
