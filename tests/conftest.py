@@ -47,8 +47,8 @@ os.environ.setdefault("TORCH_HOME", str(REPO / ".pytest_cache" / "torch"))
 SESSION = "LSN_TEST_SESSION"
 PORTABLE = "LSN_TEST_PORTABLE"
 NEEDS_POSIX = re.compile(
-    r"import (resource|fcntl)\b|os\.(fork|mkfifo|waitpid)|SIG(KILL|HUP)|/proc/|/dev/|\.chmod\(|symlink_to|kill\(os\.getpid"
-    r"|support_ray"
+    r"import (resource|fcntl)\b|os\.(fork|mkfifo|waitpid)|SIG(KILL|HUP)|/proc/|/dev/|\.chmod\(|symlink_to"
+    r"|kill\(os\.getpid|support_ray"
 )
 _ENDING_SECONDS = 20.0
 
