@@ -150,8 +150,11 @@ def compile_tower(model: Any, folder: Path, bf16: bool = False) -> CompiledTower
     except Exception as error:  # of torch.export and OpenVINO, on models of all kinds
         log.debug("compiling failed", exc_info=True)
         shutil.rmtree(folder, ignore_errors=True)
-        if kept:  # it may be damaged
+        if kept and not (folder / _MODEL).is_file():  # it may have been damaged, and is gone now
             return compile_tower(model, folder, bf16)
+        if kept:  # where nothing can be removed
+            with tempfile.TemporaryDirectory(prefix="lsn-tower-") as elsewhere:
+                return compile_tower(model, Path(elsewhere) / folder.name, bf16)
         reason = " ".join(str(error).split())[:300]
         log.warning("The image tower could not be compiled, and PyTorch runs it: %s", reason)
         return None

@@ -75,18 +75,18 @@ class LabelledImages:
             UserError: a class is unknown or given twice, or none is given.
         """
         ids = {fold_name(name): index for index, name in enumerate(self.class_names)}
-        chosen: list[int] = []
+        chosen: dict[int, None] = {}  # in order
         for item in classes:
             index = ids.get(fold_name(item), -1) if isinstance(item, str) else int(item)
             if not 0 <= index < len(self.class_names):
                 raise DataError(f"There is no class {item!r}; there are {listed(self.class_names)}.")
             if index in chosen:
                 raise DataError(f"The class {item!r} is given twice; give each class once.")
-            chosen.append(index)
+            chosen[index] = None
         if not chosen:
             raise DataError(f"No class was chosen; choose from {listed(self.class_names)}.")
         new_ids = np.full(len(self.class_names), -1, dtype=np.int64)
-        new_ids[chosen] = np.arange(len(chosen))
+        new_ids[[*chosen]] = np.arange(len(chosen))
         kept = self.subset(np.flatnonzero(new_ids[self.labels] >= 0))
         return replace(kept, class_names=tuple(self.class_names[i] for i in chosen), labels=new_ids[kept.labels])
 
@@ -148,7 +148,8 @@ def load_data(
         )
     arranged = arrange(source, where, wanted)
     raw = sorted({composed(name) for name in set(arranged.classes)})
-    ids = {name: raw.index(composed(name)) for name in set(arranged.classes)}
+    places = {name: index for index, name in enumerate(raw)}
+    ids = {name: places[composed(name)] for name in set(arranged.classes)}
     labels = np.array([ids[name] for name in arranged.classes], dtype=np.int64)
     positions = np.array(arranged.positions, dtype=np.int64)
     return LabelledImages(

@@ -159,7 +159,7 @@ class ParquetSource(Rows):
         name = self.names[position]
         try:
             with self._lock:
-                data = self._group(group).value(position - int(self._starts[group]))
+                data = self._value(group, position - int(self._starts[group]))
         except SourceLost:
             raise
         except (pa.ArrowException, OSError, ValueError, IndexError, MemoryError) as error:
@@ -173,14 +173,19 @@ class ParquetSource(Rows):
         with self._lock:
             self._groups.clear()
 
-    def _group(self, group: int) -> "_GroupReader":
+    def _value(self, group: int, row: int) -> bytes | None:
         if group not in self._groups:
             column = self._columns.image
             self._groups[group] = _GroupReader(self._file, group, column, self._rows[column][group])
         self._groups.move_to_end(group)
-        while len(self._groups) > 1 and sum(reader.nbytes for reader in self._groups.values()) > _KEPT_BYTES:
-            self._groups.popitem(last=False)
-        return self._groups[group]
+        reader = self._groups[group]
+        before = reader.nbytes
+        value = reader.value(row)
+        if reader.nbytes > before:  # and not for each row, as a file may have a group for a hundred
+            kept = sum(reader.nbytes for reader in self._groups.values())
+            while len(self._groups) > 1 and kept > _KEPT_BYTES:
+                kept -= self._groups.popitem(last=False)[1].nbytes
+        return value
 
 
 class _GroupReader:
@@ -191,16 +196,13 @@ class _GroupReader:
         self._parts: deque[tuple[int, pa.Array]] = deque()  # first row and values
         self._batches: Iterator[pa.RecordBatch] = iter(())
         self._next = 0
-
-    @property
-    def nbytes(self) -> int:
-        return sum(part.nbytes for _, part in self._parts)
+        self.nbytes = 0  # of the parts, each of which takes long to count
 
     def value(self, row: int) -> bytes | None:
         """The bytes in this row, or None."""
         if not self._parts or row < self._parts[0][0]:
             self._parts.clear()
-            self._next = 0
+            self._next = self.nbytes = 0
             self._batches = self._file.iter_batches(self._rows, [self._group], [self._column])
         while row >= self._next:
             batch = next(self._batches, None)
@@ -210,8 +212,9 @@ class _GroupReader:
             values = values.field("bytes") if pa.types.is_struct(values.type) else values
             self._parts.append((self._next, values))
             self._next += len(values)
+            self.nbytes += values.nbytes
             while len(self._parts) > 1 and self.nbytes > _KEPT_BYTES:
-                self._parts.popleft()
+                self.nbytes -= self._parts.popleft()[1].nbytes
         start, part = next((start, part) for start, part in reversed(self._parts) if start <= row)
         return part[row - start].as_py()
 

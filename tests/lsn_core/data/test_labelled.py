@@ -117,7 +117,7 @@ def test_paths_and_files_of_another_kind(tmp_path: Path) -> None:
     for name, reason in [
         ("none", "no such file or folder"),
         ("a.csv", "neither a folder"),
-        ("empty", "neither a folder"),
+        ("empty", "the file is empty"),
         ("a.parquet", "Parquet file is damaged"),
         ("a.zip", "zip archive is damaged"),
         ("a\0b", r"cannot be read|no such file"),

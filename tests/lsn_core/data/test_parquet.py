@@ -270,3 +270,16 @@ def test_footers_that_are_cut_off_or_describe_nothing_are_refused() -> None:
         with pytest.raises(PageError, match=reason):
             read_chunks(file(footer, length))
     assert read_chunks(file(b"\0")) == []
+
+
+def test_many_row_groups_cost_no_more_for_each_row(tmp_path: Path) -> None:
+    def seconds(rows: int) -> float:
+        path = tmp_path / f"{rows}.parquet"
+        images = pa.array([b"%d" % row for row in range(rows)], pa.binary())
+        pq.write_table(pa.table({"image": images, "label": ["a", "b"] * (rows // 2)}), path, row_group_size=10)
+        data = load_data(path)
+        begun = time.process_time()
+        assert [data.read(row) for row in range(rows)] == images.to_pylist()
+        return time.process_time() - begun
+
+    assert min(seconds(8000), seconds(8000)) < 10 * min(seconds(1000), seconds(1000))  # 64 times where it is quadratic
