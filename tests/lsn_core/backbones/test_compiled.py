@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import open_clip
@@ -119,6 +121,22 @@ def test_a_damaged_file_costs_time_only(damage: str, cache: Path) -> None:
         np.where(np.abs(values) > 1e-3, values * 2, values).tofile(folder / "tower.bin")
     second = make(TOWERS["vit"])
     assert second.runtime.compile() and (second.encode_crops(noise(second, 2)) - wanted).abs().max() < 1e-5
+
+
+def test_a_damaged_file_that_cannot_be_removed_costs_time_only(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert make(TOWERS["vit"]).runtime.compile()
+    (folder,) = cache.iterdir()
+    (folder / "tower.xml").write_text("")
+    removed = shutil.rmtree
+
+    def stays(path: Path, **options: Any) -> None:
+        if Path(path) != folder:
+            removed(path, **options)
+
+    monkeypatch.setattr(shutil, "rmtree", stays)
+    second = make(TOWERS["vit"])
+    assert second.runtime.compile() and second.encode_crops(noise(second, 2)).isfinite().all()
+    assert [path.name for path in cache.iterdir()] == [folder.name]
 
 
 def test_where_it_cannot_be_kept_it_is_used_all_the_same(cache: Path) -> None:
