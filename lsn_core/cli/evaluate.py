@@ -27,7 +27,7 @@ from lsn_core.cli.options import (
     class_list,
     open_detector,
 )
-from lsn_core.cli.output import shows_bars
+from lsn_core.cli.output import FEW
 from lsn_core.errors import UserError
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ def evaluate(
         closed.enter_context(closing(rows))
         parts: list[ImageCollection] = [images, *others]
         for name, part in zip([known.name, *paths], parts, strict=True):
-            found = gather(islice(rows, len(part)), part.names, encoder.dim, progress=shows_bars(), on_error="skip")
+            found = gather(islice(rows, len(part)), part.names, encoder.dim, progress=len(part) >= FEW, on_error="skip")
             if not len(found.features):
                 raise UserError(f"{name}: none of its {len(part)} images can be read. {found.errors[0][1]}")
             together.append(found)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lsn_core.class_names import read_class_names, split_class_names
-from lsn_core.cli.output import shows_bars
+from lsn_core.cli.output import FEW
 from lsn_core.errors import UserError
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def calibrated(detector: Detector, photos: Path) -> Detector:
     from lsn_core.data.photos import load_photos
 
     known = load_photos(photos)
-    encoded = extract_features(detector.backbone, known, progress=shows_bars(len(known)), on_error="skip")
+    encoded = extract_features(detector.backbone, known, progress=len(known) >= FEW, on_error="skip")
     if not len(encoded.features):
         raise UserError(
             f"{photos}: none of the {len(known)} photos to calibrate with can be read. {encoded.errors[0][1]}"

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -18,7 +17,8 @@ from lsn_core.errors import UserError
 if TYPE_CHECKING:
     from tqdm import tqdm
 
-_FEW = 20  # images, which are done before a bar is read
+FEW = 20
+"""Images of whose progress there is nothing to tell."""
 
 _STEERING = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
@@ -41,15 +41,10 @@ def echo_json(values: Mapping[str, Any]) -> None:
 
 
 def image_bar(images: int, title: str) -> tqdm[Any]:
-    """A bar with rate and time left, see `shows_bars`."""
-    from tqdm import tqdm
+    """Progress over so many images; none for few, which are done before it is read."""
+    from lsn_core.progress import progress_bar
 
-    return tqdm(total=images, desc=title, unit="image", disable=not shows_bars(images))
-
-
-def shows_bars(images: int | None = None) -> bool:
-    """Whether standard error is a terminal, where bars are read, and so many images are worth one."""
-    return sys.stderr.isatty() and (images is None or images >= _FEW)
+    return progress_bar(title, "image", images, shown=images >= FEW)
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from lsn_core.cli.options import (
     class_list,
     find_detector,
 )
-from lsn_core.cli.output import echo, echo_json, shows_bars
+from lsn_core.cli.output import FEW, echo, echo_json
 from lsn_core.errors import UserError
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def probe(
     prompts += [learned] if learned is not None else []
     if texts:
         choose(model.encode_texts([texts[0]])[0], texts, model)  # a mistake in the texts is not each image's
-    encoded = extract_features(model, collection, progress=shows_bars(len(collection)), on_error="skip")
+    encoded = extract_features(model, collection, progress=len(collection) >= FEW, on_error="skip")
     if count or labelled is not None:
         for name, problem in encoded.errors:
             _say({"file": name, "error": problem}, as_json, describe)

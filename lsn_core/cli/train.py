@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from tqdm import tqdm
 
 from lsn_core.atomic import check_writable
 from lsn_core.cli.options import (
@@ -21,7 +20,6 @@ from lsn_core.cli.options import (
     LabelColumnOption,
     SplitOption,
 )
-from lsn_core.cli.output import shows_bars
 from lsn_core.errors import UserError
 
 if TYPE_CHECKING:
@@ -65,6 +63,7 @@ def train(
     from lsn_core.data.labelled import load_data
     from lsn_core.data.remote import check_here
     from lsn_core.data.splits import TRAIN
+    from lsn_core.progress import progress_bar
     from lsn_core.scores.registry import get_score
     from lsn_core.training.from_images import encode_shots, train_from_images
     from lsn_core.training.loop import Progress
@@ -91,8 +90,8 @@ def train(
     with open_shards(resolve_device(device)) as (shards, own_device):
         first = shards.rank == 0
         model = load_backbone(backbone or EMBEDDED, own_device)
-        encoded = encode_shots(images, model, config, cache=cache, progress=first and shows_bars(), shards=shards)
-        with tqdm(desc="Training", unit="step", mininterval=0.5, disable=not (first and shows_bars())) as bar:
+        encoded = encode_shots(images, model, config, cache=cache, progress=first, shards=shards)
+        with progress_bar("Training", "step", shown=first) as bar:
 
             def show(progress: Progress) -> None:
                 bar.total = progress.total

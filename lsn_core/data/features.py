@@ -11,13 +11,13 @@ from typing import Literal
 import numpy as np
 import torch
 from PIL import Image
-from tqdm import tqdm
 
 from lsn_core.data.collection import ImageCollection
 from lsn_core.data.feature_cache import DiskFeatureCache, FeatureCache
 from lsn_core.data.feature_stream import FeatureStream, ImageEncoder, unopened
 from lsn_core.data.images import ImageLimits
 from lsn_core.errors import UserError
+from lsn_core.progress import progress_bar
 
 logger = logging.getLogger(__name__)
 
@@ -66,7 +66,7 @@ def extract_features(
         cache: folder of a cache on disk, made when missing, which several processes may share; or a cache in hand, of
             this backbone's features. None for no cache.
         batch_size: most pictures given to the backbone at once, at least 1.
-        progress: True for a tqdm bar, False for silence, or a function called with (images done, N).
+        progress: True for `progress_bar`'s, False for silence, or a function called with (images done, N).
         on_error: "raise" stops at the first unusable image, "skip" leaves it out and lists it in `errors`.
         limits: largest image accepted.
         on_picture: called with index and picture of each image that had to be decoded.
@@ -148,7 +148,7 @@ def gather(
 class _Progress:
     def __init__(self, progress: bool | Callable[[int, int], None], total: int) -> None:
         self._call = progress if callable(progress) else None
-        self._bar = tqdm(total=total, desc="image features", unit="image", disable=progress is not True)
+        self._bar = progress_bar("Image features", "image", total, shown=progress is True)
         self._done, self._total = 0, total
 
     def advance(self) -> None:

@@ -15,11 +15,11 @@ import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
-from tqdm import tqdm
 
 from lsn_core.atomic import write_safetensors
 from lsn_core.backbones.backbone import Backbone
 from lsn_core.class_names import fold_name
+from lsn_core.progress import progress_bar
 from lsn_core.prompts.encoder import TextTower
 from lsn_core.prompts.learned import NameTokens
 from lsn_core.prompts.written import POSITIVE_TEMPLATE, fill
@@ -87,7 +87,7 @@ def encode_nouns(backbone: Backbone, path: Path) -> Tensor:
     texts = [fill(POSITIVE_TEMPLATE, noun.name) for noun in nouns()]
     order = sorted(range(len(texts)), key=lambda i: len(texts[i]))  # texts of like length, so that little is padded
     encoded = torch.empty(len(texts), backbone.dim)
-    bar = tqdm(total=len(texts), desc="Encoding nouns, once for this backbone", unit="noun", delay=2)
+    bar = progress_bar("Encoding nouns, once for this backbone", "noun", len(texts), delay=2)
     with bar:
         for start in range(0, len(order), _AT_ONCE):
             part = order[start : start + _AT_ONCE]

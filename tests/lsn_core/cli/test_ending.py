@@ -1,8 +1,7 @@
-"""How commands end: by a signal, on a full device, off a terminal."""
+"""How commands end: by a signal, on a full device."""
 
 from __future__ import annotations
 
-import io
 import signal
 import subprocess
 import sys
@@ -10,11 +9,10 @@ from pathlib import Path
 
 import pytest
 import typer
-from support import run_inside
 
 from lsn_core.cli.app import plain_errors
 from lsn_core.cli.ending import unwound_by_signals
-from lsn_core.cli.output import echo, echo_json, image_bar, shows_bars
+from lsn_core.cli.output import echo, echo_json
 from lsn_core.errors import UserError
 
 ENDS = """
@@ -63,24 +61,3 @@ def test_an_output_that_is_full_is_said(monkeypatch: pytest.MonkeyPatch) -> None
     for say in (lambda: echo("a verdict"), lambda: echo_json({"verdict": "ID"})):
         with pytest.raises(UserError, match="output cannot be written \\(No space left"):
             say()
-
-
-def test_bars_are_for_terminals(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Terminal(io.StringIO):
-        def isatty(self) -> bool:
-            return True
-
-    told = {}
-    for kind in (io.StringIO, Terminal):
-        monkeypatch.setattr(sys, "stderr", told.setdefault(kind, kind()))
-        with image_bar(100, "Scoring") as bar:
-            bar.update(50)
-        assert shows_bars() is (kind is Terminal) and not shows_bars(3)
-    assert not told[io.StringIO].getvalue()
-    assert "image/s" in told[Terminal].getvalue() and "/100" in told[Terminal].getvalue()
-
-
-def test_a_run_off_a_terminal_says_nothing_of_its_progress(examples: Path, tmp_path: Path) -> None:
-    photos = [str(examples / "dog.jpg")] * 25  # equal ones are encoded once
-    done = run_inside("score", "--classes", "dog,cat", "--out", tmp_path / "v.csv", *photos)
-    assert done.returncode == 0 and not done.stdout and "image/s" not in done.stderr
