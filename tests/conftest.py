@@ -61,8 +61,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Marks this run's environment, which all processes that it starts inherit; PyTorch runs, as the reference."""
     os.environ.setdefault("LSN_RUNTIME", "eager")
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell starts what it puts into the background like that
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    # A shell has what it puts into the background ignore the first, nohup the second; so would the processes of tests.
+    for name, usual in (("SIGINT", signal.default_int_handler), ("SIGHUP", signal.SIG_DFL)):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, usual)
     if not hasattr(config, "workerinput"):
         os.environ[SESSION] = f"{os.getpid()}-{time.time_ns()}"
 

@@ -188,10 +188,18 @@ def choose_option(page: Page, dropdown: str, option: str) -> None:
         dropdown: CSS selector.
         option: its whole label.
     """
+    from playwright.sync_api import TimeoutError as TookTooLong
+
     field = page.locator(f"{dropdown} input")
-    field.evaluate("field => field.scrollIntoView({block: 'center'})")
-    field.click()
-    page.get_by_role("option", name=option, exact=True).click()
+    for patience in (5_000, 10_000, 30_000):
+        field.evaluate("field => field.scrollIntoView({block: 'center'})")
+        field.click()
+        try:
+            return page.get_by_role("option", name=option, exact=True).click(timeout=patience)
+        except TookTooLong:  # pictures that come in above have moved the list away from its field
+            if patience == 30_000:
+                raise
+            page.keyboard.press("Escape")
 
 
 def redis_program() -> str:

@@ -76,8 +76,8 @@ def test_a_spaces_own_torch_is_taken(requirements: dict[str, Requirement], versi
 
 
 def test_make_installs_a_torch_that_the_app_takes(requirements: dict[str, Requirement]) -> None:
-    pins = [Requirement(line) for line in (REPO / "constraints.txt").read_text().splitlines() if line[0] != "#"]
-    assert [pin.name for pin in pins] == ["torch", "torchvision"]
-    for pin in pins:
-        (wanted,) = pin.specifier
-        assert wanted.operator == "==" and wanted.version in requirements[pin.name].specifier
+    lines = (REPO / "constraints.txt").read_text().splitlines()
+    pins = {pin.name: pin for pin in (Requirement(line) for line in lines if line[0] != "#")}
+    for name in ("torch", "torchvision"):
+        (wanted,) = pins[name].specifier
+        assert wanted.operator == "==" and wanted.version in requirements[name].specifier

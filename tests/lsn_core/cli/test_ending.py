@@ -34,6 +34,7 @@ def test_a_signal_leaves_nothing_half_done(name: str, tmp_path: Path) -> None:
 
 def test_who_ignores_a_signal_goes_on_ignoring_it() -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    other = signal.signal(signal.SIGTERM, signal.SIG_DFL)  # other tests' libraries may have handlers of their own
     try:
         with unwound_by_signals():
             assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
@@ -41,6 +42,7 @@ def test_who_ignores_a_signal_goes_on_ignoring_it() -> None:
         assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
     finally:
         signal.signal(signal.SIGHUP, before)
+        signal.signal(signal.SIGTERM, other)
 
 
 def test_what_the_system_refuses_is_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:
