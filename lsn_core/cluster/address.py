@@ -91,7 +91,8 @@ def connect(address: str | None = None, **options: Any) -> Any:
             f'{chosen}: this kind of address needs a package that is not installed ({error}): pip install "ray[client]"'
         ) from error
     except (ConnectionError, RuntimeError, ValueError, OSError, TimeoutError) as error:
-        reason = " ".join(str(error).split())[:300]
+        text = str(error).strip()  # of ray:// it may be a traceback of the cluster's, whose last line says why
+        reason = " ".join((text.splitlines()[-1] if "Traceback" in text else text).split())[:300]
         raise UserError(
             f"{chosen}: there is no Ray cluster to be had at this address ({reason}). Check the address, that the "
             "cluster runs (ray status), and that its versions of Python and Ray are those of this machine. One that "

@@ -118,7 +118,10 @@ def test_a_bucket_is_scored_by_ray_client_as_without_a_cluster(
     score = ["score", "s3://bucket/photos", "--classes", "dog,cat,elephant", "--out"]
     cloud = ["--ray", f"ray://127.0.0.1:{cluster.client_port}", "--ray-workers", "1"]
     command = [sys.executable, "-m", "lsn_core", *score, tmp_path / "there.csv", *cloud]
-    done = subprocess.run(command, cwd=REPO, env=cluster.environment, capture_output=True, text=True, timeout=250)
+    for _ in range(3):
+        done = subprocess.run(command, cwd=REPO, env=cluster.environment, capture_output=True, text=True, timeout=250)
+        if "Initialization failure from server" not in done.stderr:  # Ray's own, for a client that comes very soon
+            break
     assert done.returncode == 0, done.stderr
     assert done.stdout == "" and "Unclosed" not in done.stderr
     reads = {key: {path for who, path in bucket.reads if who == key} for key in ("somebody", "machine")}

@@ -232,7 +232,7 @@ def test_progress_is_reported(tmp_path: Path, capfd: pytest.CaptureFixture) -> N
         assert calls == sorted(calls) and calls[-1] == (4, 4)
     assert capfd.readouterr() == ("", "")
     extract_features(MeanColour(), Collection(PICTURES), cache=None)
-    assert "10/10" in capfd.readouterr().err
+    assert "10 of 10 images" in capfd.readouterr().err
 
 
 def test_vast_pictures_are_not_all_held_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -282,4 +282,5 @@ def test_many_row_groups_cost_no_more_for_each_row(tmp_path: Path) -> None:
         assert [data.read(row) for row in range(rows)] == images.to_pylist()
         return time.process_time() - begun
 
-    assert min(seconds(8000), seconds(8000)) < 10 * min(seconds(1000), seconds(1000))  # 64 times where it is quadratic
+    # 8 times, of some milliseconds that other work makes uneven; 64 times where it is quadratic.
+    assert min(seconds(8000), seconds(8000)) < 30 * min(seconds(1000), seconds(1000))
