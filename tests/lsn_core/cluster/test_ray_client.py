@@ -120,7 +120,7 @@ def test_a_bucket_is_scored_by_ray_client_as_without_a_cluster(
     command = [sys.executable, "-m", "lsn_core", *score, tmp_path / "there.csv", *cloud]
     for _ in range(3):
         done = subprocess.run(command, cwd=REPO, env=cluster.environment, capture_output=True, text=True, timeout=250)
-        if "Initialization failure from server" not in done.stderr:  # Ray's own, for a client that comes very soon
+        if "Starting Ray client server failed" not in done.stderr:  # Ray's own, for a client that comes very soon
             break
     assert done.returncode == 0, done.stderr
     assert done.stdout == "" and "Unclosed" not in done.stderr
