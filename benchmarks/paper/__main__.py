@@ -18,7 +18,8 @@ import argparse
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -52,8 +53,22 @@ def main() -> None:
     """Measures the cells that are asked for, or says what they would cost."""
     options = parser(__doc__).parse_args()
     show_progress()
-    try:
+    with ended_by_a_sentence(options.out):
         failed = run(options)
+    if failed:
+        told = f"{failed} cell{'s' * (failed > 1)} could not be"
+        sys.exit(f"{told} counted." if options.plan else f"{told} measured; {options.out / PAGE} says why.")
+
+
+@contextmanager
+def ended_by_a_sentence(out: Path) -> Iterator[None]:
+    """What goes wrong, or is interrupted, inside ends the process with a sentence and no traceback.
+
+    Args:
+        out: what is written to, for faults of the disk that name no file.
+    """
+    try:
+        yield
     except UserError as error:
         sys.exit(str(error))
     except KeyboardInterrupt:
@@ -63,10 +78,7 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except OSError as error:
-        sys.exit(of_disk(error, options.out))
-    if failed:
-        told = f"{failed} cell{'s' * (failed > 1)} could not be"
-        sys.exit(f"{told} counted." if options.plan else f"{told} measured; {options.out / PAGE} says why.")
+        sys.exit(of_disk(error, out))
 
 
 def run(options: argparse.Namespace) -> int:

@@ -14,10 +14,9 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from benchmarks.harness.options import show_progress
-from benchmarks.paper.__main__ import INTERRUPTED, of_disk, run
+from benchmarks.paper.__main__ import ended_by_a_sentence, run
 from benchmarks.paper.made_up import BLIP, wnids, write_tree, write_weights
 from benchmarks.paper.options import parser
-from lsn_core import UserError
 
 ARCHITECTURES = {
     "ViT-B/16": "ViT-B-16",
@@ -49,15 +48,8 @@ def main() -> None:
     options.add_argument("folder", type=Path)
     folder = options.parse_args().folder
     show_progress()
-    try:
+    with ended_by_a_sentence(folder):
         failed = try_all(folder)
-    except UserError as error:
-        sys.exit(str(error))
-    except KeyboardInterrupt:
-        print("Interrupted: the same command goes on from here.", file=sys.stderr)
-        sys.exit(INTERRUPTED)
-    except OSError as error:
-        sys.exit(of_disk(error, folder))
     if failed:
         sys.exit(f"{failed} cells could not be measured; {folder / 'run' / 'paper.md'} says why.")
 
